@@ -1,0 +1,1 @@
+"""The other end: simulated meters over the same codecs. Never imports headend."""

@@ -1,0 +1,1 @@
+"""Collects load curves from many meters with bounded concurrency."""

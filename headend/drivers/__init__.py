@@ -1,0 +1,1 @@
+"""The seam where a wire value becomes a ReadingBatch."""

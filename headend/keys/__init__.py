@@ -1,0 +1,1 @@
+"""Meter keys at rest (envelope encryption) and invocation counters that never go back."""

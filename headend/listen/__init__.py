@@ -1,0 +1,1 @@
+"""Inbound: pushed Data-Notifications and meters that dial in."""

@@ -1,0 +1,1 @@
+"""Drives an association over a transport: open, read, release; deadlines, retry, limits."""

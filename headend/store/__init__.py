@@ -1,0 +1,1 @@
+"""The only importer of psycopg: pool, COPY writer, named queries, migrations, embedded PostgreSQL."""

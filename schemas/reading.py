@@ -1,0 +1,137 @@
+"""ReadingBatch: one struct of numpy columns, the one currency between drivers, ingest and store.
+
+A batch is what one exchange with a meter (or one push, or one file) brought. Values are the meter's own
+integers; the power of ten, unit and kind of each column are in the row's `ChannelLayout`. Nothing here is a float.
+"""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import IntEnum, StrEnum
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+I8 = npt.NDArray[np.int64]
+I4 = npt.NDArray[np.int32]
+I2 = npt.NDArray[np.int16]
+I1 = npt.NDArray[np.int8]
+Bool = npt.NDArray[np.bool_]
+
+#: The quantities that have a column of their own in interval_reads, in column order.
+INTERVAL_QUANTITIES: Final = ("active_import", "active_export", "reactive_import", "reactive_export")
+
+#: "No status word came with the row" in `amr_status` and `clock_status`: a status of 0 is a status.
+NO_STATUS: Final = -1
+
+
+class Quality(IntEnum):
+    """How a value came to be. Stored with each row, told by the API as the lower-case name."""
+
+    MEASURED = 0  # read from the meter's own profile or register
+    PUSHED = 1  # sent by the meter on its own
+    SAMPLED = 2  # taken by the head-end near the boundary
+    MANUAL = 3  # typed in by a person
+    HANDHELD = 4  # read on site with a hand-held unit
+    ESTIMATED = 5
+
+
+class Fragment(IntEnum):
+    """Why a row cannot stand at its interval's key. Such rows are kept in interval_fragments."""
+
+    NONE = 0
+    OFF_GRID = 1  # stamp is not a multiple of the capture period (clock set, power failure)
+    REPEATED = 2  # a second row with the same stamp in one buffer
+
+
+class Kind(StrEnum):
+    """Whether a channel's values are register readings at the end of the interval, or amounts of the interval."""
+
+    CUMULATIVE = "cumulative"
+    INTERVAL = "interval"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One column of a profile: exact value = integer x 10**scaler in `unit`.
+
+    ``obis`` is the logical name in its written form ``1-0:1.8.0*255``; ``unit`` the DLMS unit's symbol (``Wh``);
+    ``modulus`` the raw value at which a cumulative register rolls over, None where the profile does not tell.
+    """
+
+    quantity: str
+    obis: str
+    scaler: int
+    unit: str
+    kind: Kind = Kind.CUMULATIVE
+    modulus: int | None = None
+
+    def exact(self, raw: int) -> Decimal:
+        """The value with every digit the meter sent."""
+        return Decimal(raw).scaleb(self.scaler)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelLayout:
+    """What the four value columns of a row mean. None where the meter's profile has no such channel."""
+
+    channels: tuple[Channel | None, Channel | None, Channel | None, Channel | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingBatch:
+    """Columns of equal length n; all times are microseconds since 1970-01-01 UTC.
+
+    ``start_us`` is the start of the interval [start, start + period_s), ``stamp_us`` the meter's own stamp (for DLMS
+    the END of the capture period). ``values[i, k]`` is the raw integer of quantity k, meaningful where ``valid[i, k]``.
+    ``layout[i]`` indexes ``layouts``. ``covered_us`` are the half-open ranges (meter_id, profile, from, to) that the
+    source was asked for and answered completely: what is not in a row there does not exist at the source.
+    """
+
+    meter_id: I4
+    profile: I2
+    start_us: I8
+    period_s: I4
+    stamp_us: I8
+    amr_status: I4
+    clock_status: I2
+    quality: I2
+    fragment: I1
+    layout: I2
+    values: I8
+    valid: Bool
+    layouts: tuple[ChannelLayout, ...]
+    covered_us: tuple[tuple[int, int, int, int], ...] = ()
+    source: str = ""
+    registers: "tuple[RegisterRead, ...]" = field(default=())
+
+    def __post_init__(self) -> None:
+        n = len(self.meter_id)
+        for name in (
+            "profile", "start_us", "period_s", "stamp_us", "amr_status", "clock_status", "quality", "fragment", "layout",
+        ):  # fmt: skip
+            if len(getattr(self, name)) != n:
+                raise ValueError(f"ReadingBatch.{name} has {len(getattr(self, name))} rows, meter_id has {n}")
+        if self.values.shape != (n, len(INTERVAL_QUANTITIES)) or self.valid.shape != self.values.shape:
+            raise ValueError(f"ReadingBatch.values/valid must be ({n}, {len(INTERVAL_QUANTITIES)})")
+
+    def __len__(self) -> int:
+        return len(self.meter_id)
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterRead:
+    """One value of any OBIS code, outside the load curve: exact decimal or text, never both.
+
+    ``read_us`` is the head-end's time of reading, ``meter_us`` the meter's own time where it gave one.
+    """
+
+    meter_id: int
+    obis: str
+    attribute: int
+    read_us: int
+    meter_us: int | None
+    value: Decimal | None
+    text: str | None
+    unit: str | None
+    quality: Quality = Quality.MEASURED
