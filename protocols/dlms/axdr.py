@@ -1,24 +1,25 @@
-"""A-XDR: the COSEM Data type of the xDLMS services, to and from bytes (IEC 62056-6-2 data types, IEC 61334-6 rules).
+"""A-XDR: the COSEM Data type of the xDLMS services, to and from bytes (IEC 61334-6).
 
 A value is a `Data(type, value)`; ``value`` by type:
 
-=================================================  ================================================================
-null, don't-care                                   None
-boolean                                            bool
-integer, long, ... long64-unsigned, enum, delta    int
-bcd                                                int, the byte as sent (0..255)
-bit-string                                         `BitString` (exact bit count, octets as sent)
-octet-string, date-time (12), date (5), time (4)   bytes
-visible-string                                     str, one character per byte (ISO 8859-1), so that no byte is lost
-utf8-string                                        str
-float32, float64                                   `Real` (the exact bits, NaN payloads included)
-array, structure                                   tuple[Data, ...]
-compact-array                                      `CompactArray` (description, contents, expanded elements)
-=================================================  ================================================================
+===============================================  ========================================================
+null, don't-care                                 None
+boolean                                          bool
+integer, long, ... long64-unsigned, enum, delta  int
+bcd                                              int, the byte as sent (0..255)
+bit-string                                       `BitString` (exact bit count, octets as sent)
+octet-string, date-time (12), date (5), time (4)  bytes
+visible-string                                   str, one character per byte (ISO 8859-1): none is lost
+utf8-string                                      str
+float32, float64                                 `Real` (the exact bits, NaN payloads included)
+array, structure                                 tuple[Data, ...]
+compact-array                                    `CompactArray` (description, contents, expanded elements)
+===============================================  ========================================================
 
 Every decoder here gives a value or raises `RemoteProtocolError` with the offset, whatever the bytes. Work and
-memory are bounded by the input: an element takes at least a byte, so a count above the bytes left fails at once.
-Compact arrays alone can name more elements than bytes; `EXPANSION` bounds them. Nesting ends at `MAX_DEPTH`.
+memory are bounded by the input: an element takes at least a byte, so a count above the bytes left fails at
+once. Compact arrays alone can name more elements than bytes; `EXPANSION` bounds them. Nesting ends at
+`MAX_DEPTH`.
 """
 
 import math
@@ -86,9 +87,9 @@ class Data(NamedTuple):
 
 
 class BitString(NamedTuple):
-    """``count`` bits, most significant first in ``octets``; pad bits of the last octet are kept as sent."""
+    """``length`` bits, most significant first in ``octets``; pad bits of the last octet are kept as sent."""
 
-    count: int
+    length: int
     octets: bytes
 
     @classmethod
@@ -100,12 +101,13 @@ class BitString(NamedTuple):
         return cls(len(bits), int(bits.ljust(size * 8, "0") or "0", 2).to_bytes(size, "big"))
 
     def __str__(self) -> str:
-        return "".join(f"{octet:08b}" for octet in self.octets)[: self.count]
+        return "".join(f"{octet:08b}" for octet in self.octets)[: self.length]
 
 
 @dataclass(frozen=True, slots=True)
 class Real:
-    """A float32 (4 bytes) or float64 (8 bytes) by its exact bits, big-endian. Equal only where all bits are equal."""
+    """A float32 (4 bytes) or float64 (8 bytes) by its exact bits, big-endian. Equal only where all bits
+    are equal."""
 
     raw: bytes
 
@@ -120,7 +122,8 @@ class Real:
     def decimal(self) -> Decimal:
         """The shortest decimal that reads back as the same bits.
 
-        NaN and infinities become the Decimal of that name (a NaN without its payload); minus zero keeps its sign.
+        NaN and infinities become the Decimal of that name (a NaN without its payload); minus zero keeps
+        its sign.
         """
         value = np.frombuffer(self.raw, ">f4" if len(self.raw) == 4 else ">f8")[0]
         if not math.isfinite(value):
@@ -129,11 +132,11 @@ class Real:
 
 
 class TypeDescription(NamedTuple):
-    """Type of a compact array's elements: ``count`` is an array's length, ``parts`` an array's one element type or
-    a structure's fields."""
+    """Type of a compact array's elements: ``length`` counts an array's elements, ``parts`` an array's one
+    element type or a structure's fields."""
 
     type: DataType
-    count: int = 0
+    length: int = 0
     parts: "tuple[TypeDescription, ...]" = ()
 
 
@@ -184,7 +187,7 @@ FIXED_SIZE: Final[dict[int, int]] = {
 }  # fmt: skip
 
 
-# ---- lengths ---------------------------------------------------------------------------------------------------
+# ---- lengths -------------------------------------------------------------------------------------
 
 
 def encode_length(n: int) -> bytes:
@@ -214,7 +217,9 @@ def decode_length(buf: Buffer, offset: int = 0) -> tuple[int, int]:
 
 
 def _short(offset: int, needed: int, available: int) -> RemoteProtocolError:
-    return RemoteProtocolError(f"cut short: {needed} bytes needed, {max(available - offset, 0)} left", offset=offset)
+    return RemoteProtocolError(
+        f"cut short: {needed} bytes needed, {max(available - offset, 0)} left", offset=offset
+    )
 
 
 def _count(buf: Buffer, offset: int) -> tuple[int, int]:
@@ -234,7 +239,7 @@ def _tag(buf: Buffer, offset: int) -> DataType:
     return kind
 
 
-# ---- decoding --------------------------------------------------------------------------------------------------
+# ---- decoding ------------------------------------------------------------------------------------
 
 
 def decode(buf: Buffer, offset: int = 0) -> tuple[Data, int]:
@@ -307,8 +312,8 @@ def _decode_contents(kind: DataType, buf: Buffer, offset: int) -> tuple[Data, in
 
 
 def skip(buf: Buffer, offset: int = 0) -> int:
-    """Offset behind the value at ``offset``, without building it: structure and lengths are checked, contents of
-    strings are not."""
+    """Offset behind the value at ``offset``, without building it: structure and lengths are checked,
+    contents of strings are not."""
     if offset < 0:
         raise LocalProtocolError(f"negative offset {offset}")
     size = len(buf)
@@ -343,7 +348,7 @@ def skip(buf: Buffer, offset: int = 0) -> int:
             return offset
 
 
-# ---- compact arrays --------------------------------------------------------------------------------------------
+# ---- compact arrays ------------------------------------------------------------------------------
 
 
 def _decode_compact(buf: Buffer, offset: int, depth: int) -> tuple[CompactArray, int]:
@@ -389,14 +394,18 @@ def _decode_description(buf: Buffer, offset: int, depth: int) -> tuple[TypeDescr
     return TypeDescription(kind), offset + 1
 
 
-def _expand(description: TypeDescription, contents: bytes, offset: int, budget: list[int]) -> tuple[Data, int]:
+def _expand(
+    description: TypeDescription, contents: bytes, offset: int, budget: list[int]
+) -> tuple[Data, int]:
     """One element; ``budget`` holds how many more may be built, at all levels."""
     budget[0] -= 1
     if budget[0] < 0:
-        raise RemoteProtocolError(f"compact-array expands to more than {EXPANSION} elements a byte", offset=offset)
+        raise RemoteProtocolError(
+            f"compact-array expands to more than {EXPANSION} elements a byte", offset=offset
+        )
     kind = description.type
     if kind is _T.ARRAY:
-        parts: Iterable[TypeDescription] = (description.parts[0] for _ in range(description.count))
+        parts: Iterable[TypeDescription] = (description.parts[0] for _ in range(description.length))
     elif kind is _T.STRUCTURE:
         parts = description.parts
     else:
@@ -408,7 +417,7 @@ def _expand(description: TypeDescription, contents: bytes, offset: int, budget: 
     return Data(kind, tuple(items)), offset
 
 
-# ---- encoding --------------------------------------------------------------------------------------------------
+# ---- encoding ------------------------------------------------------------------------------------
 
 
 def encode(data: Data) -> bytes:
@@ -454,8 +463,8 @@ def _encode_contents(kind: DataType, value: Any, out: bytearray) -> None:
         _require(kind, isinstance(value, Real) and len(value.raw) == _REAL_SIZE[kind], value)
         out += value.raw
     elif kind is _T.BIT_STRING:
-        _require(kind, isinstance(value, BitString) and len(value.octets) == -(-value.count // 8), value)
-        out += encode_length(value.count)
+        _require(kind, isinstance(value, BitString) and len(value.octets) == -(-value.length // 8), value)
+        out += encode_length(value.length)
         out += value.octets
     elif kind is _T.OCTET_STRING:
         out += encode_length(len(value))
@@ -479,9 +488,11 @@ def _require(kind: DataType, holds: bool, value: object) -> None:
 def _encode_description(description: TypeDescription, out: bytearray) -> None:
     out.append(description.type)
     if description.type is _T.ARRAY:
-        if not 0 <= description.count <= 0xFFFF:
-            raise LocalProtocolError(f"an array in a type description has 0 to 65535 elements: {description.count}")
-        out += description.count.to_bytes(2, "big")
+        if not 0 <= description.length <= 0xFFFF:
+            raise LocalProtocolError(
+                f"an array in a type description has 0 to 65535 elements: {description.length}"
+            )
+        out += description.length.to_bytes(2, "big")
     elif description.type is _T.STRUCTURE:
         out += encode_length(len(description.parts))
     for part in description.parts:
@@ -493,7 +504,7 @@ def _encode_described(description: TypeDescription, data: Data, out: bytearray) 
     kind = description.type
     _require(kind, data.type is kind, data)
     if kind is _T.ARRAY:
-        _require(kind, len(data.value) == description.count, data)
+        _require(kind, len(data.value) == description.length, data)
         for item in data.value:
             _encode_described(description.parts[0], item, out)
     elif kind is _T.STRUCTURE:
@@ -504,7 +515,7 @@ def _encode_described(description: TypeDescription, data: Data, out: bytearray) 
         _encode_contents(kind, data.value, out)
 
 
-# ---- constructors ----------------------------------------------------------------------------------------------
+# ---- constructors --------------------------------------------------------------------------------
 
 NULL: Final = Data(_T.NULL, None)
 

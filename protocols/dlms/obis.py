@@ -44,10 +44,10 @@ class Obis:
     def parse(cls, text: str) -> "Obis":
         """Read any written form.
 
-        ``1-0:1.8.0*255``, ``1-0:1.8.0&255``, ``1-0:1.8.0.255``, ``1.0.1.8.0.255``, ``1-0:1.8.0``, ``0:1.8.0``,
-        the reduced ``1.8.0``, ``1.8.0*01``, ``F.F``, ``C.1.0``, and twelve hex digits ``0100010800FF``.
-        What a reduced form leaves out is: F 255, E 0, B 0, and A 1 (electricity), but 0 (abstract) where C is
-        96 or 97, since service entries and error registers belong to no medium.
+        ``1-0:1.8.0*255``, ``1-0:1.8.0&255``, ``1-0:1.8.0.255``, ``1.0.1.8.0.255``, ``1-0:1.8.0``,
+        ``0:1.8.0``, the reduced ``1.8.0``, ``1.8.0*01``, ``F.F``, ``C.1.0``, and twelve hex digits
+        ``0100010800FF``. What a reduced form leaves out is: F 255, E 0, B 0, and A 1 (electricity), but 0
+        (abstract) where C is 96 or 97, since service entries and error registers belong to no medium.
 
         Raises:
             ValueError: no OBIS code, or a group above 255.
@@ -61,7 +61,10 @@ class Obis:
         # A separator of F needs E before it: "1.8*1" would leave E open.
         if found is None or (found["f"] is not None and found["e"] is None):
             raise ValueError(f"not an OBIS code: {text!r} (expected a form of A-B:C.D.E*F)")
-        c, d = (_LETTERS.get(group.upper(), -1) if group.isalpha() else int(group) for group in found.group("c", "d"))
+        c, d = (
+            _LETTERS.get(group.upper(), -1) if group.isalpha() else int(group)
+            for group in found.group("c", "d")
+        )
         a = int(found["a"]) if found["a"] is not None else 0 if c in (96, 97) else 1
         b = int(found["b"]) if found["b"] is not None else 0
         e = int(found["e"]) if found["e"] is not None else 0
