@@ -1,0 +1,211 @@
+"""Settings: from environment variables ``HEADEND_*`` and a TOML file, in that order of precedence.
+
+The file is ``HEADEND_CONFIG`` or ``./headend.toml`` where that exists; its keys are the field names below,
+and each field ``x`` has the variable ``HEADEND_X``. Unknown keys of either are refused with their place.
+Errors and `repr` never hold a value that came in, since it may be a secret.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+_PREFIX: Final = "HEADEND_"
+_CONFIG: Final = "HEADEND_CONFIG"
+#: Variables of the tests: not settings.
+_TEST_PREFIX: Final = "HEADEND_TEST_"
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; the message says where each wrong one stands."""
+
+
+def _check_listener(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError("must be host:port, as in 127.0.0.1:4059 or [::1]:4059")
+    return text
+
+
+def _check_title(text: str) -> str:
+    try:
+        title = bytes.fromhex(text)
+    except ValueError:
+        title = b""
+    if len(title) != 8:
+        raise ValueError("must be 16 hexadecimal digits (8 bytes)")
+    return text.upper()
+
+
+def _none_if_empty(value: Any) -> Any:
+    # an empty variable is how a service file or compose file says "not set"
+    return None if value == "" else value
+
+
+Listener = Annotated[str, AfterValidator(_check_listener)]
+_OptionalListener = Annotated[Listener | None, BeforeValidator(_none_if_empty)]
+_OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty)]
+_OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
+Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+
+
+def config_file() -> Path | None:
+    """The settings file in use: HEADEND_CONFIG, else ./headend.toml where it exists, else None."""
+    named = os.environ.get(_CONFIG)
+    if named:
+        return Path(named)
+    usual = Path("headend.toml")
+    return usual if usual.is_file() else None
+
+
+class Settings(BaseSettings):
+    """All settings. Names ending in ``_s`` are seconds. Every wait of the service is bounded by one of
+    them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, env_ignore_empty=False
+    )
+
+    # -- database
+    #: where PostgreSQL or TimescaleDB is, with user and password; none: the embedded PostgreSQL in data_dir
+    database_url: _OptionalSecret = None
+    #: folder for the embedded database and, in the demo, the master key
+    data_dir: Path = Path(".data")
+    #: connections that the service opens at most
+    database_connections: int = Field(default=10, ge=1, le=1000)
+    #: longest wait for a connection and for one statement
+    database_timeout_s: Seconds = 30
+    #: longest wait for the database at start, recovery after a crash included
+    database_start_timeout_s: Seconds = 300
+
+    # -- API
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8000, ge=0, le=65535)
+
+    # -- keys
+    #: the key that seals all meter keys: 64 hexadecimal digits, or a file that holds them; never both
+    master_key: _OptionalSecret = None
+    master_key_file: _OptionalPath = None
+    #: former master keys, comma separated, under which keys may still be sealed after a rotation
+    former_master_keys: _OptionalSecret = None
+    #: unwraps the keys of an import file: 32, 48 or 64 hexadecimal digits (AES key wrap)
+    transport_key: _OptionalSecret = None
+    #: our system title: the first three bytes are a maker's letters, here HED
+    system_title: Annotated[str, AfterValidator(_check_title)] = "4845440000000001"
+    #: invocation counters reserved at once for one key
+    counter_block: int = Field(default=1024, ge=1, le=1_000_000)
+
+    # -- meter models
+    #: folder with the operator's own profiles, looked at before the packaged ones
+    profiles_dir: _OptionalPath = None
+
+    # -- listeners
+    #: meters that dial in and are then read
+    listen_inbound: _OptionalListener = None
+    #: pushed notifications (wrapper, HDLC or M-Bus frames)
+    listen_push_tcp: _OptionalListener = None
+    listen_push_udp: _OptionalListener = None
+
+    # -- reading
+    #: sessions with meters that are open at once
+    collector_concurrency: int = Field(default=256, ge=1, le=10_000)
+    #: how often load curves are collected; 0 turns periodic reading off
+    read_period_s: float = Field(default=900, ge=0, le=366 * 86400, allow_inf_nan=False)
+    #: attempts at one meter in one round, the first included; only transient failures are tried again
+    read_attempts: int = Field(default=3, ge=1, le=100)
+    #: first and longest pause between attempts; each pause is drawn at random below its bound
+    retry_first_s: Seconds = 1
+    retry_longest_s: Seconds = 60
+
+    # -- deadlines towards a meter
+    #: TCP connect, or opening the serial line
+    connect_timeout_s: Seconds = 10
+    #: from a request to the end of its answer (each block has its own)
+    response_timeout_s: Seconds = 20
+    #: a whole session, association to release
+    session_timeout_s: Seconds = 300
+    #: the polite end: release, disconnect, close
+    release_timeout_s: Seconds = 5
+    #: a dialled-in meter or a sender that says nothing is closed after this
+    idle_timeout_s: Seconds = 600
+
+    # -- service
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    #: longest wait for sessions and writes to end after Ctrl-C
+    shutdown_timeout_s: Seconds = 20
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Given values, then environment, then file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.master_key is not None and self.master_key_file is not None:
+            raise ValueError("master_key and master_key_file are both set: give one of them")
+        if self.retry_longest_s < self.retry_first_s:
+            raise ValueError("retry_longest_s is less than retry_first_s")
+        return self
+
+    @property
+    def profile_folders(self) -> tuple[Path, ...]:
+        """Folders for `schemas.model.load_model`."""
+        return () if self.profiles_dir is None else (self.profiles_dir,)
+
+
+def _check_variables() -> None:
+    known = {_PREFIX + name.upper() for name in Settings.model_fields} | {_CONFIG}
+    unknown = [
+        name
+        for name in sorted(os.environ)
+        if name.startswith(_PREFIX) and not name.startswith(_TEST_PREFIX) and name not in known
+    ]
+    if unknown:
+        raise SettingsError(f"unknown environment variables: {', '.join(unknown)}")
+
+
+def _place(field: str, given: dict[str, Any]) -> str:
+    if field in given:
+        return field
+    if field and _PREFIX + field.upper() in os.environ:
+        return f"environment variable {_PREFIX}{field.upper()}"
+    path = config_file()
+    return f"{path}: {field or 'settings'}" if path is not None else field or "settings"
+
+
+def load_settings(**given: Any) -> Settings:
+    """Settings from ``given`` values (say, command line options), the environment and the file.
+
+    Raises SettingsError with the place of everything that is wrong; no value is ever in the message.
+    """
+    _check_variables()
+    path = config_file()
+    if path is not None and not path.is_file():
+        raise SettingsError(f"{_CONFIG} names {path}, which is no file")
+    try:
+        return Settings(**given)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error.__class__.__name__}") from None
+    except ValidationError as error:
+        wrong = []
+        for item in error.errors(include_url=False, include_input=False, include_context=False):
+            field = str(item["loc"][0]) if item["loc"] else ""
+            wrong.append(f"{_place(field, given)}: {item['msg'].removeprefix('Value error, ')}")
+        raise SettingsError("; ".join(wrong)) from None
