@@ -1,0 +1,297 @@
+"""Every refusal leaves as RFC 9457 problem details; HTTP status codes exist in this package only.
+
+``type`` is a relative reference (``/problems/<slug>``) resolved against the server, ``title`` is the same for
+each problem of a type, ``detail`` says what to change, ``errors`` lists the places (JSON pointer of the body,
+or the name of the parameter). Problems of an exchange with a meter add ``fault`` (ours, peer, link) and
+``stage``.
+"""
+
+import http
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from protocols.errors import (
+    CommunicationError,
+    LinkError,
+    LinkTimeout,
+    LocalProtocolError,
+    PeerRefused,
+    SecurityError,
+)
+
+log = logging.getLogger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class Place(BaseModel):
+    """One thing that is wrong, and where: ``pointer`` into the body, or ``parameter`` of path, query or
+    header.
+    """
+
+    pointer: str | None = Field(default=None, description="JSON pointer (RFC 6901) into the request's body")
+    parameter: str | None = Field(default=None, description="name of the path, query or header parameter")
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details, as sent with media type application/problem+json."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "/problems/bad-request-value",
+                    "title": "A value of the request cannot be used",
+                    "status": 422,
+                    "detail": "from: '2026-03-01T00:00:00' has no UTC offset; append Z or +01:00",
+                    "instance": "/api/v1/meters/SIM00000001/load-curve",
+                    "errors": [
+                        {
+                            "parameter": "from",
+                            "detail": "'2026-03-01T00:00:00' has no UTC offset; append Z or +01:00",
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[Place] | None = None
+    fault: str | None = Field(
+        default=None, description="whose fault a failed exchange is: ours, peer or link"
+    )
+    stage: str | None = Field(default=None, description="where an exchange with a meter failed")
+
+
+class ApiError(Exception):
+    """A refusal by this API. ``slug`` and ``title`` name the type of problem, ``detail`` this case of it."""
+
+    status = 500
+    slug = "internal-error"
+    title = "The server failed"
+
+    def __init__(
+        self, detail: str, *, places: Sequence[Place] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.places = tuple(places)
+        self.headers = dict(headers or {})
+
+
+class BadValue(ApiError):
+    """422: a parameter or a field of the body holds what cannot be used."""
+
+    status, slug, title = 422, "bad-request-value", "A value of the request cannot be used"
+
+    @classmethod
+    def parameter(cls, name: str, detail: str) -> "BadValue":
+        return cls(f"{name}: {detail}", places=[Place(parameter=name, detail=detail)])
+
+    @classmethod
+    def field(cls, pointer: str, detail: str) -> "BadValue":
+        return cls(f"{pointer}: {detail}", places=[Place(pointer=pointer, detail=detail)])
+
+
+class BadRequest(ApiError):
+    """400: the request as such cannot be understood."""
+
+    status, slug, title = 400, "bad-request", "The request cannot be understood"
+
+
+class Unauthorized(ApiError):
+    """401: no token, or one that is unknown, expired or revoked; which of these is not told."""
+
+    status, slug, title = 401, "unauthorized", "A valid bearer token is needed"
+
+
+class Forbidden(ApiError):
+    """403: the token is good and its scope is too small."""
+
+    status, slug, title = 403, "missing-scope", "The token lacks a scope"
+
+
+class NotFound(ApiError):
+    """404: no such meter, point or token."""
+
+    status, slug, title = 404, "not-found", "There is no such thing"
+
+
+class Conflict(ApiError):
+    """409: the request is well formed and at odds with what is stored."""
+
+    status, slug, title = 409, "conflict", "The request contradicts the present state"
+
+
+class TooLarge(ApiError):
+    """413: the body is over the limit."""
+
+    status, slug, title = 413, "body-too-large", "The request's body is too large"
+
+
+class ReadFailed(Exception):
+    """A read now that failed: ``cause`` of the tree in protocols.errors, ``stage`` as the session names it.
+
+    Raised by the port ``ReadNow``; stages are words such as ``connect``, ``associate``, ``read``,
+    ``release``.
+    """
+
+    def __init__(self, stage: str, cause: CommunicationError) -> None:
+        super().__init__(f"{stage}: {cause}")
+        self.stage = stage
+        self.cause = cause
+
+
+#: (class of the cause, status, slug, title), the first that fits. Peer's and link's faults are a gateway's.
+_EXCHANGE: tuple[tuple[type[CommunicationError], int, str, str], ...] = (
+    (LinkTimeout, 504, "meter-timeout", "The meter did not answer in time"),
+    (LinkError, 502, "meter-link", "The link to the meter failed"),
+    (PeerRefused, 502, "meter-refused", "The meter refused"),
+    (SecurityError, 502, "meter-security", "The meter's protection does not hold"),
+    (LocalProtocolError, 500, "internal-error", "The server failed"),
+    (CommunicationError, 502, "meter-protocol", "The meter's answer breaks the protocol"),
+)
+
+
+def problem(
+    request: Request,
+    *,
+    status: int,
+    slug: str,
+    title: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Response:
+    """One problem as a response; ``more`` are extension members, left out where None or empty."""
+    body = {
+        "type": f"/problems/{slug}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+        **{name: value for name, value in more.items() if value},
+    }
+    return JSONResponse(body, status_code=status, headers=dict(headers or {}), media_type=PROBLEM_JSON)
+
+
+def exchange_problem(request: Request, cause: CommunicationError, stage: str | None) -> Response:
+    """A failed exchange with a meter: the gateway's statuses, whose fault, at which stage."""
+    status, slug, title = next((s, g, t) for c, s, g, t in _EXCHANGE if isinstance(cause, c))
+    return problem(
+        request,
+        status=status,
+        slug=slug,
+        title=title,
+        detail=str(cause),
+        fault=cause.fault.value,
+        stage=stage,
+    )
+
+
+def _pointer(location: Sequence[Any]) -> str:
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in location)
+
+
+def _place(error: Mapping[str, Any]) -> Place:
+    where, *rest = error["loc"]
+    detail = str(error["msg"])
+    if where == "body":
+        return Place(pointer=_pointer(rest), detail=detail)
+    return Place(parameter=str(rest[0]) if rest else str(where), detail=detail)
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers, so that no refusal leaves in any other form."""
+
+    @app.exception_handler(ApiError)
+    async def _api_error(request: Request, exc: ApiError) -> Response:
+        return problem(
+            request,
+            status=exc.status,
+            slug=exc.slug,
+            title=exc.title,
+            detail=exc.detail,
+            headers=exc.headers,
+            errors=[p.model_dump(exclude_none=True) for p in exc.places],
+        )
+
+    @app.exception_handler(ReadFailed)
+    async def _read_failed(request: Request, exc: ReadFailed) -> Response:
+        return exchange_problem(request, exc.cause, exc.stage)
+
+    @app.exception_handler(CommunicationError)
+    async def _communication(request: Request, exc: CommunicationError) -> Response:
+        return exchange_problem(request, exc, None)
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(request: Request, exc: RequestValidationError) -> Response:
+        errors = exc.errors()
+        if errors and errors[0]["type"] == "json_invalid":
+            return problem(
+                request,
+                status=400,
+                slug=BadRequest.slug,
+                title=BadRequest.title,
+                detail=f"the body is not JSON: {errors[0].get('ctx', {}).get('error', errors[0]['msg'])}",
+            )
+        places = [_place(e) for e in errors]
+        return problem(
+            request,
+            status=422,
+            slug=BadValue.slug,
+            title=BadValue.title,
+            detail="; ".join(f"{p.parameter or p.pointer or 'body'}: {p.detail}" for p in places),
+            errors=[p.model_dump(exclude_none=True) for p in places],
+        )
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, exc: HTTPException) -> Response:
+        if exc.status_code == TooLarge.status:  # the limit's way through the framework's reader of bodies
+            return await _api_error(request, TooLarge(str(exc.detail)))
+        phrase = http.HTTPStatus(exc.status_code).phrase
+        detail = {404: "no such path; /openapi.json lists them all"}.get(exc.status_code, str(exc.detail))
+        return problem(
+            request,
+            status=exc.status_code,
+            slug=phrase.lower().replace(" ", "-"),
+            title=phrase,
+            detail=detail,
+            headers=exc.headers,
+        )
+
+    # The outermost boundary: a defect of ours is logged with its trace and told without it.
+    @app.exception_handler(Exception)
+    async def _defect(request: Request, exc: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=exc)
+        return problem(
+            request,
+            status=500,
+            slug=ApiError.slug,
+            title=ApiError.title,
+            detail="an unexpected error; see the log",
+        )
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries of the problems that an operation can answer with."""
+    return {
+        status: {
+            "model": Problem,
+            "description": http.HTTPStatus(status).phrase,
+        }
+        for status in statuses
+    }

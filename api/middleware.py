@@ -1,0 +1,106 @@
+"""What holds for every request, whatever its path: a bound on the body, clean text, headers that tie
+browsers' hands.
+
+Pure ASGI, so that streamed answers stay streams and bodies are counted as they come.
+"""
+
+from typing import Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import BadRequest, TooLarge, problem
+
+#: Bytes. The largest legitimate body, an exchange with all its registers, is a few kilobytes.
+MAX_BODY: Final = 1 << 20
+
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class BodyLimit:
+    """413 for a body over ``limit`` bytes: by Content-Length before a byte is read, else while it streams."""
+
+    def __init__(self, app: ASGIApp, limit: int = MAX_BODY) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        detail = f"send at most {self.limit} bytes; split the work over several requests"
+        declared = Request(scope).headers.get("content-length", "0")
+        if declared.isdecimal() and int(declared) > self.limit:
+            answer = problem(
+                Request(scope),
+                status=TooLarge.status,
+                slug=TooLarge.slug,
+                title=TooLarge.title,
+                detail=detail,
+                headers={"Connection": "close"},
+            )
+            await answer(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.limit:
+                # The one exception that the framework lets through while it reads a body.
+                raise HTTPException(TooLarge.status, detail)
+            return message
+
+        await self.app(scope, counted, send)
+
+
+class CleanText:
+    """400 for NUL in path or query: no name holds one, and PostgreSQL's text cannot."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"]):
+            answer = problem(
+                Request(scope),
+                status=BadRequest.status,
+                slug=BadRequest.slug,
+                title=BadRequest.title,
+                detail="path or query contains the character NUL (%00); remove it",
+            )
+            await answer(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+class SecureHeaders:
+    """Headers on every answer; ``Cache-Control: no-store`` unless the operation says otherwise."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def dressed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self.app(scope, receive, dressed)

@@ -1,0 +1,56 @@
+"""Instants and ranges as the API takes them: RFC 3339 with an offset, half-open [from, to), bounded."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+from api.errors import BadValue, Place
+
+#: The longest range of one answer. More than a year with its leap day, less than a table scan.
+MAX_RANGE: Final = timedelta(days=400)
+
+_RFC3339: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(?P<offset>[Zz]|[+-]\d\d:\d\d)?", re.ASCII
+)
+_LOST_PLUS: Final = re.compile(r".*\d\d:\d\d(:\d\d(\.\d+)?)? \d\d:\d\d", re.ASCII)
+
+
+class Range(NamedTuple):
+    """[start, end), both aware UTC."""
+
+    start: datetime
+    end: datetime
+
+
+def instant(text: str, name: str) -> datetime:
+    """``text`` as aware UTC. BadValue with the parameter's name says what to change."""
+    if _LOST_PLUS.fullmatch(text):
+        raise BadValue.parameter(
+            name, f"{text!r} holds a space where an offset's + was; write + as %2B, or use Z"
+        )
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise BadValue.parameter(name, f"{text!r} is no RFC 3339 date-time; write it as 2026-03-01T00:00:00Z")
+    if match["offset"] is None:
+        raise BadValue.parameter(name, f"{text!r} has no UTC offset; append Z or +01:00")
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
+        raise BadValue.parameter(name, f"{text!r} is no date of the calendar: {exc}") from exc
+
+
+def half_open(start_text: str, end_text: str, *, longest: timedelta = MAX_RANGE) -> Range:
+    """The range [from, to). BadValue where it is empty, upside down, or longer than ``longest``."""
+    start, end = instant(start_text, "from"), instant(end_text, "to")
+    if start >= end:
+        detail = "must be later than 'from'; the range is half-open [from, to)"
+        raise BadValue(f"to: {detail}", places=[Place(parameter="to", detail=detail)])
+    if end - start > longest:
+        detail = f"is {(end - start).days} days after 'from'; ask for at most {longest.days} days at a time"
+        raise BadValue(f"to: {detail}", places=[Place(parameter="to", detail=detail)])
+    return Range(start, end)
+
+
+def rfc3339(moment: datetime) -> str:
+    """Aware UTC as ``2026-03-01T00:00:00Z``, with microseconds only where there are any."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

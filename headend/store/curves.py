@@ -1,0 +1,151 @@
+"""Load curves as stored: of a meter, or of a metering point through its meters. Reading only.
+
+Both come in two steps on one snapshot (``snapshot``): ``*_state`` counts and fingerprints a range cheaply,
+and ``rows`` fetches it. The fingerprint changes with every row that comes, goes or is corrected (each carries
+the batch that brought it), so equal fingerprints mean equal curves. Ranges are half-open [start, end), aware
+UTC, and choose intervals by their start; the row before the range comes along, because consumption needs its
+reading.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any, Final
+
+from headend.store import sql
+from headend.store.consumption import CurveRow
+from schemas.reading import Channel, ChannelLayout, Kind
+
+_QUERIES: Final = sql.load("curves")
+
+#: Rows per round trip: about 10 ms of the event loop each.
+_CHUNK: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A meter at a metering point during [start, end); None where open."""
+
+    meter_id: int
+    asset_id: str
+    start: datetime | None
+    end: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """CT x VT ratio of a metering point during [start, end); None where open. Exact."""
+
+    start: datetime | None
+    end: datetime | None
+    factor: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class CurveState:
+    """What a range holds. ``count`` excludes the row before it, which starts at ``before`` (None: there is
+    none).
+
+    ``parameters`` are those of the query, for ``rows``; ``point`` tells which of the two curves it is.
+    """
+
+    count: int
+    fingerprint: str
+    layouts: Mapping[int, ChannelLayout]
+    before: datetime | None
+    parameters: Mapping[str, Any]
+    point: bool = False
+    installations: tuple[Installation, ...] = ()
+    ratios: tuple[Ratio, ...] = ()
+
+
+@asynccontextmanager
+async def snapshot(connection: sql.Connection) -> AsyncIterator[None]:
+    """One consistent, read-only view of the database, with instants told in UTC."""
+    async with connection.transaction():
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        await connection.execute("SET LOCAL TIME ZONE 'UTC'")
+        yield
+
+
+async def meter_state(
+    connection: sql.Connection, meter_id: int, profile: int, start: datetime, end: datetime
+) -> CurveState:
+    """State of a meter's curve over [start, end)."""
+    parameters = {"meter": meter_id, "profile": profile, "start": start, "end": end}
+    return await _state(connection, parameters, point=False)
+
+
+async def point_state(
+    connection: sql.Connection, code: str, profile: int, start: datetime, end: datetime
+) -> CurveState:
+    """State of a metering point's curve over [start, end). LookupError for a code nobody created."""
+    found = await (await connection.execute(_QUERIES["point_id"], {"code": code})).fetchone()
+    if found is None:
+        raise LookupError(f"no metering point {code!r}")
+    parameters = {"point": found[0], "profile": profile, "start": start, "end": end}
+    return await _state(connection, parameters, point=True)
+
+
+async def _state(connection: sql.Connection, parameters: Mapping[str, Any], *, point: bool) -> CurveState:
+    query = _QUERIES["point_state" if point else "meter_state"]
+    row = await (await connection.execute(query, parameters)).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate without GROUP BY has one row
+    count, fingerprint, layout_ids, before = row
+    installations: tuple[Installation, ...] = ()
+    ratios: tuple[Ratio, ...] = ()
+    if point:
+        cursor = await connection.execute(_QUERIES["point_installations"], parameters)
+        installations = tuple(Installation(*r) for r in await cursor.fetchall())
+        cursor = await connection.execute(_QUERIES["point_ratios"], parameters)
+        ratios = tuple(Ratio(r[0], r[1], Fraction(r[2]) / Fraction(r[3])) for r in await cursor.fetchall())
+    return CurveState(
+        count,
+        f"{count}:{fingerprint}:{before}",
+        await layouts(connection, layout_ids),
+        before,
+        parameters,
+        point,
+        installations,
+        ratios,
+    )
+
+
+async def layouts(connection: sql.Connection, layout_ids: Sequence[int]) -> dict[int, ChannelLayout]:
+    """Layouts by id, as the writer stored them."""
+    cursor = await connection.execute(_QUERIES["layouts"], {"layouts": list(layout_ids)})
+    return {layout_id: _layout(channels) for layout_id, channels in await cursor.fetchall()}
+
+
+def _layout(channels: Sequence[Mapping[str, Any] | None]) -> ChannelLayout:
+    one, two, three, four = (
+        None if c is None else Channel(**{**c, "kind": Kind(c["kind"])}) for c in channels
+    )
+    return ChannelLayout((one, two, three, four))
+
+
+async def rows(connection: sql.Connection, state: CurveState) -> tuple[CurveRow | None, list[CurveRow]]:
+    """The row before the range, if there is one, and the range's rows by start. In the state's snapshot."""
+    start: datetime = state.parameters["start"]
+    parameters = {**state.parameters, "first": state.before or start}
+    found: list[CurveRow] = []
+    async with connection.cursor(name="curve") as cursor:
+        await cursor.execute(_QUERIES["point_rows" if state.point else "meter_rows"], parameters)
+        while chunk := await cursor.fetchmany(_CHUNK):
+            found.extend(CurveRow._make((*r[:8], r[8:])) for r in chunk)
+    first = next((n for n, row in enumerate(found) if row.start >= start), len(found))
+    return (found[first - 1] if first else None), found[first:]
+
+
+def ratio_during(ratios: Sequence[Ratio], start: datetime, end: datetime) -> Fraction | None:
+    """The ratio valid throughout [start, end): 1 where none is recorded, None where it changes within."""
+    for ratio in ratios:
+        lower = ratio.start or datetime.min.replace(tzinfo=UTC)
+        upper = ratio.end or datetime.max.replace(tzinfo=UTC)
+        if lower <= start and end <= upper:
+            return ratio.factor
+        if start < upper and lower < end:
+            return None
+    return Fraction(1)
