@@ -10,12 +10,12 @@ reading.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from fractions import Fraction
+from datetime import datetime
 from typing import Any, Final
 
 from headend.store import sql
 from headend.store.consumption import CurveRow
+from schemas.meter import Ratio
 from schemas.reading import Channel, ChannelLayout, Kind
 
 _QUERIES: Final = sql.load("curves")
@@ -25,22 +25,13 @@ _CHUNK: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Installation:
-    """A meter at a metering point during [start, end); None where open."""
+class Installed:
+    """A meter at a metering point during [since, until); ``until`` None while it is there."""
 
     meter_id: int
     asset_id: str
-    start: datetime | None
-    end: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """CT x VT ratio of a metering point during [start, end); None where open. Exact."""
-
-    start: datetime | None
-    end: datetime | None
-    factor: Fraction
+    since: datetime
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +48,7 @@ class CurveState:
     before: datetime | None
     parameters: Mapping[str, Any]
     point: bool = False
-    installations: tuple[Installation, ...] = ()
+    installations: tuple[Installed, ...] = ()
     ratios: tuple[Ratio, ...] = ()
 
 
@@ -94,13 +85,13 @@ async def _state(connection: sql.Connection, parameters: Mapping[str, Any], *, p
     row = await (await connection.execute(query, parameters)).fetchone()
     assert row is not None  # noqa: S101 - an aggregate without GROUP BY has one row
     count, fingerprint, layout_ids, before = row
-    installations: tuple[Installation, ...] = ()
+    installations: tuple[Installed, ...] = ()
     ratios: tuple[Ratio, ...] = ()
     if point:
         cursor = await connection.execute(_QUERIES["point_installations"], parameters)
-        installations = tuple(Installation(*r) for r in await cursor.fetchall())
+        installations = tuple(Installed(*r) for r in await cursor.fetchall())
         cursor = await connection.execute(_QUERIES["point_ratios"], parameters)
-        ratios = tuple(Ratio(r[0], r[1], Fraction(r[2]) / Fraction(r[3])) for r in await cursor.fetchall())
+        ratios = tuple(Ratio(*r) for r in await cursor.fetchall())
     return CurveState(
         count,
         f"{count}:{fingerprint}:{before}",
@@ -137,15 +128,3 @@ async def rows(connection: sql.Connection, state: CurveState) -> tuple[CurveRow 
             found.extend(CurveRow._make((*r[:8], r[8:])) for r in chunk)
     first = next((n for n, row in enumerate(found) if row.start >= start), len(found))
     return (found[first - 1] if first else None), found[first:]
-
-
-def ratio_during(ratios: Sequence[Ratio], start: datetime, end: datetime) -> Fraction | None:
-    """The ratio valid throughout [start, end): 1 where none is recorded, None where it changes within."""
-    for ratio in ratios:
-        lower = ratio.start or datetime.min.replace(tzinfo=UTC)
-        upper = ratio.end or datetime.max.replace(tzinfo=UTC)
-        if lower <= start and end <= upper:
-            return ratio.factor
-        if start < upper and lower < end:
-            return None
-    return Fraction(1)

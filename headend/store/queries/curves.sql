@@ -29,8 +29,8 @@ SELECT i.meter_id, m.asset_id, lower(i.during), upper(i.during)
  ORDER BY lower(i.during);
 
 -- name: point_ratios
--- Transformer ratios of a point that touch a range: from, to (NULL where open), numerator, denominator.
-SELECT lower(during), upper(during), ct_numerator * vt_numerator, ct_denominator * vt_denominator
+-- Transformer ratios of a point that touch a range; the end is NULL where open.
+SELECT lower(during), upper(during), ct_numerator, ct_denominator, vt_numerator, vt_denominator
   FROM transformer_ratios
  WHERE point_id = %(point)s AND during && tstzrange(%(start)s, %(end)s + interval '32 days')
  ORDER BY lower(during);
