@@ -5,10 +5,10 @@ A value is a `Data(type, value)`; ``value`` by type:
 ===============================================  ========================================================
 null, don't-care                                 None
 boolean                                          bool
-integer, long, ... long64-unsigned, enum, delta  int
+integer ... long64-unsigned, enum, delta         int
 bcd                                              int, the byte as sent (0..255)
 bit-string                                       `BitString` (exact bit count, octets as sent)
-octet-string, date-time (12), date (5), time (4)  bytes
+octet-string, date-time (12), date (5), time(4)  bytes
 visible-string                                   str, one character per byte (ISO 8859-1): none is lost
 utf8-string                                      str
 float32, float64                                 `Real` (the exact bits, NaN payloads included)

@@ -231,7 +231,6 @@ class CosemDateTime:
         micros = 0 if t.hundredths is None else t.hundredths * 10_000
         try:
             return dt.datetime(d.year, d.month, d.day, t.hour, t.minute, t.second, micros)  # noqa: DTZ001
-            - a wall clock
         except ValueError as exc:
             raise RemoteProtocolError(f"{self} is not a whole moment: {exc}") from exc
 
