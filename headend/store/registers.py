@@ -25,10 +25,23 @@ class StoredRegister:
     quality: Quality
 
 
+def _stored(
+    obis: str,
+    attribute: int,
+    read_at: datetime,
+    meter_time: datetime | None,
+    value: Decimal | None,
+    text: str | None,
+    unit: str | None,
+    quality: int,
+) -> StoredRegister:
+    return StoredRegister(obis, attribute, read_at, meter_time, value, text, unit, Quality(quality))
+
+
 async def latest(connection: sql.Connection, meter_id: int) -> list[StoredRegister]:
     """The latest value of each register, ordered by OBIS code."""
     cursor = await connection.execute(_QUERIES["latest"], {"meter": meter_id})
-    return [StoredRegister(*row[:7], quality=Quality(row[7])) for row in await cursor.fetchall()]
+    return [_stored(*row) for row in await cursor.fetchall()]
 
 
 async def history(
@@ -55,4 +68,4 @@ async def history(
         "limit": limit,
     }
     cursor = await connection.execute(_QUERIES["history"], parameters)
-    return [StoredRegister(*row[:7], quality=Quality(row[7])) for row in await cursor.fetchall()]
+    return [_stored(*row) for row in await cursor.fetchall()]
