@@ -128,8 +128,7 @@ def text(data: Data) -> str:
         value: str = data.value
         return value
     octets = _octets(data, "text")
-    return octets.decode("ascii") if octets.isascii() and octets.decode("ascii").isprintable() else
-    octets.hex()
+    return octets.decode("ascii") if all(0x20 <= octet < 0x7F for octet in octets) else octets.hex()
 
 
 # ---- Register, Extended Register, Demand Register ------------------------------------------------
@@ -207,8 +206,9 @@ class RegisterAttributes:
 REGISTER_ATTRIBUTES: Final[dict[int, RegisterAttributes]] = {
     ClassId.REGISTER: RegisterAttributes(value=2, scaler_unit=3),
     ClassId.EXTENDED_REGISTER: RegisterAttributes(value=2, scaler_unit=3, status=4, capture_time=5),
-    ClassId.DEMAND_REGISTER: RegisterAttributes(value=2, scaler_unit=4, status=5, capture_time=6,
-    last_value=3),
+    ClassId.DEMAND_REGISTER: RegisterAttributes(
+        value=2, scaler_unit=4, status=5, capture_time=6, last_value=3
+    ),
 }
 
 
@@ -441,8 +441,10 @@ class ObjectEntry:
             )
             for item in self.attributes
         )
-        methods = axdr.array(axdr.structure(axdr.i8(item.index), axdr.enum(item.mode)) for item in
-        self.methods) name = axdr.octets(self.obis.raw)
+        methods = axdr.array(
+            axdr.structure(axdr.i8(item.index), axdr.enum(item.mode)) for item in self.methods
+        )
+        name = axdr.octets(self.obis.raw)
         rights = axdr.structure(attributes, methods)
         return axdr.structure(axdr.u16(self.class_id), axdr.u8(self.version), name, rights)
 

@@ -7,8 +7,8 @@ from typing import Final
 COUNT: Final = 255
 OTHER: Final = 254
 
-#: Code of the unit enumeration -> symbol. Symbols are plain ASCII where the field writes them so (``Ohm``,
-``m3``). SYMBOLS: Final[dict[int, str]] = {
+#: Code of the unit enumeration -> symbol. Symbols are plain ASCII where the field writes so (``Ohm``).
+SYMBOLS: Final[dict[int, str]] = {
     1: "a", 2: "mo", 3: "wk", 4: "d", 5: "h", 6: "min", 7: "s", 8: "deg", 9: "degC", 10: "currency",
     11: "m", 12: "m/s", 13: "m3", 14: "m3", 15: "m3/h", 16: "m3/h", 17: "m3/d", 18: "m3/d", 19: "l", 20: "kg",
     21: "N", 22: "Nm", 23: "Pa", 24: "bar", 25: "J", 26: "J/h", 27: "W", 28: "VA", 29: "var", 30: "Wh",
