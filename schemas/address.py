@@ -11,7 +11,7 @@
 ``server`` and ``client`` are SAPs that override the model's, ``physical`` the HDLC lower address.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
@@ -75,16 +75,21 @@ class LinkAddress:
             raise AddressError(f"{text!r} begins with none of {known}") from None
         if parts.fragment or "#" in text or parts.username is not None or parts.password is not None:
             raise AddressError(f"{scheme}: address has no user, password or fragment")
-        numbers = _numbers(scheme, parts.query)
+        host = device = None
         if scheme is Scheme.INBOUND:
             if parts.netloc or parts.path:
                 raise AddressError("inbound: has no host; the meter is known by what it proves")
-            return replace(cls(scheme), **numbers)
-        if scheme is Scheme.HDLC_SERIAL:
+            port = None
+        elif scheme is Scheme.HDLC_SERIAL:
             if parts.netloc or not parts.path.startswith("/") or parts.path == "/":
                 raise AddressError("hdlc+serial: names a device, as in hdlc+serial:///dev/ttyUSB0")
-            return replace(cls(scheme, device=unquote(parts.path)), **numbers)
-        return replace(cls(scheme, *_endpoint(scheme, parts, port)), **numbers)
+            port, device = None, unquote(parts.path)
+        else:
+            host, port = _endpoint(scheme, parts, port)
+        number = _numbers(scheme, parts.query).get
+        return cls(
+            scheme, host, port, device, number("server"), number("client"), number("physical"), number("baud")
+        )
 
     def __str__(self) -> str:
         query = "&".join(f"{name}={value}" for name in _LIMITS if (value := getattr(self, name)) is not None)

@@ -1,9 +1,9 @@
 """Meter models: what a TOML profile says of a kind of meter, checked when it is loaded.
 
 A profile names its driver, how to open an association, how the meter's clock runs, its load profiles column
-by column, the registers worth reading, and how to understand pushes that carry no OBIS codes or no scalers. ``inherit = "other"``
-takes everything of another profile; tables merge key by key, arrays are replaced whole. The files are in
-``schemas/profiles``; a folder of the operator's own is looked at first.
+by column, the registers worth reading, and how to understand pushes that carry no OBIS codes or no scalers.
+``inherit = "other"`` takes everything of another profile; tables merge key by key, arrays are replaced whole.
+The files are in ``schemas/profiles``; a folder of the operator's own is looked at first.
 """
 
 import tomllib
@@ -108,9 +108,9 @@ class Association(_Part):
 class Clock(_Part):
     """How the meter's clock runs.
 
-    ``time_zone`` serves stamps without a deviation; with ``follows_dst = false`` the clock keeps the zone's standard
-    time all year. ``deviation``: ``standard`` is UTC = local time + deviation, ``inverted`` the maker's other
-    sign, ``unspecified`` says that what the meter sends there means nothing.
+    ``time_zone`` serves stamps without a deviation; with ``follows_dst = false`` the clock keeps the zone's
+    standard time all year. ``deviation``: ``standard`` is UTC = local time + deviation, ``inverted`` the
+    maker's other sign, ``unspecified`` says that what the meter sends there means nothing.
     """
 
     time_zone: ZoneName | None = None
