@@ -73,7 +73,7 @@ def elements(data: bytes, start: int, stop: int) -> Iterator[Element]:
 
 
 def only(data: bytes, container: Element, tag: int) -> bytes:
-    """Content of the one element ``tag`` that fills an explicitly tagged ``container`` (a2 03 **02 01 00**)."""
+    """Content of the one element ``tag`` that fills an explicitly tagged ``container``."""
     inner = read_element(data, container.start, container.stop)
     if inner.tag != tag:
         raise RemoteProtocolError(

@@ -273,7 +273,7 @@ _NAMES = {
 
 
 def name_of(tag: int) -> str:
-    """The standard's name of an APDU tag, also of those that `decode` refuses; "unknown APDU 0x.." otherwise."""
+    """The standard's name of an APDU tag, also of those that `decode` refuses; else "unknown APDU 0x.."."""
     return _NAMES.get(tag) or f"unknown APDU 0x{tag:02x}"
 
 

@@ -55,7 +55,7 @@ class ActionRequestNextPBlock:
 
 @dataclass(frozen=True, slots=True)
 class ActionRequestWithList:
-    """Invoke several methods; ``parameters`` has one (null-data where there is none) for each of ``methods``."""
+    """Invoke several methods; ``parameters`` has one for each of ``methods``, null-data for none."""
 
     invoke: InvokeIdAndPriority
     methods: tuple[Method, ...]

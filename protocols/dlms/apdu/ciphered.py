@@ -141,7 +141,7 @@ class IdentifiedKey:
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
-    """Key-Info: a key wrapped under another; ``kek_id`` 0 is the master key, the only one the standard has."""
+    """Key-Info: a key wrapped under another; ``kek_id`` 0 is the master key, the only one there is."""
 
     kek_id: int
     key_ciphered_data: bytes = field(repr=False)

@@ -101,8 +101,9 @@ class GetResponseWithBlock:
     def __repr__(self) -> str:
         result = f"<{len(self.result)} bytes>" if isinstance(self.result, bytes) else repr(self.result)
         return (
-            f"GetResponseWithBlock(invoke={self.invoke!r}, last={self.last},
-            block_number={self.block_number}," f" result={result})" )
+            f"GetResponseWithBlock(invoke={self.invoke!r}, last={self.last}, "
+            f"block_number={self.block_number}, result={result})"
+        )
 
     def to_bytes(self) -> bytes:
         """The APDU."""
