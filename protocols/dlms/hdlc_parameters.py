@@ -1,0 +1,173 @@
+"""Information fields of the link's own frames: the parameters in SNRM and UA, the reasons in FRMR.
+
+Parameters (IEC 62056-46, HDLC parameter negotiation)::
+
+    81 80 group-length { id length value }
+
+Ids 05 and 06 are the longest information field sent and received, 07 and 08 the windows. What is not said
+has its default: 128 bytes, window 1.
+"""
+
+from typing import NamedTuple
+
+from protocols.dlms.hdlc import FrameType, HdlcFrame
+from protocols.errors import LocalProtocolError, RemoteProtocolError
+
+_FORMAT = 0x81
+_GROUP = 0x80
+_TRANSMIT, _RECEIVE, _WINDOW_TRANSMIT, _WINDOW_RECEIVE = 5, 6, 7, 8
+
+DEFAULT_INFORMATION = 128
+MAX_INFORMATION = 2030  # with the longest addresses still within the 11-bit length of a frame
+DEFAULT_WINDOW = 1
+MAX_WINDOW = 7  # sequence numbers count modulo 8
+
+
+class LinkParameters(NamedTuple):
+    """What one side is able to do, in bytes of an information field and frames of a window, from its own
+    view.
+    """
+
+    max_transmit: int = DEFAULT_INFORMATION
+    max_receive: int = DEFAULT_INFORMATION
+    window_transmit: int = DEFAULT_WINDOW
+    window_receive: int = DEFAULT_WINDOW
+
+    def check(self) -> "LinkParameters":
+        """These parameters. Raises LocalProtocolError when one is out of its range."""
+        for size in (self.max_transmit, self.max_receive):
+            if not 8 <= size <= MAX_INFORMATION:
+                raise LocalProtocolError(f"information field of {size} bytes, must be 8..{MAX_INFORMATION}")
+        for window in (self.window_transmit, self.window_receive):
+            if not 1 <= window <= MAX_WINDOW:
+                raise LocalProtocolError(f"window of {window} frames, must be 1..{MAX_WINDOW}")
+        return self
+
+    def negotiate(self, peer: "LinkParameters") -> "LinkParameters":
+        """What both can do, from our view.
+
+        Our sending is limited by the peer's receiving and the other way round.
+        """
+        return LinkParameters(
+            min(self.max_transmit, peer.max_receive),
+            min(self.max_receive, peer.max_transmit),
+            min(self.window_transmit, peer.window_receive),
+            min(self.window_receive, peer.window_transmit),
+        )
+
+    def to_bytes(self) -> bytes:
+        """The information field of an SNRM or UA frame."""
+        body = b""
+        for identifier, value in ((_TRANSMIT, self.max_transmit), (_RECEIVE, self.max_receive)):
+            size = 1 if value <= 0xFF else 2
+            body += bytes((identifier, size)) + value.to_bytes(size, "big")
+        for identifier, value in (
+            (_WINDOW_TRANSMIT, self.window_transmit),
+            (_WINDOW_RECEIVE, self.window_receive),
+        ):
+            body += bytes((identifier, 4)) + value.to_bytes(4, "big")
+        return bytes((_FORMAT, _GROUP, len(body))) + body
+
+    @classmethod
+    def from_bytes(cls, information: bytes) -> "LinkParameters":
+        """The sender's parameters; unknown ids are skipped, an empty field means the defaults.
+
+        Raises RemoteProtocolError when the field is malformed or a value is out of its range.
+        """
+        if not information:
+            return cls()
+        if len(information) < 3 or information[0] != _FORMAT or information[1] != _GROUP:
+            raise RemoteProtocolError("HDLC parameters do not begin with 81 80 and a length", offset=0)
+        end = 3 + information[2]
+        if end > len(information):
+            raise RemoteProtocolError(
+                f"HDLC parameters say {information[2]} bytes, there are fewer", offset=2
+            )
+        values: dict[int, int] = {}
+        position = 3
+        while position < end:
+            value_at = position + 2
+            value_end = value_at + information[position + 1] if value_at <= end else end + 1
+            if value_end > end:
+                raise RemoteProtocolError("an HDLC parameter runs over the end of its group", offset=position)
+            values[information[position]] = int.from_bytes(information[value_at:value_end], "big")
+            position = value_end
+        # A peer that can take more than a frame holds is welcome; one that can take nothing is not.
+        sizes = [values.get(key, DEFAULT_INFORMATION) for key in (_TRANSMIT, _RECEIVE)]
+        windows = [values.get(key, DEFAULT_WINDOW) for key in (_WINDOW_TRANSMIT, _WINDOW_RECEIVE)]
+        if min(sizes) < 8 or min(windows) < 1:
+            raise RemoteProtocolError(
+                f"HDLC parameters out of range: sizes {sizes}, windows {windows}", offset=0
+            )
+        return cls(
+            min(sizes[0], MAX_INFORMATION),
+            min(sizes[1], MAX_INFORMATION),
+            min(windows[0], MAX_WINDOW),
+            min(windows[1], MAX_WINDOW),
+        )
+
+
+class FrameReject(NamedTuple):
+    """FRMR's information.
+
+    The refused control field, the sender's V(S) and V(R), and the reasons w, x, y, z.
+    """
+
+    control: int
+    vs: int
+    vr: int
+    unknown_control: bool = False  # w
+    information_not_permitted: bool = False  # x, comes with w
+    information_too_long: bool = False  # y
+    invalid_nr: bool = False  # z
+    response: bool = False  # C/R: the refused frame was a response
+
+    def to_bytes(self) -> bytes:
+        """The three bytes of the information field."""
+        reasons = (
+            self.unknown_control
+            | self.information_not_permitted << 1
+            | self.information_too_long << 2
+            | self.invalid_nr << 3
+        )
+        return bytes((self.control, (self.vs & 7) << 1 | self.response << 4 | (self.vr & 7) << 5, reasons))
+
+    @classmethod
+    def from_bytes(cls, information: bytes) -> "FrameReject":
+        """Raises RemoteProtocolError unless there are three bytes."""
+        if len(information) != 3:
+            raise RemoteProtocolError(f"FRMR information has 3 bytes, not {len(information)}", offset=0)
+        control, numbers, reasons = information
+        return cls(
+            control,
+            numbers >> 1 & 7,
+            numbers >> 5,
+            bool(reasons & 1),
+            bool(reasons & 2),
+            bool(reasons & 4),
+            bool(reasons & 8),
+            bool(numbers & 0x10),
+        )
+
+    def __str__(self) -> str:
+        names = [
+            name
+            for name, said in (
+                ("control field unknown", self.unknown_control),
+                ("information not permitted", self.information_not_permitted),
+                ("information too long", self.information_too_long),
+                ("invalid N(R)", self.invalid_nr),
+            )
+            if said
+        ]
+        return f"frame with control 0x{self.control:02X} rejected: {', '.join(names) or 'no reason given'}"
+
+
+def describe(frame: HdlcFrame) -> LinkParameters | FrameReject | None:
+    """What an SNRM, UA or FRMR frame says.
+
+    None for the others. Raises RemoteProtocolError when it is malformed.
+    """
+    if frame.type in (FrameType.SNRM, FrameType.UA):
+        return LinkParameters.from_bytes(frame.information)
+    return FrameReject.from_bytes(frame.information) if frame.type is FrameType.FRMR else None
