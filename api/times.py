@@ -54,3 +54,8 @@ def half_open(start_text: str, end_text: str, *, longest: timedelta = MAX_RANGE)
 def rfc3339(moment: datetime) -> str:
     """Aware UTC as ``2026-03-01T00:00:00Z``, with microseconds only where there are any."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def micros(since_1970_us: int) -> datetime:
+    """Microseconds since 1970-01-01 UTC as aware UTC, exactly."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=since_1970_us)

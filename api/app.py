@@ -1,0 +1,75 @@
+"""The HTTP application: slices, middleware, OpenAPI. Made from services, without any global state."""
+
+from importlib.metadata import version
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+
+from api import errors, health
+from api.docs import endpoints as docs
+from api.load_curves import endpoints as load_curves
+from api.meters import endpoints as meters
+from api.middleware import BodyLimit, CleanText, SecureHeaders
+from api.points import endpoints as points
+from api.reads import endpoints as reads
+from api.registers import endpoints as registers
+from api.services import Services
+from api.tokens import endpoints as tokens
+
+_DESCRIPTION: Final = (
+    "Smart meters, their load curves and registers. Send 'Authorization: Bearer <token>'; scopes are "
+    "read < operate < admin. Times are RFC 3339 with an offset, ranges are half-open [from, to), values are "
+    "decimal strings exactly as metered. Every refusal is a problem of RFC 9457."
+)
+_SLICES: Final = (meters, load_curves, registers, reads, points, tokens)
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def create_app(services: Services) -> FastAPI:
+    """The application over ``services``, which the caller opens before serving and closes after."""
+    app = FastAPI(
+        title="Headend",
+        version=version("headend"),
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.services = services
+    api = APIRouter(prefix="/api/v1")
+    for one in _SLICES:
+        api.include_router(one.router)
+    app.include_router(health.router)
+    app.include_router(api)
+    app.include_router(docs.router)
+    errors.install(app)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(CleanText)
+    app.add_middleware(SecureHeaders)  # added last, it is the outermost: it dresses the refusals of the others too
+    _tell_problems(app)
+    return app
+
+
+def _tell_problems(app: FastAPI) -> None:
+    """OpenAPI says what is sent: problems as application/problem+json, and no other form of refusal."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            for item in document["paths"].values():
+                for operation in item.values():
+                    for status, answer in operation["responses"].items():
+                        if status >= "400" and "application/json" in answer.get("content", {}):
+                            answer["content"] = {errors.PROBLEM_JSON: answer["content"]["application/json"]}
+            for unused in ("HTTPValidationError", "ValidationError"):
+                document["components"]["schemas"].pop(unused, None)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

@@ -1,0 +1,1 @@
+"""Documentation that needs no network: one page that renders /openapi.json."""

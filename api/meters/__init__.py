@@ -1,0 +1,1 @@
+"""Meters: list, one, and the states of their life cycle."""

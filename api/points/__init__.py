@@ -1,0 +1,1 @@
+"""Metering points: installations, meter exchange, transformer ratios."""

@@ -1,0 +1,1 @@
+"""Reading a meter now, on an engineer's word."""

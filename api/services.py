@@ -1,0 +1,96 @@
+"""What the API needs from the rest of the house, handed in by the composition root. No global state."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from fastapi import Request
+
+from headend.store.sql import Connection
+from schemas.meter import Meter
+from schemas.reading import RegisterRead
+
+
+class Pool(Protocol):
+    """A pool of database connections, as psycopg_pool's AsyncConnectionPool. Leaving the context commits."""
+
+    def connection(self) -> AbstractAsyncContextManager[Connection]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileRange:
+    """Intervals of one load profile that start in [start, end), aware UTC."""
+
+    profile: int
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """What to read now: registers by full OBIS code, a range of a load profile, or both."""
+
+    obis: tuple[str, ...] = ()
+    profile: ProfileRange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An object that the meter would not give, while it gave others: ``reason`` in the standard's words."""
+
+    obis: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCounts:
+    """What storing did: intervals new, completed, corrected, repeated (already there, no effect); fragments;
+    register values.
+    """
+
+    new: int = 0
+    completed: int = 0
+    corrected: int = 0
+    repeated: int = 0
+    fragments: int = 0
+    registers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    """What came of a read now. ``registers`` are the values read, ``intervals`` how many the profile gave."""
+
+    registers: tuple[RegisterRead, ...]
+    refused: tuple[Refused, ...]
+    intervals: int
+    stored: StoredCounts
+
+
+class ReadNow(Protocol):
+    """Reads a meter now and stores what it gave, within a deadline of its own.
+
+    Raises api.errors.ReadFailed or CommunicationError where the exchange failed; nothing is stored then.
+    """
+
+    def __call__(self, meter: Meter, request: ReadRequest) -> Awaitable[ReadResult]: ...
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The pool, the port for reading now, and the clock (aware UTC)."""
+
+    pool: Pool
+    read_now: ReadNow
+    clock: Callable[[], datetime] = field(default=_now)
+
+
+def services(request: Request) -> Services:
+    """Dependency: the services that this application was made with."""
+    found: Services = request.app.state.services
+    return found
