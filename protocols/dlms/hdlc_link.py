@@ -11,9 +11,7 @@ diagram in DESIGN.md is drawn from them.
 """
 
 from collections import deque
-from enum import StrEnum
 from itertools import islice
-from typing import NamedTuple
 
 from protocols.dlms.framing import BadFrame
 from protocols.dlms.hdlc import (
@@ -30,106 +28,38 @@ from protocols.dlms.hdlc import (
     u_control,
 )
 from protocols.dlms.hdlc_parameters import FrameReject, LinkParameters
+from protocols.dlms.hdlc_states import (
+    CLIENT_TRANSITIONS,
+    SERVER_TRANSITIONS,
+    Apdu,
+    Connected,
+    ConnectRequested,
+    Disconnected,
+    DisconnectRequested,
+    Event,
+    LinkRejected,
+    State,
+    TableEvent,
+    Transitions,
+    Transmit,
+)
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+
+__all__ = [
+    "Apdu",
+    "Connected",
+    "Disconnected",
+    "Event",
+    "HdlcClientLink",
+    "HdlcServerLink",
+    "LinkRejected",
+    "State",
+    "Transmit",
+]
 
 MAX_APDU = 0xFFFF
 MAX_RETRIES = 3
 MAX_IDLE_POLLS = 8  # polls in a row that are answered "nothing yet", before we wait for `on_timeout`
-
-
-class State(StrEnum):
-    """Where a link is. REJECTED is the server's alone: it has sent FRMR and waits for SNRM or DISC."""
-
-    DISCONNECTED = "disconnected"
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    DISCONNECTING = "disconnecting"
-    REJECTED = "rejected"
-
-
-class ConnectRequested(NamedTuple):
-    """The client sends SNRM. Of the tables only; never handed out."""
-
-
-class DisconnectRequested(NamedTuple):
-    """The client sends DISC. Of the tables only; never handed out."""
-
-
-class Connected(NamedTuple):
-    """SNRM was answered by UA. A server that was connected starts anew: the old association is gone."""
-
-    parameters: LinkParameters
-
-
-class Transmit(NamedTuple):
-    """One frame to be written."""
-
-    data: bytes
-
-
-class Apdu(NamedTuple):
-    """One whole APDU without its LLC header. ``unconfirmed``: it came in UI frames."""
-
-    data: bytes
-    unconfirmed: bool = False
-
-
-class Disconnected(NamedTuple):
-    """The link is down, and why."""
-
-    reason: str
-
-
-class LinkRejected(NamedTuple):
-    """FRMR, received (client: the link is down) or sent (server: until SNRM or DISC)."""
-
-    report: FrameReject
-
-
-Event = Connected | Transmit | Apdu | Disconnected | LinkRejected
-_TableEvent = type[ConnectRequested | DisconnectRequested | Connected | Apdu | Disconnected | LinkRejected]
-Transitions = dict[State, dict[_TableEvent, State]]
-
-CLIENT_TRANSITIONS: Transitions = {
-    State.DISCONNECTED: {ConnectRequested: State.CONNECTING, Apdu: State.DISCONNECTED},
-    State.CONNECTING: {
-        Connected: State.CONNECTED,
-        Apdu: State.CONNECTING,
-        Disconnected: State.DISCONNECTED,
-        LinkRejected: State.DISCONNECTED,
-    },
-    State.CONNECTED: {
-        Apdu: State.CONNECTED,
-        DisconnectRequested: State.DISCONNECTING,
-        Disconnected: State.DISCONNECTED,
-        LinkRejected: State.DISCONNECTED,
-    },
-    State.DISCONNECTING: {Apdu: State.DISCONNECTING, Disconnected: State.DISCONNECTED},
-}
-
-SERVER_TRANSITIONS: Transitions = {
-    State.DISCONNECTED: {Connected: State.CONNECTED, Apdu: State.DISCONNECTED},
-    State.CONNECTED: {
-        Apdu: State.CONNECTED,
-        Connected: State.CONNECTED,
-        Disconnected: State.DISCONNECTED,
-        LinkRejected: State.REJECTED,
-    },
-    State.REJECTED: {
-        Apdu: State.REJECTED,
-        Connected: State.CONNECTED,
-        Disconnected: State.DISCONNECTED,
-        LinkRejected: State.REJECTED,
-    },
-}
-
-
-def state_diagram(transitions: Transitions) -> str:
-    """A table as a mermaid state diagram."""
-    lines = ["stateDiagram-v2", f"    [*] --> {State.DISCONNECTED}"]
-    for state, row in transitions.items():
-        lines += [f"    {state} --> {after}: {event.__name__}" for event, after in row.items()]
-    return "\n".join(lines)
 
 
 class _HdlcLink:
@@ -266,7 +196,7 @@ class _HdlcLink:
         self._step(type(event))
         return event
 
-    def _step(self, event: _TableEvent) -> None:
+    def _step(self, event: TableEvent) -> None:
         try:
             self.state = self._transitions[self.state][event]
         except KeyError:
@@ -450,6 +380,7 @@ class HdlcServerLink(_HdlcLink):
     def _reset(self) -> None:
         super()._reset()
         self._turn = False  # polled and not yet answered: waiting for the application
+        self._report = FrameReject(0, 0, 0)  # what FRMR said last, and says again while rejected
 
     def send(self, apdu: bytes) -> list[Event]:
         """One APDU.
@@ -487,13 +418,11 @@ class HdlcServerLink(_HdlcLink):
         if self.state is State.DISCONNECTED:
             return [self._dm()] if frame.poll else []
         if self.state is State.REJECTED:
-            return [self._frame(u_control(FrameType.FRMR, poll=True), self._report.to_bytes())] if frame.poll
-            else []
+            return [self._frmr()] if frame.poll else []
         report = self._fault(frame)
         if report is not None:
             self._report = report
-            answer = self._frame(u_control(FrameType.FRMR, poll=frame.poll), report.to_bytes())
-            return [self._emit(LinkRejected(report)), answer]
+            return [self._emit(LinkRejected(report)), self._frmr()]
         return self._connected(frame)
 
     def _snrm(self, frame: HdlcFrame) -> list[Event]:
@@ -515,6 +444,9 @@ class HdlcServerLink(_HdlcLink):
 
     def _dm(self) -> Transmit:
         return self._frame(u_control(FrameType.DM, poll=True))
+
+    def _frmr(self) -> Transmit:
+        return self._frame(u_control(FrameType.FRMR, poll=True), self._report.to_bytes())
 
     def _fault(self, frame: HdlcFrame) -> FrameReject | None:
         """What is wrong with a frame whose checks hold, as FRMR tells it."""
