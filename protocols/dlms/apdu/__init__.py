@@ -301,7 +301,10 @@ def decode_strict(data: bytes) -> Apdu:
     apdu = decode(data)
     tail = tail_of(apdu)
     if tail is not None:
-        check_raw(tail, base=len(data) - len(tail))
+        try:
+            check_raw(tail, base=len(data) - len(tail))
+        except RemoteProtocolError as exc:
+            raise RemoteProtocolError(f"{name_of(data[0])}: {exc.reason}", offset=exc.offset) from exc
     return apdu
 
 

@@ -20,6 +20,7 @@ from protocols.dlms.apdu.fields import (
 )
 from protocols.dlms.cosem import Method
 from protocols.dlms.enums import ActionResult, DataAccessResult
+from protocols.errors import LocalProtocolError
 
 REQUEST_TAG = 0xC3
 RESPONSE_TAG = 0xC7
@@ -63,6 +64,8 @@ class ActionRequestWithList:
 
     def to_bytes(self) -> bytes:
         """The APDU."""
+        if len(self.methods) != len(self.parameters):
+            raise LocalProtocolError(f"{len(self.parameters)} parameters for {len(self.methods)} methods")
         head = bytes((REQUEST_TAG, 3, self.invoke.to_byte()))
         return head + _encode_methods(self.methods) + encode_values(self.parameters)
 
@@ -271,8 +274,7 @@ _REQUESTS: dict[int, Callable[[Reader, InvokeIdAndPriority], ActionRequest]] = {
 
 
 def decode_response(data: bytes) -> ActionResponse:
-    """Decode an action-response, its tag already looked at; what a normal response returns is not looked
-    into.
+    """Decode an action-response, its tag already looked at; a normal one's return value is not looked into.
 
     Raises RemoteProtocolError.
     """

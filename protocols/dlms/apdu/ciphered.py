@@ -7,9 +7,8 @@ import struct
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from protocols.dlms import axdr
 from protocols.dlms.apdu.fields import Reader, encode_octets, encode_uint
-from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.errors import LocalProtocolError
 
 GENERAL_GLO_TAG = 0xDB
 GENERAL_DED_TAG = 0xDC
@@ -46,8 +45,7 @@ _SYSTEM_TITLE_LENGTHS = (0, 8)
 
 @dataclass(frozen=True, slots=True)
 class SecuredBody:
-    """Security header and what follows: ``control`` byte, ``invocation_counter``, and ``ciphertext`` with its
-    tag.
+    """Security header (``control`` byte, ``invocation_counter``), then ``ciphertext`` with its tag.
 
     With authentication alone the "ciphertext" is the plain APDU and the tag.
     """
@@ -180,8 +178,7 @@ class GeneralCiphering:
 
     @property
     def header(self) -> bytes:
-        """The five octet strings as sent, lengths included: what the additional authenticated data are made
-        of."""
+        """The five octet strings, lengths included, as the additional authenticated data need them."""
         return b"".join(
             [
                 encode_octets(value)
@@ -209,26 +206,26 @@ def _encode_specific(tag: int, allowed: dict[int, str], body: SecuredBody) -> by
 
 def decode_global(data: bytes) -> GlobalCiphered:
     """Decode a glo- APDU, its tag already looked at. Raises RemoteProtocolError."""
-    return GlobalCiphered(data[0], _last_body(data, 1, GLOBAL_TAGS[data[0]]))
+    return GlobalCiphered(data[0], _last_body(Reader(data, GLOBAL_TAGS[data[0]], 1)))
 
 
 def decode_dedicated(data: bytes) -> DedicatedCiphered:
     """Decode a ded- APDU, its tag already looked at. Raises RemoteProtocolError."""
-    return DedicatedCiphered(data[0], _last_body(data, 1, DEDICATED_TAGS[data[0]]))
+    return DedicatedCiphered(data[0], _last_body(Reader(data, DEDICATED_TAGS[data[0]], 1)))
 
 
 def decode_general_glo(data: bytes) -> GeneralGloCiphering:
     """Decode a general-glo-ciphering, its tag already looked at. Raises RemoteProtocolError."""
     reader = Reader(data, "general-glo-ciphering", 1)
     title = _system_title(reader, "system title")
-    return GeneralGloCiphering(title, _last_body(data, reader.offset, reader.name))
+    return GeneralGloCiphering(title, _last_body(reader))
 
 
 def decode_general_ded(data: bytes) -> GeneralDedCiphering:
     """Decode a general-ded-ciphering, its tag already looked at. Raises RemoteProtocolError."""
     reader = Reader(data, "general-ded-ciphering", 1)
     title = _system_title(reader, "system title")
-    return GeneralDedCiphering(title, _last_body(data, reader.offset, reader.name))
+    return GeneralDedCiphering(title, _last_body(reader))
 
 
 def decode_general(data: bytes) -> GeneralCiphering:
@@ -247,7 +244,7 @@ def decode_general(data: bytes) -> GeneralCiphering:
         date_time=date_time,
         other_information=other_information,
         key_info=key_info,
-        body=_last_body(data, reader.offset, reader.name),
+        body=_last_body(reader),
     )
 
 
@@ -276,19 +273,11 @@ def _key_info(reader: Reader) -> KeyInfo:
 _KEY_IDS = {int(key_id): key_id for key_id in IdentifiedKeyId}
 
 
-def _last_body(data: bytes, offset: int, name: str) -> SecuredBody:
+def _last_body(reader: Reader) -> SecuredBody:
     """The secured octet string that ends the APDU."""
-    if offset >= len(data):
-        raise RemoteProtocolError(f"{name}: cut short before the secured content", offset=offset)
-    length, start = axdr.decode_length(data, offset)
-    end = start + length
-    if end > len(data):
-        raise RemoteProtocolError(f"{name}: cut short in the secured content", offset=len(data))
-    if end < len(data):
-        raise RemoteProtocolError(f"{name}: {len(data) - end} bytes follow the complete APDU", offset=end)
-    if length < _HEAD.size:
-        raise RemoteProtocolError(
-            f"{name}: secured content of {length} bytes has no security header", offset=start
-        )
-    control, counter = _HEAD.unpack_from(data, start)
-    return SecuredBody(control, counter, data[start + _HEAD.size :])
+    content = reader.octets("secured content")
+    reader.end()
+    if len(content) < _HEAD.size:
+        raise reader.fail(f"secured content of {len(content)} bytes has no whole security header")
+    control, counter = _HEAD.unpack_from(content)
+    return SecuredBody(control, counter, content[_HEAD.size :])

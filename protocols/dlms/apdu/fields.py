@@ -1,5 +1,4 @@
-"""What several APDUs share: invoke ids, undecoded data, selective access, and the bounded reader under all of
-them."""
+"""What APDUs share: invoke ids, undecoded data, selective access, and the bounded reader under them all."""
 
 import struct
 from collections.abc import Callable
@@ -52,8 +51,7 @@ def check_raw(raw: Raw, *, base: int = 0) -> None:
 
 
 class InvokeIdAndPriority(NamedTuple):
-    """Invoke-Id-And-Priority: id 0..15, service class (confirmed or not), priority. The reserved bits are
-    ignored."""
+    """Invoke-Id-And-Priority: id 0..15, service class, priority. The reserved bits are ignored."""
 
     invoke_id: int
     confirmed: bool = True
@@ -220,7 +218,10 @@ class Reader:
         start = self.offset
         if start >= len(self.data):
             raise self.fail(f"cut short before the {what}")
-        self.offset = axdr.skip(self.data, start)
+        try:
+            self.offset = axdr.skip(self.data, start)
+        except RemoteProtocolError as exc:
+            raise self.fail(f"{what}: {exc.reason}", exc.offset) from exc
         return Raw(self.data[start : self.offset])
 
     def rest(self, what: str) -> Raw:
@@ -257,8 +258,7 @@ class Reader:
         return result
 
     def data_or_refusal(self, read: Callable[[str], Raw]) -> Raw | DataAccessResult:
-        """Get-Data-Result: choice 0 a value (by ``read``: ``value`` or ``rest``), choice 1 a
-        Data-Access-Result."""
+        """Get-Data-Result: 0 a value, taken by ``read`` (``value`` or ``rest``); 1 a Data-Access-Result."""
         choice = self.u8("result choice")
         if choice == 0:
             return read("data")
@@ -280,7 +280,10 @@ class Reader:
     def _length(self, what: str) -> int:
         if self.offset >= len(self.data):
             raise self.fail(f"cut short before the {what}")
-        length, self.offset = axdr.decode_length(self.data, self.offset)
+        try:
+            length, self.offset = axdr.decode_length(self.data, self.offset)
+        except RemoteProtocolError as exc:
+            raise self.fail(f"{what}: {exc.reason}", exc.offset) from exc
         return length
 
 

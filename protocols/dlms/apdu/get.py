@@ -1,5 +1,4 @@
-"""GET: request normal, next and with-list; response normal, with-block and with-list (IEC 62056-5-3, GET
-service).
+"""GET: request normal, next, with-list; response normal, with-block, with-list (IEC 62056-5-3, GET service).
 
 The data of a response stay undecoded A-XDR bytes (``Raw``): a load profile goes to the vectorised decoder as
 it came.
@@ -30,6 +29,9 @@ from protocols.dlms.enums import DataAccessResult
 REQUEST_TAG = 0xC0
 RESPONSE_TAG = 0xC4
 
+# A length below 0x80 stands for itself; 0x82 says that it follows in two bytes, as it does in a full block.
+_LENGTH_LONG = 0x80
+_LENGTH_IN_TWO = 0x82
 # tag, response type, invoke id, last-block, block-number, result choice
 _BLOCK_HEAD = struct.Struct(">BBBBIB")
 
@@ -170,15 +172,19 @@ def decode_response(data: bytes) -> GetResponse:
 
     Raises RemoteProtocolError.
     """
-    # The two that carry profiles take a straight way; every odd length falls through to the reader, which
-    # words it.
+    # What carries profiles takes a straight way; all else falls through to the reader, which finds words.
     if len(data) > 4 and data[1] == 1 and data[3] == 0:
         return GetResponseNormal(INVOKE[data[2]], Raw(data[4:]))
     if len(data) > _BLOCK_HEAD.size and data[1] == 2:
         _, _, invoke, last, block_number, choice = _BLOCK_HEAD.unpack_from(data)
         if choice == 0:
-            length, start = axdr.decode_length(data, _BLOCK_HEAD.size)
-            if start + length == len(data):
+            length, start = data[_BLOCK_HEAD.size], _BLOCK_HEAD.size + 1
+            if length == _LENGTH_IN_TWO:
+                length, start = int.from_bytes(data[start : start + 2], "big"), start + 2
+                straight = True
+            else:
+                straight = length < _LENGTH_LONG
+            if straight and start + length == len(data):
                 return GetResponseWithBlock(INVOKE[invoke], last != 0, block_number, data[start:])
     reader = Reader(data, "get-response", 1)
     kind = reader.u8("response type")

@@ -19,6 +19,7 @@ from protocols.dlms.apdu.fields import (
 )
 from protocols.dlms.cosem import Attribute
 from protocols.dlms.enums import DataAccessResult
+from protocols.errors import LocalProtocolError
 
 REQUEST_TAG = 0xC1
 RESPONSE_TAG = 0xC5
@@ -89,7 +90,9 @@ class SetRequestWithList:
     values: tuple[Raw, ...]
 
     def to_bytes(self) -> bytes:
-        """The APDU."""
+        """The APDU; LocalProtocolError when the two lists differ in length."""
+        if len(self.items) != len(self.values):
+            raise LocalProtocolError(f"{len(self.values)} values for {len(self.items)} attributes")
         return (
             bytes((REQUEST_TAG, 4, self.invoke.to_byte()))
             + encode_items(self.items)
