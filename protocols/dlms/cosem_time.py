@@ -41,6 +41,14 @@ class ClockStatus(IntFlag):
     DST_ACTIVE = 0x80
 
 
+def dst_active(status: int | None) -> bool | None:
+    """What a clock status says about daylight saving; None where it is not specified or calls itself
+    invalid."""
+    if status is None or status & ClockStatus.INVALID_STATUS:
+        return None
+    return bool(status & ClockStatus.DST_ACTIVE)
+
+
 def _part(
     name: str, value: int, low: int, high: int, offset: int, markers: tuple[int, ...] = ()
 ) -> int | None:
@@ -250,8 +258,7 @@ class CosemDateTime:
         if self.deviation_min is None:
             if zone is None:
                 raise RemoteProtocolError(f"{self} has no deviation, and no time zone is known for it")
-            dst = None if self.status is None else bool(self.status & ClockStatus.DST_ACTIVE)
-            return local_to_utc(local, zone, follows_dst=follows_dst, dst_active=dst)
+            return local_to_utc(local, zone, follows_dst=follows_dst, dst_active=dst_active(self.status))
         try:
             shift = dt.timedelta(minutes=-self.deviation_min if inverted_deviation else self.deviation_min)
             return (local + shift).replace(tzinfo=dt.UTC)
