@@ -1,0 +1,107 @@
+"""What is worth another try, decided in this one place; and the tries, each after a random wait."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+from tenacity.stop import stop_base
+
+from protocols.dlms.enums import AssociationResult, DataAccessResult
+from protocols.errors import (
+    ActionRefused,
+    AssociationRejected,
+    DataAccessRefused,
+    LinkError,
+)
+
+T = TypeVar("T")
+
+#: Refusals that say "not now". DataAccessResult and ActionResult number them alike; a long transfer that the
+#: meter gave up (15) may be asked for anew.
+_NOT_NOW = frozenset({DataAccessResult.TEMPORARY_FAILURE, DataAccessResult.LONG_GET_ABORTED})
+
+
+class Verdict(StrEnum):
+    """Whether the same request may do better later."""
+
+    TRANSIENT = "transient"
+    FATAL = "fatal"
+
+
+def classify(exc: BaseException) -> Verdict:
+    """Transient: the link failed, or the meter said "not now". Everything else would fail again.
+
+    A peer that breaks the standard or fails a cryptographic check does so on purpose or by defect: asking
+    again costs invocation counters and airtime, and on some meters locks the client out.
+    """
+    if isinstance(exc, LinkError):
+        return Verdict.TRANSIENT
+    if isinstance(exc, AssociationRejected):
+        return Verdict.TRANSIENT if exc.result == AssociationResult.REJECTED_TRANSIENT else Verdict.FATAL
+    if isinstance(exc, DataAccessRefused | ActionRefused):
+        return Verdict.TRANSIENT if exc.result in _NOT_NOW else Verdict.FATAL
+    return Verdict.FATAL
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """``attempts`` in all. Before attempt n+1 a wait drawn from [0, min(longest_s, first_s x 2**(n-1))].
+
+    Full jitter, drawn anew each time: after an outage a whole feeder's meters fail together and must not come
+    back together.
+    """
+
+    attempts: int = 3
+    first_s: float = 2.0
+    longest_s: float = 60.0
+
+
+class _StopBefore(stop_base):
+    """Ends the tries when the next wait would reach past a moment of the loop's clock."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return asyncio.get_running_loop().time() + retry_state.upcoming_sleep >= self._deadline
+
+
+async def retrying(
+    call: Callable[[], Awaitable[T]],
+    policy: RetryPolicy,
+    *,
+    deadline: float | None = None,
+    on_retry: Callable[[int, BaseException], None] | None = None,
+) -> T:
+    """Await ``call()`` until it succeeds; the last error comes out as it is.
+
+    ``on_retry(attempt, error)`` is told of each failure that another attempt follows. ``deadline`` is loop
+    time; no attempt begins after it.
+    """
+    stop: stop_base = stop_after_attempt(policy.attempts)
+    if deadline is not None:
+        stop = stop | _StopBefore(deadline)
+
+    def tell(state: RetryCallState) -> None:
+        error = None if state.outcome is None else state.outcome.exception()
+        if on_retry is not None and error is not None:
+            on_retry(state.attempt_number, error)
+
+    attempts = AsyncRetrying(
+        retry=retry_if_exception(lambda exc: classify(exc) is Verdict.TRANSIENT),
+        stop=stop,
+        wait=wait_random_exponential(multiplier=policy.first_s, max=policy.longest_s),
+        sleep=asyncio.sleep,
+        before_sleep=tell,
+        reraise=True,
+    )
+    return await attempts(call)
