@@ -50,7 +50,9 @@ def create_app(services: Services) -> FastAPI:
     errors.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(CleanText)
-    app.add_middleware(SecureHeaders)  # added last, it is the outermost: it dresses the refusals of the others too
+    app.add_middleware(
+        SecureHeaders
+    )  # added last, it is the outermost: it dresses the refusals of the others too
     _tell_problems(app)
     return app
 

@@ -9,7 +9,7 @@ or the name of the parameter). Problems of an exchange with a meter add ``fault`
 import http
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from headend.store.errors import ConflictError, UnavailableError, UnknownError
 from protocols.errors import (
     CommunicationError,
     LinkError,
@@ -25,10 +26,14 @@ from protocols.errors import (
     PeerRefused,
     SecurityError,
 )
+from schemas.meter import LifeCycleError
 
 log = logging.getLogger(__name__)
 
-PROBLEM_JSON = "application/problem+json"
+PROBLEM_JSON: Final = "application/problem+json"
+
+#: When to come back, in seconds.
+_LATER: Final = {"Retry-After": "5"}
 
 
 class Place(BaseModel):
@@ -136,6 +141,12 @@ class Conflict(ApiError):
     status, slug, title = 409, "conflict", "The request contradicts the present state"
 
 
+class Unavailable(ApiError):
+    """503: the database cannot be had now."""
+
+    status, slug, title = 503, "unavailable", "The service cannot work at present"
+
+
 class TooLarge(ApiError):
     """413: the body is over the limit."""
 
@@ -227,6 +238,22 @@ def install(app: FastAPI) -> None:
             detail=exc.detail,
             headers=exc.headers,
             errors=[p.model_dump(exclude_none=True) for p in exc.places],
+        )
+
+    @app.exception_handler(UnknownError)
+    async def _unknown(request: Request, exc: UnknownError) -> Response:
+        return await _api_error(request, NotFound(str(exc)))
+
+    @app.exception_handler(ConflictError)
+    @app.exception_handler(LifeCycleError)
+    async def _conflict(request: Request, exc: Exception) -> Response:
+        return await _api_error(request, Conflict(str(exc)))
+
+    @app.exception_handler(UnavailableError)
+    async def _unavailable(request: Request, exc: Exception) -> Response:
+        log.error("%s %s: no database: %s", request.method, request.url.path, type(exc).__name__)
+        return await _api_error(
+            request, Unavailable("the database does not answer; try again", headers=_LATER)
         )
 
     @app.exception_handler(ReadFailed)

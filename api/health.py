@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict
 
-from api.errors import responses
+from api.errors import Unavailable, responses
 from api.services import Services, services
 
 router = APIRouter(tags=["health"])
@@ -26,6 +26,9 @@ class Health(BaseModel):
 @router.get("/health", summary="Whether the service works", responses=responses(503))
 async def health(house: Annotated[Services, Depends(services)]) -> Health:
     """Asks the database for one row. No token needed."""
-    async with asyncio.timeout(DEADLINE_S), house.pool.connection() as connection:
-        await connection.execute("SELECT 1")
+    try:
+        async with asyncio.timeout(DEADLINE_S), house.pool.connection() as connection:
+            await connection.execute("SELECT 1")
+    except TimeoutError as exc:
+        raise Unavailable(f"the database did not answer within {DEADLINE_S:g} s") from exc
     return Health()

@@ -1,4 +1,4 @@
-"""Paging by cursor: an opaque ``after`` that says where the last page ended, and a Link header to the next."""
+"""Paging by cursor: an opaque ``after`` says where the last page ended; a Link header leads to the next."""
 
 import base64
 import binascii
@@ -23,9 +23,13 @@ def decode(cursor: str, *types: type) -> list[Any]:
     except (binascii.Error, ValueError, RecursionError):
         position = None
     if not isinstance(position, list) or [type(part) for part in position] != list(types):
-        raise BadValue.parameter("after", "is no cursor of this list; use the one that the last page's answer has")
+        raise BadValue.parameter(
+            "after", "is no cursor of this list; use the one that the last page's answer has"
+        )
     if any(isinstance(part, str) and ("\0" in part or not part.isprintable()) for part in position):
-        raise BadValue.parameter("after", "is no cursor of this list; use the one that the last page's answer has")
+        raise BadValue.parameter(
+            "after", "is no cursor of this list; use the one that the last page's answer has"
+        )
     return position
 
 

@@ -10,11 +10,15 @@ from api.errors import BadValue
 from protocols.dlms.obis import Obis
 
 #: A name in a body. Blanks around it and control characters are typing errors, and PostgreSQL has no NUL.
-Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?$")]
+Name = Annotated[
+    str, Field(min_length=1, max_length=128, pattern=r"^[^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?$")
+]
 
 AssetId = Annotated[
     str,
-    Path(description="the meter's asset id: serial number or barcode", max_length=128, examples=["SIM00000001"]),
+    Path(
+        description="the meter's asset id: serial number or barcode", max_length=128, examples=["SIM00000001"]
+    ),
 ]
 PointCode = Annotated[
     str, Path(description="the metering point's code", max_length=128, examples=["MP-000001"])
@@ -52,7 +56,11 @@ def _text_only(value: object) -> object:
 
 
 def _finite(value: Decimal) -> Decimal:
-    if not value.is_finite() or len(value.as_tuple().digits) > _MOST_DIGITS or abs(value.adjusted()) > _MOST_DIGITS:
+    if (
+        not value.is_finite()
+        or len(value.as_tuple().digits) > _MOST_DIGITS
+        or abs(value.adjusted()) > _MOST_DIGITS
+    ):
         raise ValueError(f"must be a finite decimal of at most {_MOST_DIGITS} digits")
     return value
 

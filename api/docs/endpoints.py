@@ -1,4 +1,4 @@
-"""GET /docs: a page of our own, since the usual ones load their scripts from a network that may not be there."""
+"""GET /docs: a page of our own; the usual ones load scripts from a network that may not be there."""
 
 from importlib.resources import files
 from typing import Final

@@ -1,4 +1,6 @@
-"""GET of load curves. A range is fetched on one snapshot, the connection given back, then the answer streamed."""
+"""GET of load curves. A range is fetched on one snapshot, the connection given back, then the answer
+streamed.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,6 +20,7 @@ from api.shapes import AssetId, From, PointCode, Profile, To
 from api.times import Range, half_open, rfc3339
 from headend.store import curves
 from headend.store.curves import CurveState
+from headend.store.errors import UnknownError
 
 router = APIRouter(tags=["load curves"])
 
@@ -26,7 +29,8 @@ MAX_ROWS: Final = 50_000
 
 Format = Annotated[Literal["json", "csv"], Query(description="media type of the answer")]
 IfNoneMatch = Annotated[
-    str | None, Header(max_length=4096, description="ETags of answers the caller already has; 304 if one still holds")
+    str | None,
+    Header(max_length=4096, description="ETags of answers the caller already has; 304 if one still holds"),
 ]
 
 
@@ -46,10 +50,12 @@ async def meter_load_curve(
     profile: Profile = 1,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Intervals that start in [from, to), each with the meter's reading at its end and the consumption derived.
+    """Intervals that start in [from, to), each with the meter's reading at its end and the consumption
+    derived.
 
-    A cumulative reading is the register at the END of its interval; consumption is the difference to the reading
-    at its start, null with a reason where that is unknown or means nothing. CT/VT ratios are not applied here.
+    A cumulative reading is the register at the END of its interval; consumption is the difference to the
+    reading at its start, null with a reason where that is unknown or means nothing. CT/VT ratios are not
+    applied here.
     """
     asked = half_open(from_, to)
     async with house.pool.connection() as connection:
@@ -90,7 +96,7 @@ async def point_load_curve(
     async with house.pool.connection() as connection, curves.snapshot(connection):
         try:
             state = await curves.point_state(connection, code, profile, asked.start, asked.end)
-        except LookupError as exc:
+        except UnknownError as exc:
             raise NotFound(f"no metering point has the code {code!r}; GET /api/v1/points lists them") from exc
         tag, headers = _tag({"point": code}, profile, asked, format, state)
         if etag.matches(if_none_match, tag):
@@ -115,7 +121,9 @@ def _touches(since: datetime, until: datetime | None, asked: Range) -> bool:
 def _tag(
     what: Mapping[str, str], profile: int, asked: Range, form: str, state: CurveState
 ) -> tuple[str, dict[str, str]]:
-    tag = etag.strong(what, profile, asked, form, state.fingerprint, state.layouts, state.installations, state.ratios)
+    tag = etag.strong(
+        what, profile, asked, form, state.fingerprint, state.layouts, state.installations, state.ratios
+    )
     return tag, {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Authorization"}
 
 

@@ -1,4 +1,4 @@
-"""What a load curve's answer looks like, for OpenAPI. The answer itself is written row by row in rendering."""
+"""What a load curve's answer looks like, for OpenAPI; rendering writes the answer itself, row by row."""
 
 from typing import Any, Literal
 
@@ -28,8 +28,8 @@ _HEAD = {
     "count": 1,
     "layouts": {"1": {"active_import": _CHANNEL}},
 }
-_METER_EXAMPLE = {"meter": "SIM00000001", **_HEAD, "rows": [_ROW]}
-_POINT_EXAMPLE = {
+_METER_EXAMPLE: dict[str, Any] = {"meter": "SIM00000001", **_HEAD, "rows": [_ROW]}
+_POINT_EXAMPLE: dict[str, Any] = {
     "point": "MP-000001",
     **_HEAD,
     "installations": [{"meter": "SIM00000001", "from": "2026-01-01T00:00:00Z", "to": None}],
@@ -49,7 +49,7 @@ class ChannelModel(BaseModel):
 
 
 class RowModel(BaseModel):
-    """One interval [start, end). Values are decimal strings with every digit the meter sent; null is missing."""
+    """One interval [start, end). Values are decimal strings with every digit of the meter; null is missing."""
 
     start: str
     end: str
@@ -81,7 +81,9 @@ class PointRowModel(RowModel):
     """As of a meter, multiplied by ``ratio``; ``rounded`` where that is no finite decimal."""
 
     meter: str
-    ratio: str | None = Field(description="CT x VT, as an integer or a fraction such as 200/7; null: it changed")
+    ratio: str | None = Field(
+        description="CT x VT, as an integer or a fraction such as 200/7; null: it changed"
+    )
     rounded: bool = False
 
 

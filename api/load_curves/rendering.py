@@ -1,4 +1,4 @@
-"""A load curve as JSON or CSV, written row by row. Numbers are decimal strings: no digit is lost or invented."""
+"""A load curve as JSON or CSV, written row by row. Numbers are decimal strings: every digit, no more."""
 
 import asyncio
 import csv
@@ -137,7 +137,9 @@ async def as_json(curve: Curve) -> AsyncIterator[bytes]:
 def _header(curve: Curve) -> list[str]:
     at_point = [] if curve.meters is None else ["meter", "ratio", "rounded"]
     quantities = [
-        f"{name}{suffix}" for name in INTERVAL_QUANTITIES for suffix in ("", "_unit", "_consumption", "_reason")
+        f"{name}{suffix}"
+        for name in INTERVAL_QUANTITIES
+        for suffix in ("", "_unit", "_consumption", "_reason")
     ]
     return ["start", "end", "stamp", *at_point, *quantities, "quality", "amr_status", "clock_status"]
 

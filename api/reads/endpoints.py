@@ -6,7 +6,7 @@ from typing import Annotated, Final, Self
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from api.auth import Operator
+from api.auth import Operator, actor
 from api.errors import BadValue, Conflict, responses
 from api.meters.lookup import meter_by_asset
 from api.registers.endpoints import RegisterModel
@@ -28,7 +28,9 @@ class ProfileAsk(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    number: int = Field(default=1, ge=0, le=32767, description="number of the load profile in the meter's model")
+    number: int = Field(
+        default=1, ge=0, le=32767, description="number of the load profile in the meter's model"
+    )
     from_: str = Field(alias="from", max_length=64, description="RFC 3339 with an offset")
     to: str = Field(max_length=64, description="RFC 3339 with an offset")
 
@@ -48,7 +50,9 @@ class ReadAsk(BaseModel):
         },
     )
 
-    obis: list[ObisText] = Field(default_factory=list, max_length=64, description="OBIS codes in any written form")
+    obis: list[ObisText] = Field(
+        default_factory=list, max_length=64, description="OBIS codes in any written form"
+    )
     profile: ProfileAsk | None = None
 
     @model_validator(mode="after")
@@ -126,14 +130,22 @@ class ReadAnswer(BaseModel):
 async def read_meter_now(
     token: Operator, house: Annotated[Services, Depends(services)], asset_id: AssetId, ask: ReadAsk
 ) -> ReadAnswer:
-    """Dials the meter and answers when it has answered. A failed exchange says whose fault, and at which stage."""
+    """Dials the meter and answers when it has answered. A failed exchange says whose fault, and at which
+    stage.
+    """
     request = ReadRequest(tuple(dict.fromkeys(ask.obis)), _range(ask.profile))
     async with house.pool.connection() as connection:
         meter = await meter_by_asset(connection, asset_id)
         if meter.address is None or meter.address.startswith("inbound:"):
             raise Conflict(f"meter {asset_id!r} has no address to dial; it only comes by itself")
         # Committed before the meter is dialled: what was tried stays on record however it ends.
-        await audit.record(connection, token.actor, "meter.read", f"meter/{asset_id}", ask.model_dump(mode="json"))
+        await audit.record(
+            connection,
+            actor=actor(token),
+            action="meter.read",
+            object_=f"meter:{asset_id}",
+            detail=ask.model_dump(mode="json"),
+        )
     return _told(asset_id, await house.read_now(meter, request))
 
 

@@ -1,7 +1,7 @@
 """GET of registers: every value exact, with the head-end's and the meter's time."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +18,7 @@ from headend.store.registers import StoredRegister
 
 router = APIRouter(tags=["registers"])
 
-_EXAMPLE: Final = {
+_EXAMPLE: Final[dict[str, Any]] = {
     "obis": "1-0:1.8.0*255",
     "attribute": 2,
     "read_at": "2026-03-01T08:00:00Z",
@@ -83,7 +83,8 @@ async def meter_registers(
         str | None, Query(max_length=32, description="OBIS code in any written form", examples=["1.8.0"])
     ] = None,
     from_: Annotated[
-        str | None, Query(alias="from", max_length=64, description="history from, inclusive; needs obis and to")
+        str | None,
+        Query(alias="from", max_length=64, description="history from, inclusive; needs obis and to"),
     ] = None,
     to: Annotated[
         str | None, Query(max_length=64, description="history to, exclusive; needs obis and from")

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from headend.store import sql
 from headend.store.consumption import CurveRow
+from headend.store.errors import UnknownError
 from schemas.meter import Ratio
 from schemas.reading import Channel, ChannelLayout, Kind
 
@@ -72,10 +73,10 @@ async def meter_state(
 async def point_state(
     connection: sql.Connection, code: str, profile: int, start: datetime, end: datetime
 ) -> CurveState:
-    """State of a metering point's curve over [start, end). LookupError for a code nobody created."""
+    """State of a metering point's curve over [start, end). UnknownError for a code nobody created."""
     found = await (await connection.execute(_QUERIES["point_id"], {"code": code})).fetchone()
     if found is None:
-        raise LookupError(f"no metering point {code!r}")
+        raise UnknownError(f"no metering point {code!r}")
     parameters = {"point": found[0], "profile": profile, "start": start, "end": end}
     return await _state(connection, parameters, point=True)
 

@@ -1,0 +1,23 @@
+"""A meter by the name people use."""
+
+from api.errors import BadValue, NotFound
+from headend.store import meters
+from headend.store.errors import UnknownError
+from headend.store.sql import Connection
+from schemas.meter import Meter
+
+
+async def meter_by_asset(connection: Connection, asset_id: str) -> Meter:
+    """The meter that a path names. 404 where there is none."""
+    try:
+        return await meters.by_asset(connection, asset_id)
+    except UnknownError as exc:
+        raise NotFound(f"no meter has the asset id {asset_id!r}; GET /api/v1/meters lists them") from exc
+
+
+async def meter_in_body(connection: Connection, asset_id: str, pointer: str) -> Meter:
+    """The meter that a body names at ``pointer``. 422 where there is none."""
+    try:
+        return await meters.by_asset(connection, asset_id)
+    except UnknownError as exc:
+        raise BadValue.field(pointer, f"no meter has the asset id {asset_id!r}") from exc
