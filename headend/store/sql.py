@@ -12,6 +12,7 @@ The description line is compulsory: SQL is a text that people read.
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from importlib.resources import files
 from types import MappingProxyType
 
@@ -53,3 +54,11 @@ def load(noun: str) -> Mapping[str, bytes]:
     """Queries of ``queries/<noun>.sql`` by name."""
     path = files("headend.store") / "queries" / f"{noun}.sql"
     return parse(path.read_text("utf-8"), f"{noun}.sql")
+
+
+def aware(moment: datetime) -> datetime:
+    """The moment unchanged. Raises ValueError for a naive one, which PostgreSQL would take for its own
+    zone's."""
+    if moment.tzinfo is None:
+        raise ValueError("a time needs its offset from UTC")
+    return moment
