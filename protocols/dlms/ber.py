@@ -18,9 +18,9 @@ _MAX_INTEGER_BYTES = 4
 def span(data: bytes, offset: int, end: int) -> tuple[int, int]:
     """Where the content of the element at ``offset`` starts and stops.
 
-    Its container ends at ``end`` <= len(data). Accepts short and long definite lengths of up to 4 bytes, minimal
-    or not. Indefinite lengths and tag numbers of 31 and more do not occur in ACSE as DLMS uses it and are
-    refused. Raises RemoteProtocolError.
+    Its container ends at ``end`` <= len(data). Accepts short and long definite lengths of up to 4 bytes,
+    minimal or not. Indefinite lengths and tag numbers of 31 and more do not occur in ACSE as DLMS uses it and
+    are refused. Raises RemoteProtocolError.
     """
     start = offset + 2
     if start > end:
