@@ -6,8 +6,8 @@ information field goes out as segments in I frames, a window of them per turn. W
 when the other side's N(R) shows it or when `on_timeout` is called; what comes twice is dropped. So each APDU
 given to `send` reaches the other side exactly once, or the link says `Disconnected`.
 
-Which state may follow which is in the two tables below; every event but `Transmit` goes through them. The
-diagram in DESIGN.md is drawn from them.
+Which state may follow which stands in the tables of `hdlc_states`; every event but `Transmit` goes through
+them.
 """
 
 from collections import deque

@@ -65,14 +65,14 @@ class HdlcAssembler:
             results.append(HdlcApdu(frame.destination, frame.source, llc, apdu, tuple(parts)))
         return results
 
-    def abandon(self, reason: str) -> list[BadFrame]:
-        """Give up what is unfinished.
+    def abandon(self, reason: str, *, unconfirmed_only: bool = False) -> list[BadFrame]:
+        """Give up what is unfinished, at the end of the input.
 
-        At the end of the input, or when a frame was lost that may have belonged to it.
+        ``unconfirmed_only``: after a bad stretch. An I frame lost there will be sent again, a UI frame will
+        not.
         """
-        lost = [_lost(parts, reason) for parts in self._open.values()]
-        self._open.clear()
-        return lost
+        keys = [key for key in self._open if key[2] or not unconfirmed_only]
+        return [_lost(self._open.pop(key), reason) for key in keys]
 
 
 def _lost(parts: list[HdlcFrame], reason: str) -> BadFrame:
