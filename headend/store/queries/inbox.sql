@@ -3,7 +3,7 @@
 INSERT INTO inbox (source, identity, payload, reason)
 SELECT %(source)s, %(identity)s, %(payload)s, %(reason)s
  WHERE (SELECT count(*) FROM (SELECT 1 FROM inbox WHERE source = %(source)s AND resolved_at IS NULL
-                               LIMIT %(most)s) AS some) < %(most)s
+                               LIMIT %(most)s) AS few) < %(most)s
 RETURNING inbox_id;
 
 -- name: unresolved

@@ -1,0 +1,32 @@
+import pytest
+
+from headend.keys.counters import Counter, CounterBlocks, CounterExhausted
+
+
+def test_counters_come_once_each_in_rising_order():
+    counter = Counter()
+    counter.add(0, 3)
+    counter.add(10, 11)
+    assert counter.remaining == 4
+    assert [counter.next() for _ in range(4)] == [0, 1, 2, 10]
+    with pytest.raises(CounterExhausted):
+        counter.next()
+
+
+def test_skipping_never_goes_back():
+    counter = Counter()
+    counter.add(5, 8)
+    counter.add(20, 22)
+    counter.skip_below(6)
+    assert counter.next() == 6
+    counter.skip_below(3)
+    assert counter.next() == 7
+    counter.skip_below(21)
+    assert counter.next() == 21
+    assert counter.remaining == 0
+
+
+def test_bounds_are_checked():
+    for wrong in ({"title": b"short"}, {"title": bytes(8), "block": 0}, {"title": bytes(8), "most": 0}):
+        with pytest.raises(ValueError):
+            CounterBlocks(None, **wrong)
