@@ -1,9 +1,9 @@
 """Databases for tests: each test that asks gets a fresh, migrated one.
 
-``database`` runs the test twice, on the embedded PostgreSQL and on a real TimescaleDB; ``embedded_database`` runs it
-once, on the embedded one. Both are `Database(dsn, kind)`. The TimescaleDB is the server that
-HEADEND_TEST_TIMESCALEDB_URL names (deploy/timescaledb.sh starts one); without it those tests are skipped, loudly,
-and with CI=true they fail.
+``database`` runs the test twice, on the embedded PostgreSQL and on a real TimescaleDB; ``embedded_database``
+runs it once, on the embedded one. Both are `Database(dsn, kind)`. The TimescaleDB is the server that
+HEADEND_TEST_TIMESCALEDB_URL names (deploy/timescaledb.sh starts one); without it those tests are skipped,
+loudly, and with CI=true they fail.
 """
 
 import os

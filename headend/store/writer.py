@@ -1,0 +1,386 @@
+"""A ReadingBatch into the database: in one transaction, exactly once, and fast where it is all new.
+
+The path: a batches row; the layouts' ids; the coverage of every meter and profile locked in order; what lies
+outside of the coverage straight into interval_reads by binary COPY; what lies inside, and all of it after a
+key violation, through a staging table; fragments; registers; coverage; one change row per run of intervals.
+A batch that brings nothing new is rolled back: it leaves no trace, not even its batches row.
+
+Locks are always taken in this order: layouts (by their text), coverage (by meter and profile), fragments,
+registers (by key). Rows of one meter and profile are only written under the lock on its coverage.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from headend.store import layouts, rows
+from headend.store.merge import Row, Verdict, merge
+from headend.store.pool import Pool
+from headend.store.sql import Connection, load
+from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout, Kind, ReadingBatch, RegisterRead
+
+_QUERIES: Final = load("writer")
+_NO_TIME: Final = "time outside of 1990 to 2200"
+#: How often a batch is tried that PostgreSQL chose as a deadlock's victim.
+_ATTEMPTS: Final = 3
+_COPY_CHUNK: Final = 1 << 20
+#: Layout ids that are committed, for each pool: they never change.
+_KNOWN_LAYOUTS: "WeakKeyDictionary[Pool, dict[ChannelLayout, int]]" = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What came of a batch, in rows; ``batch_id`` is None when it brought nothing new and left no trace.
+
+    ``repeated`` rows were there already. ``fragments`` and ``registers`` count new ones. ``quarantined`` are
+    kept in the inbox, with the reason: a time no clock shows, a text PostgreSQL cannot hold, a second value
+    for a register at one moment.
+    """
+
+    batch_id: int | None
+    new: int = 0
+    completed: int = 0
+    corrected: int = 0
+    repeated: int = 0
+    fragments: int = 0
+    registers: int = 0
+    quarantined: int = 0
+    covered: int = 0
+
+
+class UnknownMeter(LookupError):
+    """A batch names meters that are not in the database. ``meter_ids`` says which."""
+
+    def __init__(self, meter_ids: Sequence[int]) -> None:
+        super().__init__(f"no such meter: {', '.join(map(str, meter_ids))}")
+        self.meter_ids = tuple(meter_ids)
+
+
+async def write(where: Pool | Connection, batch: ReadingBatch) -> Written:
+    """Store a batch in one transaction: all of it, or nothing.
+
+    Writing the same batch again has no effect. With a connection that is in a transaction already, the batch
+    is a part of that. Raises ValueError for a batch that contradicts itself, UnknownMeter, and psycopg.Error.
+    """
+    rows.check(batch)
+    if not isinstance(where, AsyncConnectionPool):
+        return await _Writing(where, batch, {}).run()
+    known = _KNOWN_LAYOUTS.setdefault(where, {})
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            async with where.connection() as connection:
+                writing = _Writing(connection, batch, known)
+                written = await writing.run()
+            if written.batch_id is not None:
+                known.update(writing.layout_ids)
+            return written
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+            if attempt == _ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+class _Writing:
+    """One attempt to write one batch."""
+
+    def __init__(
+        self, connection: Connection, batch: ReadingBatch, known: Mapping[ChannelLayout, int]
+    ) -> None:
+        self._connection = connection
+        self._batch = batch
+        self._batch_id = 0
+        self.layout_ids = {layout: known[layout] for layout in batch.layouts if layout in known}
+        self._written = Written(None)
+
+    async def run(self) -> Written:
+        batch = self._batch
+        async with self._connection.transaction():
+            total = len(batch) + len(batch.registers)
+            self._batch_id = await self._number("insert_batch", {"source": batch.source, "rows": total})
+            place = rows.sort(batch)
+            self._count(repeated=place.repeated)
+            await self._need_layouts(batch.layouts)
+            layout_ids = np.array([self.layout_ids[layout] for layout in batch.layouts], dtype=np.int32)
+            await self._lock(place)
+            await self._write_intervals(place.intervals, layout_ids)
+            if len(place.fragments):
+                await self._write_fragments(place.fragments, place.reasons, layout_ids)
+            await self._write_registers()
+            await self._quarantine_rows(place.impossible)
+            await self._add_coverage()
+            done = self._written
+            if not any((
+                done.new, done.completed, done.corrected, done.fragments, done.registers, done.quarantined,
+                done.covered,
+            )):  # fmt: skip
+                raise psycopg.Rollback
+            self._written = replace(done, batch_id=self._batch_id)
+        return self._written
+
+    # --- intervals ---
+
+    async def _write_intervals(self, index: rows.Index, layout_ids: npt.NDArray[np.int32]) -> None:
+        if not len(index):
+            return
+        batch = self._batch
+        firsts, lasts = rows.group_bounds(batch, index)
+        groups = rows.ranges(batch, index, firsts, lasts)
+        met = await self._places("covered_already", groups.parameters())
+        direct = np.ones(len(firsts), dtype=np.bool_)
+        direct[met] = False
+        is_direct = np.repeat(direct, lasts - firsts + 1)
+        staged = index[~is_direct]
+        if direct.any():
+            new = index[is_direct]
+            try:
+                async with self._connection.transaction():
+                    await self._copy("copy_direct", rows.copy_rows(batch, new, layout_ids, self._batch_id))
+                runs = rows.ranges(batch, new, *rows.run_bounds(batch, new))
+                await self._tell("new", runs)
+                self._count(new=len(new))
+            except (
+                psycopg.errors.UniqueViolation
+            ):  # rows that no coverage told of: pushes, or a part of a range
+                staged = index
+        if len(staged):
+            await self._stage(staged, layout_ids)
+
+    async def _stage(self, index: rows.Index, layout_ids: npt.NDArray[np.int32]) -> None:
+        batch = self._batch
+        await self._connection.execute(_QUERIES["create_staged"])
+        await self._copy("copy_staged", rows.copy_rows(batch, index, layout_ids, self._batch_id))
+        new = await self._number("insert_staged", {"batch_id": self._batch_id})
+        bounds = {
+            "since": rows.moment(int(batch.start_us[index].min())),
+            "until": rows.moment(int(batch.start_us[index].max())),
+        }
+        cursor = await self._connection.execute(_QUERIES["differing"], bounds)
+        differing = await cursor.fetchall()
+        await self._connection.execute(_QUERIES["drop_staged"])
+        verdicts = await self._merge(differing) if differing else []
+        completed, corrected = verdicts.count(Verdict.COMPLETION), verdicts.count(Verdict.CORRECTION)
+        repeated = len(index) - new - completed - corrected
+        self._count(new=new, completed=completed, corrected=corrected, repeated=repeated)
+
+    async def _merge(self, differing: Sequence[tuple[Any, ...]]) -> list[Verdict]:
+        """Merge staged rows into stored ones; ``differing``: key, stored row and its batch, staged row."""
+        meaning = await self._meanings({row[9] for row in differing} | {row[20] for row in differing})
+        verdicts: list[Verdict] = []
+        changed: list[tuple[Verdict, dict[str, Any], Row]] = []
+        for row in differing:
+            verdict, merged = merge(_row(row[3:13], meaning), _row(row[14:24], meaning))
+            verdicts.append(verdict)
+            if verdict is not Verdict.REPEATED:
+                changed.append((verdict, {"meter_id": row[0], "profile": row[1], "start": row[2]}, merged))
+        await self._need_layouts([merged.layout for _, _, merged in changed])
+        corrected = [
+            {**key, "batch_id": self._batch_id}
+            for verdict, key, _ in changed
+            if verdict is Verdict.CORRECTION
+        ]
+        async with self._connection.cursor() as cursor:
+            if corrected:
+                await cursor.executemany(_QUERIES["keep_revision"], corrected)
+            if changed:
+                await cursor.executemany(
+                    _QUERIES["replace_row"], [self._replacement(k, m) for _, k, m in changed]
+                )
+        for kind in (Verdict.COMPLETION, Verdict.CORRECTION):
+            of_kind = [(key, merged) for verdict, key, merged in changed if verdict is kind]
+            await self._tell(
+                kind.value,
+                rows.Ranges(
+                    [key["meter_id"] for key, _ in of_kind],
+                    [key["profile"] for key, _ in of_kind],
+                    [key["start"] for key, _ in of_kind],
+                    [key["start"] + timedelta(seconds=merged.period_s) for key, merged in of_kind],
+                ),
+            )
+        return verdicts
+
+    def _replacement(self, key: Mapping[str, Any], row: Row) -> dict[str, Any]:
+        values = dict(zip(INTERVAL_QUANTITIES, row.values, strict=True))
+        return {
+            **key, **values, "stamp": row.stamp, "batch_id": self._batch_id, "period_s": row.period_s,
+            "layout_id": self.layout_ids[row.layout], "amr_status": row.amr_status,
+            "clock_status": row.clock_status, "quality": row.quality,
+        }  # fmt: skip
+
+    # --- what is beside the intervals ---
+
+    async def _write_fragments(
+        self, index: rows.Index, reasons: npt.NDArray[np.int8], layout_ids: npt.NDArray[np.int32]
+    ) -> None:
+        parameters = rows.fragment_parameters(self._batch, index, reasons, layout_ids)
+        new = await self._number("insert_fragments", {**parameters, "batch_id": self._batch_id})
+        self._count(fragments=new, repeated=len(index) - new)
+
+    async def _write_registers(self) -> None:
+        if not self._batch.registers:
+            return
+        meters = sorted({read.meter_id for read in self._batch.registers})
+        if unknown := await self._column("unknown_meters", {"meters": meters}):
+            raise UnknownMeter(unknown)
+        reads = [read for read in self._batch.registers if _fits(read)]
+        unfit = [read for read in self._batch.registers if not _fits(read)]
+        parameters = {
+            "batch_id": self._batch_id,
+            "read_at": [rows.moment(read.read_us) for read in reads],
+            "meter_time": [None if read.meter_us is None else rows.moment(read.meter_us) for read in reads],
+            "meters": [read.meter_id for read in reads],
+            "attributes": [read.attribute for read in reads],
+            "qualities": [int(read.quality) for read in reads],
+            "obis": [read.obis for read in reads],
+            "units": [read.unit for read in reads],
+            "values": [read.value for read in reads],
+            "texts": [read.text for read in reads],
+        }
+        new = await self._number("insert_registers", parameters)
+        conflicts = [reads[place] for place in await self._places("registers_in_conflict", parameters)]
+        self._count(registers=new, repeated=len(reads) - new - len(conflicts))
+        await self._quarantine(
+            [
+                (read.meter_id, _register_as_json(read), "text or time that the database cannot hold")
+                for read in unfit
+            ]
+            + [
+                (read.meter_id, _register_as_json(read), "another value is stored for that moment")
+                for read in conflicts
+            ]
+        )
+
+    async def _quarantine_rows(self, index: rows.Index) -> None:
+        await self._quarantine([
+            (int(self._batch.meter_id[row]), rows.row_as_json(self._batch, int(row)), _NO_TIME)
+            for row in index
+        ])  # fmt: skip
+
+    async def _quarantine(self, items: Sequence[tuple[int, bytes, str]]) -> None:
+        if items:
+            parameters = {
+                "source": self._batch.source,
+                "meters": [meter for meter, _, _ in items],
+                "payloads": [payload for _, payload, _ in items],
+                "reasons": [reason for _, _, reason in items],
+            }
+            new = await self._number("quarantine", parameters)
+            self._count(quarantined=new, repeated=len(items) - new)
+
+    # --- layouts, coverage, the change feed ---
+
+    async def _need_layouts(self, needed: Iterable[ChannelLayout]) -> None:
+        missing = [layout for layout in needed if layout not in self.layout_ids]
+        if missing:
+            self.layout_ids |= await layouts.ids(self._connection, missing)
+
+    async def _meanings(self, layout_ids: set[int]) -> dict[int, ChannelLayout]:
+        cursor = await self._connection.execute(_QUERIES["layouts"], {"layouts": list(layout_ids)})
+        return {layout_id: _layout(channels) for layout_id, channels in await cursor.fetchall()}
+
+    async def _lock(self, place: rows.Sorted) -> None:
+        batch = self._batch
+        touched = np.concatenate([place.intervals, place.fragments])
+        pairs = {(meter_id, profile) for meter_id, profile, _, _ in batch.covered_us}
+        firsts, _ = rows.group_bounds(batch, touched)
+        pairs.update(
+            zip(
+                batch.meter_id[touched[firsts]].tolist(), batch.profile[touched[firsts]].tolist(), strict=True
+            )
+        )
+        if not pairs:
+            return
+        ordered = sorted(pairs)
+        meters = [meter_id for meter_id, _ in ordered]
+        try:
+            async with self._connection.transaction():
+                await self._connection.execute(
+                    _QUERIES["lock_coverage"],
+                    {"meters": meters, "profiles": [profile for _, profile in ordered]},
+                )
+        except psycopg.errors.ForeignKeyViolation as error:
+            raise UnknownMeter(
+                await self._column("unknown_meters", {"meters": sorted(set(meters))})
+            ) from error
+
+    async def _add_coverage(self) -> None:
+        covered = self._batch.covered_us
+        if covered:
+            ranges = rows.Ranges(
+                [meter_id for meter_id, _, _, _ in covered],
+                [profile for _, profile, _, _ in covered],
+                [rows.moment(since) for _, _, since, _ in covered],
+                [rows.moment(until) for _, _, _, until in covered],
+            )
+            cursor = await self._connection.execute(_QUERIES["add_coverage"], ranges.parameters())
+            self._count(covered=cursor.rowcount)
+
+    async def _tell(self, kind: str, changed: rows.Ranges) -> None:
+        if changed.meters:
+            parameters = {**changed.parameters(), "kind": kind, "batch_id": self._batch_id}
+            await self._connection.execute(_QUERIES["insert_changes"], parameters)
+
+    # --- plumbing ---
+
+    async def _copy(self, query: str, stream: bytes) -> None:
+        view = memoryview(stream)
+        async with self._connection.cursor() as cursor, cursor.copy(_QUERIES[query]) as copy:
+            for offset in range(0, len(view), _COPY_CHUNK):
+                await copy.write(view[offset : offset + _COPY_CHUNK])
+
+    async def _number(self, query: str, parameters: Mapping[str, Any]) -> int:
+        (number,) = await self._column(query, parameters)
+        return number
+
+    async def _places(self, query: str, parameters: Mapping[str, Any]) -> list[int]:
+        """Places from 0 that a query with ORDINALITY named."""
+        return [place - 1 for place in await self._column(query, parameters)]
+
+    async def _column(self, query: str, parameters: Mapping[str, Any]) -> list[int]:
+        cursor = await self._connection.execute(_QUERIES[query], parameters)
+        return [value for (value,) in await cursor.fetchall()]
+
+    def _count(self, **more: int) -> None:
+        now = self._written
+        self._written = replace(now, **{name: getattr(now, name) + number for name, number in more.items()})
+
+
+def _row(columns: Sequence[Any], meaning: Mapping[int, ChannelLayout]) -> Row:
+    stamp, *values, period_s, layout_id, amr_status, clock_status, quality = columns
+    return Row(stamp, tuple(values), period_s, meaning[layout_id], amr_status, clock_status, quality)
+
+
+def _layout(channels: Sequence[Mapping[str, Any] | None]) -> ChannelLayout:
+    known = [None if c is None else Channel(**{**c, "kind": Kind(c["kind"])}) for c in channels]
+    return ChannelLayout((known[0], known[1], known[2], known[3]))
+
+
+def _fits(read: RegisterRead) -> bool:
+    """Whether PostgreSQL can hold it: no NUL and no half surrogate in a text, times that a clock may show."""
+    for text in (read.text, read.unit, read.obis):
+        if text is not None and ("\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text)):
+            return False
+    if read.value is not None and not read.value.is_finite():
+        return False
+    times = (read.read_us,) if read.meter_us is None else (read.read_us, read.meter_us)
+    return all(rows.EARLIEST_US <= us < rows.LATEST_US for us in times)
+
+
+def _register_as_json(read: RegisterRead) -> bytes:
+    return json.dumps({
+        "obis": read.obis,
+        "attribute": read.attribute,
+        "read_us": read.read_us,
+        "meter_us": read.meter_us,
+        "value": None if read.value is None else str(read.value),
+        "text": read.text,
+        "unit": read.unit,
+        "quality": int(read.quality),
+    }).encode()  # fmt: skip
