@@ -9,6 +9,7 @@ from typing import Protocol
 from fastapi import Request
 
 from headend.store.sql import Connection
+from headend.store.writer import Written
 from schemas.meter import Meter
 from schemas.reading import RegisterRead
 
@@ -45,27 +46,13 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredCounts:
-    """What storing did: intervals new, completed, corrected, repeated (already there, no effect); fragments;
-    register values.
-    """
-
-    new: int = 0
-    completed: int = 0
-    corrected: int = 0
-    repeated: int = 0
-    fragments: int = 0
-    registers: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class ReadResult:
     """What came of a read now. ``registers`` are the values read, ``intervals`` how many the profile gave."""
 
     registers: tuple[RegisterRead, ...]
     refused: tuple[Refused, ...]
     intervals: int
-    stored: StoredCounts
+    stored: Written
 
 
 class ReadNow(Protocol):

@@ -58,15 +58,14 @@ async def meter_load_curve(
     applied here.
     """
     asked = half_open(from_, to)
-    async with house.pool.connection() as connection:
+    async with house.pool.connection() as connection, curves.snapshot(connection):
         meter = await meter_by_asset(connection, asset_id)
-        async with curves.snapshot(connection):
-            state = await curves.meter_state(connection, meter.meter_id, profile, asked.start, asked.end)
-            tag, headers = _tag({"meter": asset_id}, profile, asked, format, state)
-            if etag.matches(if_none_match, tag):
-                return Response(status_code=304, headers=headers)
-            _check_size(state)
-            before, rows = await curves.rows(connection, state)
+        state = await curves.meter_state(connection, meter.meter_id, profile, asked.start, asked.end)
+        tag, headers = _tag({"meter": asset_id}, profile, asked, format, state)
+        if etag.matches(if_none_match, tag):
+            return Response(status_code=304, headers=headers)
+        _check_size(state)
+        before, rows = await curves.rows(connection, state)
     head = _head({"meter": asset_id}, profile, asked, state)
     return _answer(rendering.Curve(head, before, rows, state.layouts), format, headers)
 

@@ -49,7 +49,7 @@ class ChannelModel(BaseModel):
 
 
 class RowModel(BaseModel):
-    """One interval [start, end). Values are decimal strings with every digit of the meter; null is missing."""
+    """One interval [start, end). Values are decimal strings with all digits of the meter; null: missing."""
 
     start: str
     end: str

@@ -70,7 +70,9 @@ class RefusedModel(BaseModel):
 
 
 class StoredModel(BaseModel):
-    """What storing did; ``repeated`` intervals were there already with the same values."""
+    """What storing did; ``repeated`` intervals were there already with the same values,
+    ``quarantined`` could not be stored and are in the inbox.
+    """
 
     new: int
     completed: int
@@ -78,6 +80,7 @@ class StoredModel(BaseModel):
     repeated: int
     fragments: int
     registers: int
+    quarantined: int
 
 
 class ReadAnswer(BaseModel):
@@ -109,6 +112,7 @@ class ReadAnswer(BaseModel):
                         "repeated": 0,
                         "fragments": 0,
                         "registers": 1,
+                        "quarantined": 0,
                     },
                 }
             ]

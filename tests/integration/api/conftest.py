@@ -1,0 +1,122 @@
+"""A house for the API's tests: an embedded database, a token of each scope, a fixed clock, a meter port."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import numpy as np
+import psycopg
+import pytest
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.services import ReadRequest, ReadResult, Services
+from headend.store import meters, tokens
+from headend.store.pool import Pool, open_pool
+from headend.store.tokens import Scope
+from headend.store.writer import Written, write
+from schemas.meter import Meter, NewMeter
+from schemas.reading import Channel, ChannelLayout, Quality, ReadingBatch
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+T0 = datetime(2026, 3, 1, tzinfo=UTC)
+QUARTER = timedelta(minutes=15)
+LAYOUT = ChannelLayout(
+    (
+        Channel("active_import", "1-0:1.8.0*255", -3, "Wh", modulus=10**9),
+        Channel("active_export", "1-0:2.8.0*255", 0, "Wh"),
+        None,
+        None,
+    )
+)
+
+
+class Meters:
+    """The port for reading now, as a test sets it: an answer or an exception, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Meter, ReadRequest]] = []
+        self.answer: ReadResult | BaseException = ReadResult((), (), 0, Written(None))
+
+    async def __call__(self, meter: Meter, request: ReadRequest) -> ReadResult:
+        self.asked.append((meter, request))
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+@dataclass
+class House:
+    """The application with all it stands on."""
+
+    pool: Pool
+    app: FastAPI
+    dsn: str
+    meters: Meters
+    secrets: dict[Scope, str]
+    ids: dict[str, int] = field(default_factory=dict)
+
+    def client(self, scope: Scope | None = Scope.READ, **options: Any) -> httpx.AsyncClient:
+        headers = {} if scope is None else {"Authorization": f"Bearer {self.secrets[scope]}"}
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=options.pop("raises", True))
+        return httpx.AsyncClient(transport=transport, base_url="http://headend", headers=headers, **options)
+
+    async def add_meter(self, asset_id: str, **known: Any) -> int:
+        new = NewMeter(asset_id=asset_id, model=known.pop("model", "headend-sim"), **known)
+        async with self.pool.connection() as connection:
+            meter = await meters.add(connection, new, since=T0)
+        self.ids[asset_id] = meter.meter_id
+        return meter.meter_id
+
+    async def store(
+        self,
+        asset_id: str,
+        readings: list[tuple[int | None, int | None]],
+        *,
+        first: datetime = T0,
+        layout: ChannelLayout = LAYOUT,
+        amr_status: int = 0,
+    ) -> None:
+        """Store consecutive quarter-hours from ``first`` on, through the product's own writer."""
+        n = len(readings)
+        start = round(first.timestamp()) * 1_000_000 + np.arange(n, dtype=np.int64) * 900_000_000
+        values = np.array([[a or 0, b or 0, 0, 0] for a, b in readings], dtype=np.int64)
+        valid = np.array([[a is not None, b is not None, False, False] for a, b in readings])
+        number = self.ids[asset_id]
+        batch = ReadingBatch(
+            meter_id=np.full(n, number, np.int32),
+            profile=np.ones(n, np.int16),
+            start_us=start,
+            period_s=np.full(n, 900, np.int32),
+            stamp_us=start + 900_000_000,
+            amr_status=np.full(n, amr_status, np.int32),
+            clock_status=np.zeros(n, np.int16),
+            quality=np.full(n, Quality.MEASURED, np.int16),
+            fragment=np.zeros(n, np.int8),
+            layout=np.zeros(n, np.int16),
+            values=values,
+            valid=valid,
+            layouts=(layout,),
+            covered_us=((number, 1, int(start[0]), int(start[-1]) + 900_000_000),),
+            source="test",
+        )
+        await write(self.pool, batch)
+
+    def audit(self) -> list[tuple[str, str, str, dict[str, Any]]]:
+        with psycopg.connect(self.dsn) as connection:
+            query = "SELECT actor, action, object, detail FROM audit_log ORDER BY audit_id"
+            return list(connection.execute(query).fetchall())
+
+
+@pytest.fixture
+async def house(embedded_database: Any) -> AsyncIterator[House]:
+    async with open_pool(embedded_database.dsn, max_size=4) as pool:
+        secrets = {}
+        async with pool.connection() as connection:
+            for scope in Scope:
+                secrets[scope] = (await tokens.create(connection, name=scope.value, scopes=[scope])).secret
+        port = Meters()
+        app = create_app(Services(pool, port, clock=lambda: NOW))
+        yield House(pool, app, embedded_database.dsn, port, secrets)
