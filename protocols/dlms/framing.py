@@ -88,6 +88,7 @@ class StreamReader(Generic[FrameT]):
         self._offset = 0  # of the buffer's first byte in the stream
         self._scan = 0  # the bytes before this index have been looked at
         self._bad: str | None = None  # why the stretch at the buffer's start is no frame
+        self._cut_short = False  # that stretch is a frame which the end of the input cut
         self._bound = bound
         self._ended = False
 
@@ -124,7 +125,9 @@ class StreamReader(Generic[FrameT]):
             if isinstance(outcome, Missing):
                 if not self._ended:
                     return None
-                outcome = Refusal(str(outcome), claimed=True)
+                # Inside what is cut short itself, a second beginning that is cut short says nothing new.
+                outcome = Refusal(str(outcome), claimed=not self._cut_short)
+                self._cut_short = True
             if start and (isinstance(outcome, Found) or outcome.claimed):
                 bad = self._cut(start)
                 if bad is not None:
@@ -142,6 +145,7 @@ class StreamReader(Generic[FrameT]):
         self._offset += count
         self._scan = max(0, self._scan - count)
         self._bad = None
+        self._cut_short = False
 
     def _cut(self, end: int) -> BadFrame | None:
         """Take the stretch before ``end`` out of the buffer; None where it was only filling."""

@@ -113,7 +113,7 @@ class _Scan:
             self._items.append(ScanItem(result.offset, framing, None, result.frames, "frame without an APDU"))
         elif (isinstance(result, HdlcApdu) and result.llc) or result.apdu[0] in APDU_TAGS:
             self._items.append(ScanItem(result.offset, framing, result.apdu, result.frames))
-        elif len(result.frames) > 1 or not all(item.ok for item in self._items):
+        elif len(result.frames) > 1 or any(item.framing is framing and not item.ok for item in self._items):
             reason = f"begins with 0x{result.apdu[0]:02X}, no APDU tag: a first segment seems to be missing"
             self._items.append(ScanItem(result.offset, framing, None, result.frames, reason, result.apdu))
         else:  # a good frame, but what it carries is not DLMS

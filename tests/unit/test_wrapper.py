@@ -1,0 +1,114 @@
+import pytest
+
+from protocols.dlms import wrapper
+from protocols.dlms.framing import BadFrame
+from protocols.dlms.wrapper import WrapperFrame, WrapperReader
+from protocols.errors import LocalProtocolError, RemoteProtocolError
+
+GET = bytes.fromhex("c001c1000101000001000200ff0200")[:13]
+
+
+def read(reader: WrapperReader, data: bytes) -> list:
+    reader.feed(data)
+    items = []
+    while (item := reader.next()) is not None:
+        items.append(item)
+    return items
+
+
+@pytest.mark.parametrize("length", [1, 127, 128, 255, 256, 65535])
+def test_round_trip(length):
+    apdu = b"\xc0" + bytes(length - 1)
+    data = wrapper.encode(16, 1, apdu)
+    assert len(data) == length + 8
+    assert read(WrapperReader(), data) == [WrapperFrame(16, 1, apdu)]
+    assert read(WrapperReader(resync=True), data) == [WrapperFrame(16, 1, apdu)]
+
+
+@pytest.mark.parametrize(("source", "destination"), [(-1, 0), (0, -1), (65536, 0), (0, 65536)])
+def test_wports_out_of_range(source, destination):
+    with pytest.raises(LocalProtocolError, match="wPorts"):
+        wrapper.encode(source, destination, b"\xc0")
+
+
+def test_wport_zero_and_highest():
+    assert wrapper.encode(0, 65535, b"\xc0") == bytes.fromhex("00010000ffff0001c0")
+
+
+def test_apdu_too_long():
+    with pytest.raises(LocalProtocolError, match="65536 bytes"):
+        wrapper.encode(1, 1, bytes(65536))
+
+
+def test_two_frames_and_offsets():
+    data = wrapper.encode(16, 1, GET) + wrapper.encode(1, 16, b"\xc4\x01")
+    assert read(WrapperReader(), data + b"\x00") == [
+        WrapperFrame(16, 1, GET, 0),
+        WrapperFrame(1, 16, b"\xc4\x01", 21),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason", "offset"),
+    [
+        ("0002001000010001c0", "version is 2", 0),
+        ("000100100001ffffc0", "65535 is more than the 1024", 6),
+        ("0001001000010000", "length is 0", 6),
+    ],
+)
+def test_strict_raises(data, reason, offset):
+    reader = WrapperReader(max_apdu=1024)
+    reader.feed(wrapper.encode(16, 1, GET) + bytes.fromhex(data))
+    assert reader.next() == WrapperFrame(16, 1, GET)
+    with pytest.raises(RemoteProtocolError, match=reason) as error:
+        reader.next()
+    assert error.value.offset == 21 + offset
+
+
+@pytest.mark.parametrize("cut", [1, 7, 8, 12])
+def test_strict_end_of_stream(cut):
+    reader = WrapperReader()
+    reader.feed(wrapper.encode(16, 1, GET)[:cut])
+    assert reader.next() is None
+    reader.end()
+    with pytest.raises(RemoteProtocolError, match="cut short"):
+        reader.next()
+
+
+def test_end_of_stream_between_frames():
+    reader = WrapperReader()
+    reader.end()
+    assert reader.next() is None
+
+
+@pytest.mark.parametrize("garbage", ["ff", "0000", "00020001", "00010001000100020000", "000000"])
+def test_resync(garbage):
+    noise = bytes.fromhex(garbage)
+    data = noise + wrapper.encode(16, 1, GET) + noise + wrapper.encode(1, 16, GET)
+    expected = [
+        noise,
+        WrapperFrame(16, 1, GET, len(noise)),
+        noise,
+        WrapperFrame(1, 16, GET, 2 * len(noise) + 21),
+    ]
+    items = read(WrapperReader(resync=True), data)
+    assert [item.data if isinstance(item, BadFrame) else item for item in items] == expected
+    slow = WrapperReader(resync=True)
+    assert [item for index in range(len(data)) for item in read(slow, data[index : index + 1])] == items
+
+
+def test_resync_end_of_stream_tells_the_rest():
+    reader = WrapperReader(resync=True)
+    assert read(reader, wrapper.encode(16, 1, GET)[:12]) == []
+    reader.end()
+    (bad,) = read(reader, b"")
+    assert (bad.offset, bad.reason) == (0, "cut short: 12 of 21 bytes")
+
+
+def test_resync_buffer_is_bounded():
+    reader = WrapperReader(max_apdu=64, resync=True)
+    total = 0
+    for _ in range(50):
+        total += sum(len(bad.data) for bad in read(reader, b"\xff" * 40))
+        assert reader.pending <= 72
+    assert total + reader.pending == 2000
