@@ -16,8 +16,9 @@ from protocols.errors import LinkTimeout
 class ApduChannel(Protocol):
     """Sends and receives whole APDUs between one client SAP and one server SAP."""
 
-    #: Frames and datagrams that were not for us or made no sense: dropped and counted.
-    ignored: int
+    @property
+    def ignored(self) -> int:
+        """Frames and datagrams that were not for us or made no sense: dropped and counted."""
 
     @property
     def peer(self) -> str:

@@ -171,6 +171,8 @@ class BaseStream:
             raise LinkClosed(f"{self.peer}: {self._ended}")
         if self._reader is not None:
             raise LocalProtocolError(f"{self.peer}: two readers of one link")
+        if deadline <= self._loop.time():  # also ends the wait amid a flood of bytes that nobody asked for
+            raise LinkTimeout(f"{self.peer}: nothing came before the deadline")
         reader = self._reader = self._loop.create_future()
         self._arm(deadline)
         try:

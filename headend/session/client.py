@@ -1,0 +1,379 @@
+"""One conversation with one meter: open, associate, ask, release; every wait bounded, every end clean."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Final, Protocol, Self, TypeVar
+
+from headend.session.channel import ApduChannel
+from headend.session.deadlines import Deadlines
+from headend.session.dial import channel_over, dial
+from headend.session.plan import SessionPlan
+from headend.transport.stream import Stream
+from protocols.dlms import axdr
+from protocols.dlms.apdu.fields import AttributeItem, Selection
+from protocols.dlms.association.client import ClientAssociation
+from protocols.dlms.association.events import (
+    ActionDone,
+    Associated,
+    GetResult,
+    Notification,
+    Released,
+    SetResult,
+    Stale,
+    Transmit,
+)
+from protocols.dlms.cosem import Attribute, ClassId, Method
+from protocols.dlms.enums import ActionResult, Conformance, DataAccessResult, ServiceErrorCode
+from protocols.dlms.security import PeerCounter
+from protocols.errors import (
+    ActionRefused,
+    CommunicationError,
+    DataAccessRefused,
+    ExceptionResponse,
+    LinkClosed,
+    LocalProtocolError,
+    PeerRefused,
+    RemoteProtocolError,
+)
+
+_Event = TypeVar("_Event", Associated, GetResult, SetResult, ActionDone, Released)
+
+#: Invocation counters at hand before each message: an answer may call for a message or two of ours.
+_COUNTERS_AT_HAND: Final = 4
+_RESERVE: Final = 64
+#: Notifications that a meter slipped between its answers and nobody has fetched yet; older ones are dropped.
+MAX_NOTIFICATIONS: Final = 64
+_LIST_ITEM: Final = 10  # bytes of an attribute descriptor without selection in a list
+_LIST_ROOM: Final = 128  # bytes of a request that are not its list: header, ciphering of the widest form
+_LONGEST_LIST: Final = 32
+_LONGEST_PDU: Final = 0xFFFF
+_COUNTER_FAULTS: Final = frozenset(
+    {ServiceErrorCode.DECIPHERING_ERROR, ServiceErrorCode.INVOCATION_COUNTER_ERROR}
+)
+
+
+class InvocationCounters(Protocol):
+    """Our counter under one key and system title, reserved in the database in blocks before use."""
+
+    @property
+    def available(self) -> int:
+        """How many `next` can give without another reservation."""
+
+    def next(self) -> int:
+        """The next counter. Raises LocalProtocolError when none is reserved."""
+
+    async def reserve(self, count: int) -> None:
+        """Have at least ``count`` at hand."""
+
+    async def raise_to(self, value: int) -> None:
+        """Go on from ``value``, never backwards."""
+
+
+def _no_counter() -> int:
+    raise LocalProtocolError("a message is ciphered, but the session was given no invocation counters")
+
+
+class MeterSession:
+    """``async with MeterSession(plan, ...) as session:`` is associated inside and released behind.
+
+    One request at a time. After a time-out, a broken link, a protocol error or a cancelled wait an answer may
+    still be on its way: the session then refuses all further requests and its link is aborted, so that a late
+    answer is never taken for the next one. A refusal in good form leaves the session usable.
+
+    Args:
+        plan: whom to call and how.
+        counters: our invocation counters, needed where the plan ciphers.
+        peer_counter: the replay bar for the meter's counters; afterwards its ``proven`` is the one to store.
+        stream: an open link of the caller's (a meter that dialled in). Left open after a clean release only.
+        learn_counter: read the meter's invocation counter by the public client first (a meter new to us). It
+            is learnt anyway when the meter says that ours is wrong.
+    """
+
+    def __init__(
+        self,
+        plan: SessionPlan,
+        *,
+        counters: InvocationCounters | None = None,
+        peer_counter: PeerCounter | None = None,
+        deadlines: Deadlines | None = None,
+        stream: Stream | None = None,
+        learn_counter: bool = False,
+    ) -> None:
+        self.plan = plan
+        self.peer_counter = PeerCounter() if peer_counter is None else peer_counter
+        self.notifications: deque[Notification] = deque(maxlen=MAX_NOTIFICATIONS)
+        self.stale = 0
+        self.release_error: CommunicationError | None = None
+        self._deadlines = Deadlines() if deadlines is None else deadlines
+        self._counters = counters if plan.uses_counter else None
+        self._given = stream
+        self._learn = learn_counter
+        self._loop = asyncio.get_running_loop()
+        self._end = 0.0
+        self._broken: str | None = "not opened"
+        self._stream: Stream | None = None
+        self._channel: ApduChannel | None = None
+        self._association: ClientAssociation | None = None
+        self._associated: Associated | None = None
+
+    def __repr__(self) -> str:
+        return f"<MeterSession {self.plan.address} {self._broken or 'associated'}>"
+
+    @property
+    def associated(self) -> Associated:
+        """What was negotiated. Raises LocalProtocolError before."""
+        if self._associated is None:
+            raise LocalProtocolError("the session is not associated")
+        return self._associated
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another request may be made."""
+        return self._broken is None
+
+    # ---- opening and release ------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Open the link and associate. Raises the tree of `protocols.errors`; nothing stays open then."""
+        self._end = self._loop.time() + self._deadlines.session_s
+        try:
+            await self._open()
+        except BaseException:
+            self._abort()
+            raise
+        return self
+
+    async def _open(self) -> None:
+        try:
+            await self._connect()
+            if self._learn:
+                await self._learn_counter()
+            await self._associate()
+        except ExceptionResponse as exc:
+            # Not for the peer's asking: only where a counter is what it complains of, and only once.
+            if self._counters is None or exc.service_error not in _COUNTER_FAULTS:
+                raise
+            if self._given is None:
+                self._abort()
+                await self._connect()
+            if exc.invocation_counter is not None:
+                await self._counters.raise_to(exc.invocation_counter)
+            else:
+                await self._learn_counter(because=exc)
+            await self._associate()
+
+    async def _connect(self) -> None:
+        stream = self._given
+        if stream is None:
+            stream = await dial(self.plan.address, self._deadline(self._deadlines.connect_s))
+        self._stream = stream
+
+    async def _associate(self) -> None:
+        if self._stream is None:
+            raise LocalProtocolError("no link to associate over")
+        channel = self._channel = channel_over(self._stream, self.plan, self._deadlines)
+        await channel.open(self._deadline(self._deadlines.connect_s))
+        counters = self._counters
+        association = self._association = ClientAssociation(
+            self.plan.settings,
+            next_counter=_no_counter if counters is None else counters.next,
+            peer_counter=self.peer_counter,
+        )
+        if counters is not None:
+            await self._have_counters(counters)
+        self._associated = await self._exchange(
+            association, association.associate(), Associated, self._deadlines.associate_s
+        )
+        self._broken = None
+
+    async def _learn_counter(self, because: CommunicationError | None = None) -> None:
+        """Raise our counter above the last one the meter accepted, as its public object tells."""
+        if self.plan.invocation_counter is None or self._counters is None:
+            if because is not None:
+                raise because
+            return
+        attribute = Attribute(ClassId.DATA, self.plan.invocation_counter, 2)
+        public = MeterSession(self.plan.public(), deadlines=self._deadlines, stream=self._stream)
+        async with public:
+            value = axdr.decode_exact(await public.get(attribute)).value
+        if public.release_error is not None:
+            raise public.release_error
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise RemoteProtocolError(f"{attribute}: the invocation counter is no number")
+        await self._counters.raise_to(value + 1)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Release, within ``release_s``. Masks nothing that went on inside: see `release_error`."""
+        usable, self._broken = self.is_usable, self._broken or "released"
+        association, channel, stream = self._association, self._channel, self._stream
+        if not usable or association is None or channel is None or stream is None:
+            self._abort()
+            return
+        deadline = self._loop.time() + self._deadlines.release_s
+        try:
+            if self._counters is not None:
+                async with asyncio.timeout_at(deadline):
+                    await self._have_counters(self._counters)
+            await self._exchange(association, association.release(), Released, self._deadlines.release_s)
+            await channel.close(deadline)
+        except CommunicationError as error:
+            self.release_error = error
+            self._abort()
+        except BaseException:
+            self._abort()
+            raise
+        else:
+            if self._given is None:
+                stream.close()
+
+    def _abort(self) -> None:
+        self._broken = self._broken or "aborted"
+        if self._stream is not None:
+            self._stream.abort()
+
+    # ---- requests -----------------------------------------------------------------------------------
+
+    async def get(
+        self, attribute: Attribute, selection: Selection | None = None, *, timeout_s: float | None = None
+    ) -> bytes:
+        """One attribute as raw A-XDR bytes, blocks joined. ``timeout_s`` bounds each answer (``response_s``).
+
+        Raises:
+            DataAccessRefused: the meter said why not; the session stays usable.
+            LinkError, RemoteProtocolError: the session is over.
+        """
+        done = await self._request(lambda a: a.get(attribute, selection), GetResult, timeout_s)
+        if len(done.results) != 1:
+            raise RemoteProtocolError(f"{attribute}: {len(done.results)} results for one request")
+        result = done.results[0]
+        if isinstance(result, DataAccessResult):
+            raise DataAccessRefused(f"{attribute}: {_worded(result)}", result=int(result))
+        return result
+
+    async def get_many(
+        self, attributes: Sequence[Attribute], *, timeout_s: float | None = None
+    ) -> tuple[bytes | DataAccessResult, ...]:
+        """Several attributes: raw bytes or the refusal of each, in order.
+
+        In lists as long as the meter's PDU allows, where it and its model take lists; else one by one.
+        """
+        listed = self.plan.get_with_list and Conformance.MULTIPLE_REFERENCES in self.associated.conformance
+        room = (self.associated.max_pdu or _LONGEST_PDU) - _LIST_ROOM
+        size = max(1, min(room // _LIST_ITEM, _LONGEST_LIST)) if listed else 1
+        results: list[bytes | DataAccessResult] = []
+        for start in range(0, len(attributes), size):
+            part = attributes[start : start + size]
+            results += await self._get_part(part, timeout_s)
+        return tuple(results)
+
+    async def _get_part(
+        self, part: Sequence[Attribute], timeout_s: float | None
+    ) -> tuple[bytes | DataAccessResult, ...]:
+        if len(part) == 1:
+            only = part[0]
+            done = await self._request(lambda a: a.get(only), GetResult, timeout_s)
+        else:
+            items = [AttributeItem(attribute) for attribute in part]
+            done = await self._request(lambda a: a.get_many(items), GetResult, timeout_s)
+        if len(done.results) != len(part):
+            raise RemoteProtocolError(f"{len(done.results)} results for a list of {len(part)}")
+        return done.results
+
+    async def set(self, attribute: Attribute, raw: bytes, *, timeout_s: float | None = None) -> None:
+        """Write one attribute; ``raw`` is its A-XDR value. Raises DataAccessRefused and as `get`."""
+        done = await self._request(lambda a: a.set(attribute, raw), SetResult, timeout_s)
+        for result in done.results:
+            if result is not DataAccessResult.SUCCESS:
+                raise DataAccessRefused(f"{attribute}: {_worded(result)}", result=int(result))
+
+    async def action(
+        self, method: Method, raw: bytes | None = None, *, timeout_s: float | None = None
+    ) -> bytes | None:
+        """Invoke one method; what it returned as raw A-XDR bytes, None for nothing.
+
+        Raises ActionRefused, DataAccessRefused (done, but what it returns is refused) and as `get`.
+        """
+        done = await self._request(lambda a: a.action(method, raw), ActionDone, timeout_s)
+        if len(done.outcomes) != 1:
+            raise RemoteProtocolError(f"{method}: {len(done.outcomes)} outcomes for one request")
+        outcome = done.outcomes[0]
+        if outcome.result is not ActionResult.SUCCESS:
+            raise ActionRefused(f"{method}: {_worded(outcome.result)}", result=int(outcome.result))
+        if isinstance(outcome.returned, DataAccessResult):
+            reason = f"{method}: its return value: {_worded(outcome.returned)}"
+            raise DataAccessRefused(reason, result=int(outcome.returned))
+        return outcome.returned
+
+    # ---- underneath ---------------------------------------------------------------------------------
+
+    async def _request(
+        self,
+        build: Callable[[ClientAssociation], bytes],
+        wanted: type[_Event],
+        timeout_s: float | None,
+    ) -> _Event:
+        association = self._association
+        if self._broken is not None or association is None:
+            raise LocalProtocolError(f"the session takes no more requests: {self._broken}")
+        if self._counters is not None and self._counters.available < _COUNTERS_AT_HAND:
+            await self._have_counters(self._counters)
+        apdu = build(association)
+        # Until the answer is in, whatever stops us leaves one under way.
+        self._broken = "a request is under way"
+        try:
+            event = await self._exchange(association, apdu, wanted, timeout_s or self._deadlines.response_s)
+        except PeerRefused:
+            self._broken = None
+            raise
+        except BaseException as exc:
+            self._broken = f"it ended with {type(exc).__name__}"
+            raise
+        self._broken = None
+        return event
+
+    async def _exchange(
+        self, association: ClientAssociation, apdu: bytes, wanted: type[_Event], timeout_s: float
+    ) -> _Event:
+        """Send, and receive until the wanted event; what the protocol wants sent meanwhile is sent."""
+        channel = self._channel
+        if channel is None:
+            raise LocalProtocolError("no link")
+        deadline = self._deadline(timeout_s)
+        await channel.send(apdu, deadline)
+        found: _Event | None = None
+        while found is None:
+            received = await channel.receive(deadline)
+            if self._counters is not None and self._counters.available < _COUNTERS_AT_HAND:
+                await self._have_counters(self._counters)
+            for event in association.receive(received):
+                if isinstance(event, wanted):
+                    found = event
+                elif isinstance(event, Transmit):
+                    # Progress: the next block has its time. Stale frames and notifications are none.
+                    deadline = self._deadline(timeout_s)
+                    await channel.send(event.apdu, deadline)
+                elif isinstance(event, Stale):
+                    self.stale += 1
+                elif isinstance(event, Notification):
+                    self.notifications.append(event)
+                elif isinstance(event, Released):
+                    raise LinkClosed(f"{channel.peer}: the meter released the association")
+        return found
+
+    async def _have_counters(self, counters: InvocationCounters) -> None:
+        if counters.available < _COUNTERS_AT_HAND:
+            await counters.reserve(_RESERVE)
+
+    def _deadline(self, seconds: float) -> float:
+        return min(self._loop.time() + seconds, self._end)
+
+
+def _worded(result: DataAccessResult | ActionResult) -> str:
+    return result.name.lower().replace("_", " ")
