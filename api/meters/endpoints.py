@@ -139,7 +139,7 @@ async def list_meters(
     return MeterPage(meters=[MeterModel.model_validate(MeterModel.fields(m)) for m in page], next=cursor)
 
 
-@router.get("/meters/{asset_id}", summary="One meter", responses=responses(400, 401, 403, 404, 503))
+@router.get("/meters/{asset_id}", summary="One meter", responses=responses(400, 401, 403, 404, 422, 503))
 async def get_meter(
     _token: Reader, house: Annotated[Services, Depends(services)], asset_id: AssetId
 ) -> MeterDetail:

@@ -52,7 +52,7 @@ async def list_points(
     return PointPage(points=[point.code for point in page], next=cursor)
 
 
-@router.get("/points/{code}", summary="One metering point", responses=responses(400, 401, 403, 404, 503))
+@router.get("/points/{code}", summary="One metering point", responses=responses(400, 401, 403, 404, 422, 503))
 async def get_point(
     _token: Reader, house: Annotated[Services, Depends(services)], code: PointCode
 ) -> PointDetail:
