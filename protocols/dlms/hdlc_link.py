@@ -224,6 +224,7 @@ class HdlcClientLink(_HdlcLink):
     def _reset(self) -> None:
         super()._reset()
         self._turn_given = False  # a poll is on its way and not yet answered
+        self._window_out = False  # that poll went with I frames, not with RR
         self._expecting = False  # an answer to what was sent
         self._idle_polls = 0
         self._retries = 0
@@ -250,10 +251,7 @@ class HdlcClientLink(_HdlcLink):
         """Give the server a turn: it may have more to send than was asked for."""
         if self.state is not State.CONNECTED:
             raise LocalProtocolError(f"cannot poll on an HDLC link that is {self.state}")
-        if self._turn_given:
-            return []
-        self._turn_given = True
-        return [self._ready()]
+        return [] if self._turn_given else self._enquire()
 
     def disconnect(self) -> list[Event]:
         """DISC. Raises LocalProtocolError unless connected."""
@@ -278,10 +276,7 @@ class HdlcClientLink(_HdlcLink):
         if self.state is State.DISCONNECTING:
             return [self._frame(u_control(FrameType.DISC, poll=True))]
         self._next = self._idle_polls = 0
-        if self._peer_busy:
-            self._turn_given = True
-            return [self._ready()]
-        return self._take_turn()
+        return self._enquire() if self._peer_busy else self._take_turn()
 
     def receive_frame(self, frame: HdlcFrame) -> list[Event]:
         if frame.source.station != self.peer.station or not (
@@ -350,7 +345,7 @@ class HdlcClientLink(_HdlcLink):
             self._retries = self._idle_polls = 0
         if not (frame.poll and self._turn_given):
             return events
-        if frame.type is FrameType.RR and self._sent and not progress:
+        if frame.type is FrameType.RR and self._window_out and not progress:
             return events  # an answer to an earlier poll, or all of the window lost: `on_timeout` tells
         self._turn_given = False
         self._next = 0  # what is left of the window is lost
@@ -364,8 +359,15 @@ class HdlcClientLink(_HdlcLink):
         return events
 
     def _take_turn(self) -> list[Event]:
+        if not self._out:
+            return self._enquire()
+        self._turn_given = self._window_out = True
+        return self._window()
+
+    def _enquire(self) -> list[Event]:
         self._turn_given = True
-        return self._window() if self._out else [self._ready()]
+        self._window_out = False
+        return [self._ready()]
 
     def _snrm(self) -> Transmit:
         return self._frame(u_control(FrameType.SNRM, poll=True), self.limits.to_bytes())

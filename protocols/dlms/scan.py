@@ -66,6 +66,11 @@ class _Scan:
         if data[position] == hdlc.FLAG and not _format_follows(data, position):
             return position + 1  # filling, or the closing flag of what came before
         framing, outcome = _parse(data, position)
+        if isinstance(outcome, Found) and framing is Framing.WRAPPER:
+            overlap = _next_verified(data, position + wrapper.HEADER_LENGTH, outcome.end)
+            if overlap < outcome.end < _frame_end(data, overlap):
+                # Its length reaches into a frame that verifies: the check is believed, the length is not.
+                outcome = Missing(overlap - position, outcome.end - position)
         if isinstance(outcome, Found):
             self._good(outcome.frame)
             return outcome.end
@@ -165,8 +170,16 @@ def _next_verified(data: bytes, begin: int, end: int) -> int:
     )
 
 
-def _next_start(data: bytes, begin: int) -> int:
-    """The next place where a frame is, or where a header claims to begin one; the end if there is none."""
+def _frame_end(data: bytes, position: int) -> int:
+    outcome = _parse(data, position)[1]
+    return outcome.end if isinstance(outcome, Found) else position
+
+
+def _next_start(data: bytes, begin: int, *, bare: bool = True) -> int:
+    """The next place where a frame is, or where a header claims to begin one; the end if there is none.
+
+    ``bare``: an LLC header counts too. Not behind a bad frame, whose own LLC header that may be.
+    """
     for index in range(begin, len(data)):
         first = data[index]
         if first in (0x7E, 0x68, 0x00):
@@ -180,7 +193,8 @@ def _next_start(data: bytes, begin: int) -> int:
             if isinstance(outcome, Missing) and (first == 0x68 or _format_follows(data, index)):
                 return index
         elif (
-            data[index : index + 3] in (LLC_COMMAND, LLC_RESPONSE)
+            bare
+            and data[index : index + 3] in (LLC_COMMAND, LLC_RESPONSE)
             and index + 3 < len(data)
             and data[index + 3] in APDU_TAGS
         ):
@@ -204,4 +218,4 @@ def _bad_end(data: bytes, begin: int, framing: Framing) -> int:
         if data[closing : closing + 1] == b"\x16":
             end = closing + 1
     sooner = _next_verified(data, begin + 1, end)
-    return sooner if sooner < end else _next_start(data, end)
+    return sooner if sooner < end else _next_start(data, end, bare=False)
