@@ -327,3 +327,22 @@ def test_names() -> None:
     assert apdu.name_of(0xDF) == "general-signing"
     assert apdu.name_of(0x0C) == "read-response"
     assert apdu.name_of(0xFE) == "unknown APDU 0xfe"
+
+
+@pytest.mark.parametrize("last", [0x01, 0xFF])
+def test_any_byte_but_zero_is_true(last: int) -> None:
+    block = GetResponseWithBlock(ID, True, 1, b"\x11")
+    assert apdu.decode(bytes.fromhex(f"c40245{last:02x}00000001000111")) == block
+    refused = GetResponseWithBlock(ID, True, 1, DataAccessResult.LONG_GET_ABORTED)
+    assert apdu.decode(bytes.fromhex(f"c40245{last:02x}00000001010f")) == refused
+
+
+@pytest.mark.parametrize("head", ["8190", "820090", "83000090", "8400000090"])
+def test_block_lengths_in_every_form(head: str) -> None:
+    data = bytes.fromhex(f"c40245000000000100{head}") + bytes(0x90)
+    assert apdu.decode(data) == GetResponseWithBlock(ID, False, 1, bytes(0x90))
+
+
+def test_a_length_byte_of_the_long_form_is_no_length() -> None:
+    with pytest.raises(RemoteProtocolError, match="get-response: raw data: length of 16 bytes"):
+        apdu.decode(bytes.fromhex("c40245000000000100" + "90") + bytes(0x90))
