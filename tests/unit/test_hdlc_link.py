@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from protocols.dlms import hdlc_link
@@ -26,6 +28,7 @@ from protocols.dlms.hdlc_link import (
     Transmit,
 )
 from protocols.dlms.hdlc_parameters import FrameReject, LinkParameters
+from protocols.dlms.hdlc_states import CLIENT_TRANSITIONS, SERVER_TRANSITIONS, state_diagram
 from protocols.errors import LocalProtocolError
 
 METER = server_address(1, 17)
@@ -472,3 +475,9 @@ def test_noise_is_counted():
 
 def test_ui_control_field():
     assert u_control(FrameType.UI, poll=False) == frames(connected()[1].send_unconfirmed(b"\x0f"))[0].control
+
+
+@pytest.mark.parametrize("table", [CLIENT_TRANSITIONS, SERVER_TRANSITIONS])
+def test_diagrams_are_current(table):
+    text = (Path(hdlc_link.__file__).parent / "DESIGN.md").read_text()
+    assert f"```mermaid\n{state_diagram(table)}\n```" in text
