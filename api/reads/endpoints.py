@@ -148,7 +148,7 @@ async def read_meter_now(
             actor=actor(token),
             action="meter.read",
             object_=f"meter:{asset_id}",
-            detail=ask.model_dump(mode="json"),
+            detail=ask.model_dump(mode="json", by_alias=True),
         )
     return _told(asset_id, await house.read_now(meter, request))
 

@@ -1,6 +1,7 @@
 """A house for the API's tests: an embedded database, a token of each scope, a fixed clock, a meter port."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -110,13 +111,26 @@ class House:
             return list(connection.execute(query).fetchall())
 
 
-@pytest.fixture
-async def house(embedded_database: Any) -> AsyncIterator[House]:
-    async with open_pool(embedded_database.dsn, max_size=4) as pool:
+@asynccontextmanager
+async def _house(dsn: str) -> AsyncIterator[House]:
+    async with open_pool(dsn, max_size=4) as pool:
         secrets = {}
         async with pool.connection() as connection:
             for scope in Scope:
                 secrets[scope] = (await tokens.create(connection, name=scope.value, scopes=[scope])).secret
         port = Meters()
         app = create_app(Services(pool, port, clock=lambda: NOW))
-        yield House(pool, app, embedded_database.dsn, port, secrets)
+        yield House(pool, app, dsn, port, secrets)
+
+
+@pytest.fixture
+async def house(embedded_database: Any) -> AsyncIterator[House]:
+    async with _house(embedded_database.dsn) as house:
+        yield house
+
+
+@pytest.fixture
+async def house_on_both(database: Any) -> AsyncIterator[House]:
+    """For what reads hypertables: on the embedded PostgreSQL and on TimescaleDB."""
+    async with _house(database.dsn) as house:
+        yield house

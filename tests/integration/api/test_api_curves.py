@@ -15,10 +15,10 @@ URL = "/api/v1/meters/M-1/load-curve"
 
 
 @pytest.fixture
-async def curve(house: Any) -> Any:
-    await house.add_meter("M-1")
-    await house.store("M-1", [(1000 + 7 * n, n) for n in range(96 * 2)])
-    return house
+async def curve(house_on_both: Any) -> Any:
+    await house_on_both.add_meter("M-1")
+    await house_on_both.store("M-1", [(1000 + 7 * n, n) for n in range(96 * 2)])
+    return house_on_both
 
 
 async def test_a_day_as_metered(curve: Any) -> None:
@@ -183,7 +183,8 @@ async def test_more_rows_than_an_answer_holds(curve: Any, monkeypatch: pytest.Mo
     assert "96 intervals" in answer.json()["detail"]
 
 
-async def test_a_point_follows_the_exchange_and_applies_the_ratio(house: Any) -> None:
+async def test_a_point_follows_the_exchange_and_applies_the_ratio(house_on_both: Any) -> None:
+    house = house_on_both
     await house.add_meter("OLD")
     await house.add_meter("NEW")
     async with house.client(Scope.ADMIN) as client:

@@ -1,0 +1,177 @@
+"""Who may do what: tokens, scopes, health, headers; and the whole over a real socket."""
+
+import asyncio
+import socket
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import uvicorn
+
+from api.app import create_app
+from api.services import Services
+from headend.store import tokens
+from headend.store.tokens import Scope
+
+NEEDS = [
+    ("GET", "/api/v1/meters", Scope.READ),
+    ("GET", "/api/v1/meters/M-1", Scope.READ),
+    ("POST", "/api/v1/meters/M-1/states", Scope.OPERATE),
+    ("GET", "/api/v1/meters/M-1/load-curve?from=2026-03-01T00:00:00Z&to=2026-03-02T00:00:00Z", Scope.READ),
+    ("GET", "/api/v1/meters/M-1/registers", Scope.READ),
+    ("POST", "/api/v1/meters/M-1/reads", Scope.OPERATE),
+    ("GET", "/api/v1/points", Scope.READ),
+    ("POST", "/api/v1/points", Scope.ADMIN),
+    ("GET", "/api/v1/points/P", Scope.READ),
+    ("GET", "/api/v1/points/P/load-curve?from=2026-03-01T00:00:00Z&to=2026-03-02T00:00:00Z", Scope.READ),
+    ("POST", "/api/v1/points/P/ratios", Scope.ADMIN),
+    ("POST", "/api/v1/points/P/installations", Scope.OPERATE),
+    ("POST", "/api/v1/points/P/exchange", Scope.OPERATE),
+    ("GET", "/api/v1/tokens", Scope.ADMIN),
+    ("POST", "/api/v1/tokens", Scope.ADMIN),
+    ("DELETE", "/api/v1/tokens/99", Scope.ADMIN),
+]
+ORDER = [Scope.READ, Scope.OPERATE, Scope.ADMIN]
+
+
+async def test_each_operation_needs_its_scope(house: Any) -> None:
+    paths = house.app.openapi()["paths"]
+    assert len(NEEDS) == sum(len(item) for path, item in paths.items() if path.startswith("/api"))
+    for scope in (None, *ORDER):
+        async with house.client(scope) as client:
+            for method, path, needed in NEEDS:
+                answer = await client.request(method, path, json={} if method == "POST" else None)
+                if scope is None:
+                    assert answer.status_code == 401, path
+                    assert answer.headers["www-authenticate"].startswith("Bearer")
+                elif ORDER.index(scope) < ORDER.index(needed):
+                    assert answer.status_code == 403, (scope, path)
+                    assert f'scope="{needed}"' in answer.headers["www-authenticate"]
+                else:
+                    assert answer.status_code in {200, 204, 404, 422}, (scope, path, answer.text)
+                if answer.status_code >= 400:
+                    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_tokens_that_are_not_good_look_alike(house: Any) -> None:
+    async with house.pool.connection() as connection:
+        over = await tokens.create(
+            connection, name="over", scopes=[Scope.READ], expires_at=house_now(house) - timedelta(seconds=1)
+        )
+        gone = await tokens.create(connection, name="gone", scopes=[Scope.READ])
+        await tokens.revoke(connection, gone.token.token_id, now=house_now(house))
+    answers = []
+    async with house.client(None) as client:
+        for given in (over.secret, gone.secret, "hdnd_unknown", "x", b"hdnd_\xc3\xa4", b"hdnd_\xff"):
+            given = given.encode() if isinstance(given, str) else given
+            headers = {"Authorization": b"Bearer " + given}
+            answers.append(await client.get("/api/v1/meters", headers=headers))
+        basic = await client.get("/api/v1/meters", headers={"Authorization": "Basic eDp5"})
+    assert {(a.status_code, a.text) for a in answers} == {(401, answers[0].text)}
+    assert 'error="invalid_token"' in answers[0].headers["www-authenticate"]
+    assert basic.status_code == 401
+
+
+def house_now(house: Any) -> Any:
+    return house.app.state.services.clock()
+
+
+async def test_the_life_of_a_token(house: Any) -> None:
+    async with house.client(Scope.ADMIN) as client:
+        made = await client.post("/api/v1/tokens", json={"name": "billing", "scopes": ["read"]})
+        assert made.status_code == 201
+        secret, number = made.json()["token"], made.json()["id"]
+        async with house.client(None) as other:
+            headers = {"Authorization": f"Bearer {secret}"}
+            assert (await other.get("/api/v1/meters", headers=headers)).status_code == 200
+            told = {t["name"]: t for t in (await client.get("/api/v1/tokens")).json()["tokens"]}
+            assert told["billing"]["last_used_at"] == "2026-03-10T12:00:00Z"
+            assert secret not in (await client.get("/api/v1/tokens")).text
+            assert (await client.delete(f"/api/v1/tokens/{number}")).status_code == 204
+            assert (await other.get("/api/v1/meters", headers=headers)).status_code == 401
+        assert (await client.delete("/api/v1/tokens/999")).status_code == 404
+        past = {"name": "x", "scopes": ["read"], "expires_at": "2026-03-10T11:00:00Z"}
+        for bad in (
+            past,
+            {"name": " ", "scopes": ["read"]},
+            {"name": "x", "scopes": []},
+            {"name": "x", "scopes": ["all"]},
+        ):
+            assert (await client.post("/api/v1/tokens", json=bad)).status_code == 422, bad
+    lines = house.audit()
+    assert [(line[0], line[1]) for line in lines] == [
+        ("token:3 admin", "token.create"), ("token:3 admin", "token.revoke"),
+    ]  # fmt: skip
+    assert secret not in str(lines)
+
+
+async def test_health_documents_and_headers(house: Any) -> None:
+    async with house.client(None) as client:
+        health = await client.get("/health")
+        assert (health.status_code, health.json()) == (200, {"status": "ok"})
+        for path, kind in (
+            ("/docs", "text/html"), ("/docs/docs.js", "text/javascript"), ("/docs/docs.css", "text/css"),
+            ("/openapi.json", "application/json"), ("/nothing", "application/problem+json"),
+        ):  # fmt: skip
+            answer = await client.get(path)
+            assert answer.headers["content-type"].startswith(kind)
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert (await client.get("/redoc")).status_code == 404
+
+
+@pytest.fixture
+async def server(house: Any) -> Any:
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(house.app, log_level="warning", lifespan="off", ws="none")
+    running = uvicorn.Server(config)
+    running.install_signal_handlers = lambda: None  # type: ignore[method-assign,attr-defined]
+    task = asyncio.create_task(running.serve(sockets=[listener]), name="server")
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    running.should_exit = True
+    await task
+    listener.close()
+
+
+async def test_over_a_real_socket(house: Any, server: str) -> None:
+    await house.add_meter("M-1")
+    await house.store("M-1", [(n, n) for n in range(1000)])
+    headers = {"Authorization": f"Bearer {house.secrets[Scope.OPERATE]}"}
+    async with httpx.AsyncClient(base_url=server, headers=headers, trust_env=False) as client:
+        params = {"from": "2026-03-01T00:00:00Z", "to": "2026-03-20T00:00:00Z"}
+        both = await asyncio.gather(
+            client.get("/api/v1/meters/M-1/load-curve", params=params), client.get("/health")
+        )
+        assert [a.status_code for a in both] == [200, 200]
+        assert len(both[0].json()["rows"]) == 1000
+        lost = await client.get(
+            "/api/v1/meters/M-1/load-curve?from=2026-03-01T00:00:00+01:00&to=2026-03-02T00:00:00Z"
+        )
+        assert lost.status_code == 422
+        assert "%2B" in lost.json()["detail"]
+
+        async def body() -> Any:
+            for _ in range(40):
+                yield b" " * 65536
+
+        over = await client.post(
+            "/api/v1/meters/M-1/reads", content=body(), headers={"content-type": "application/json"}
+        )
+        assert over.status_code == 413
+
+
+async def test_a_database_that_went_away_is_a_503(house: Any) -> None:
+    app = create_app(Services(house.pool, house.meters))
+    house.app = app
+    with psycopg.connect(house.dsn, autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    await house.pool.close()
+    async with house.client(Scope.READ) as client:
+        answer = await client.get("/api/v1/meters")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert (await client.get("/health")).status_code == 503
