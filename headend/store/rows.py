@@ -1,7 +1,7 @@
 """The rows of a ReadingBatch made ready for the tables: sorted by key, each row sent to where it belongs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -25,17 +25,38 @@ def moment(us: int) -> datetime:
     return EPOCH + timedelta(microseconds=us)
 
 
+def microseconds(when: datetime) -> int:
+    """The other way round, exact."""
+    return (when - EPOCH) // timedelta(microseconds=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """Ranges [since, until) of a meter and profile, as parallel lists that are ready to be parameters."""
+    """Ranges [since, until) of meters and profiles, times in microseconds since 1970-01-01 UTC: parallel."""
 
-    meters: list[int]
-    profiles: list[int]
-    froms: list[datetime]
-    tos: list[datetime]
+    meters: Sequence[int]
+    profiles: Sequence[int]
+    since_us: npt.ArrayLike
+    until_us: npt.ArrayLike
 
-    def parameters(self) -> dict[str, Any]:
-        return {"meters": self.meters, "profiles": self.profiles, "froms": self.froms, "tos": self.tos}
+    def parameters(self) -> dict[str, str]:
+        """As array literals: psycopg dumps a list element by element, which costs as much as the query."""
+        return {
+            "meters": integers(self.meters),
+            "profiles": integers(self.profiles),
+            "froms": _moments(self.since_us),
+            "tos": _moments(self.until_us),
+        }
+
+
+def integers(values: Iterable[int]) -> str:
+    """An array literal of integers."""
+    return f"{{{','.join(map(str, values))}}}"
+
+
+def _moments(us: npt.ArrayLike) -> str:
+    texts = np.datetime_as_string(np.asarray(us, dtype=np.int64).view("datetime64[us]")).tolist()
+    return f"{{{','.join(f'{text}Z' for text in texts)}}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +158,9 @@ def group_bounds(batch: ReadingBatch, rows: Index) -> tuple[Index, Index]:
 def ranges(batch: ReadingBatch, rows: Index, firsts: Index, lasts: Index) -> Ranges:
     """The ranges from the start of each first to the end of each last row."""
     first, last = rows[firsts], rows[lasts]
-    until = batch.start_us[last] + batch.period_s[last].astype(np.int64) * 1_000_000
+    until_us = batch.start_us[last] + batch.period_s[last].astype(np.int64) * 1_000_000
     return Ranges(
-        batch.meter_id[first].tolist(),
-        batch.profile[first].tolist(),
-        [moment(us) for us in batch.start_us[first].tolist()],
-        [moment(us) for us in until.tolist()],
+        batch.meter_id[first].tolist(), batch.profile[first].tolist(), batch.start_us[first], until_us
     )
 
 
@@ -160,7 +178,9 @@ def run_bounds(batch: ReadingBatch, rows: Index) -> tuple[Index, Index]:
     return np.concatenate([[0], cut + 1]), np.concatenate([cut, [len(rows) - 1]])
 
 
-def copy_rows(batch: ReadingBatch, rows: Index, layout_ids: npt.NDArray[np.int32], batch_id: int) -> bytes:
+def copy_rows(
+    batch: ReadingBatch, rows: Index, layout_ids: npt.NDArray[np.int32], batch_id: int
+) -> Iterator[bytes]:
     """Rows as a binary COPY stream, columns in the order of copy_direct and copy_staged."""
     column = copy_binary.Column
     amr, clock = batch.amr_status[rows], batch.clock_status[rows]

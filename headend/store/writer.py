@@ -12,7 +12,6 @@ registers (by key). Rows of one meter and profile are only written under the loc
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -31,7 +30,6 @@ _QUERIES: Final = load("writer")
 _NO_TIME: Final = "time outside of 1990 to 2200"
 #: How often a batch is tried that PostgreSQL chose as a deadlock's victim.
 _ATTEMPTS: Final = 3
-_COPY_CHUNK: Final = 1 << 20
 #: Layout ids that are committed, for each pool: they never change.
 _KNOWN_LAYOUTS: "WeakKeyDictionary[Pool, dict[ChannelLayout, int]]" = WeakKeyDictionary()
 
@@ -200,8 +198,8 @@ class _Writing:
                 rows.Ranges(
                     [key["meter_id"] for key, _ in of_kind],
                     [key["profile"] for key, _ in of_kind],
-                    [key["start"] for key, _ in of_kind],
-                    [key["start"] + timedelta(seconds=merged.period_s) for key, merged in of_kind],
+                    [rows.microseconds(key["start"]) for key, _ in of_kind],
+                    [rows.microseconds(key["start"]) + merged.period_s * 10**6 for key, merged in of_kind],
                 ),
             )
         return verdicts
@@ -303,7 +301,10 @@ class _Writing:
             async with self._connection.transaction():
                 await self._connection.execute(
                     _QUERIES["lock_coverage"],
-                    {"meters": meters, "profiles": [profile for _, profile in ordered]},
+                    {
+                        "meters": rows.integers(meters),
+                        "profiles": rows.integers(profile for _, profile in ordered),
+                    },
                 )
         except psycopg.errors.ForeignKeyViolation as error:
             raise UnknownMeter(
@@ -316,8 +317,8 @@ class _Writing:
             ranges = rows.Ranges(
                 [meter_id for meter_id, _, _, _ in covered],
                 [profile for _, profile, _, _ in covered],
-                [rows.moment(since) for _, _, since, _ in covered],
-                [rows.moment(until) for _, _, _, until in covered],
+                [since for _, _, since, _ in covered],
+                [until for _, _, _, until in covered],
             )
             cursor = await self._connection.execute(_QUERIES["add_coverage"], ranges.parameters())
             self._count(covered=cursor.rowcount)
@@ -329,11 +330,10 @@ class _Writing:
 
     # --- plumbing ---
 
-    async def _copy(self, query: str, stream: bytes) -> None:
-        view = memoryview(stream)
+    async def _copy(self, query: str, stream: Iterable[bytes]) -> None:
         async with self._connection.cursor() as cursor, cursor.copy(_QUERIES[query]) as copy:
-            for offset in range(0, len(view), _COPY_CHUNK):
-                await copy.write(view[offset : offset + _COPY_CHUNK])
+            for block in stream:
+                await copy.write(block)
 
     async def _number(self, query: str, parameters: Mapping[str, Any]) -> int:
         (number,) = await self._column(query, parameters)

@@ -54,7 +54,6 @@ WITH made AS (
     SELECT start, stamp, batch_id, active_import, active_export, reactive_import, reactive_export,
            meter_id, period_s, layout_id, amr_status, profile, clock_status, quality
     FROM pg_temp.staged
-    ORDER BY meter_id, profile, start
     ON CONFLICT DO NOTHING
     RETURNING meter_id, profile, start, period_s
 ), runs AS (
