@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     master_key_file: _OptionalPath = None
     #: former master keys, comma separated, under which keys may still be sealed after a rotation
     former_master_keys: _OptionalSecret = None
-    #: unwraps the keys of an import file: 32, 48 or 64 hexadecimal digits (AES key wrap)
+    #: unwraps the keys of an import file: 32 or 64 hexadecimal digits (AES key wrap)
     transport_key: _OptionalSecret = None
     #: our system title: the first three bytes are a maker's letters, here HED
     system_title: Annotated[str, AfterValidator(_check_title)] = "4845440000000001"

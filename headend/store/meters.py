@@ -56,8 +56,15 @@ def _meter(row: Sequence[Any]) -> Meter:
     )
 
 
-async def add_many(connection: Connection, new: Sequence[NewMeter], *, since: datetime) -> dict[str, int]:
-    """Store meters, each in state ``received`` since then; their numbers by asset id.
+async def add_many(
+    connection: Connection,
+    new: Sequence[NewMeter],
+    *,
+    since: datetime,
+    state: MeterState = MeterState.RECEIVED,
+) -> dict[str, int]:
+    """Store meters, each in ``state`` since then; their numbers by asset id. Another first state than
+    ``received`` is for fleets that lived before this database.
 
     Raises ConflictError where an asset id, system title or logical device name is in use; then nothing is
     stored.
@@ -82,7 +89,7 @@ async def add_many(connection: Connection, new: Sequence[NewMeter], *, since: da
         numbers: dict[str, int] = dict(await cursor.fetchall())
         await connection.execute(
             _QUERIES["add_states"],
-            {"meters": list(numbers.values()), "state": MeterState.RECEIVED, "since": sql.aware(since)},
+            {"meters": list(numbers.values()), "state": state, "since": sql.aware(since)},
         )
     return numbers
 

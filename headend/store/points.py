@@ -175,6 +175,18 @@ async def codes_at(connection: Connection, meter_ids: Sequence[int], at: datetim
     return dict(await cursor.fetchall())
 
 
+async def codes_ever(connection: Connection, meter_ids: Sequence[int]) -> set[tuple[int, str]]:
+    """(meter, point's code) for every point where a meter is or was."""
+    cursor = await connection.execute(_QUERIES["codes_ever"], {"meters": list(meter_ids)})
+    return set(await cursor.fetchall())
+
+
+async def occupied(connection: Connection, codes: Sequence[str], since: datetime) -> dict[str, str]:
+    """Of these points those that have a meter at ``since`` or later: code -> asset id of one such meter."""
+    cursor = await connection.execute(_QUERIES["occupied"], {"codes": list(codes), "since": sql.aware(since)})
+    return dict(await cursor.fetchall())
+
+
 async def set_ratio(connection: Connection, point_id: int, ratio: Ratio) -> None:
     """Let a ratio hold from its beginning on; the one that was open ends there.
 

@@ -66,3 +66,15 @@ VALUES (%(point)s, tstzrange(%(since)s, %(until)s), %(ct_numerator)s, %(ct_denom
 -- All ratios of a point, oldest first.
 SELECT lower(during), upper(during), ct_numerator, ct_denominator, vt_numerator, vt_denominator
   FROM transformer_ratios WHERE point_id = %(point)s ORDER BY during;
+
+-- name: codes_ever
+-- Every point where these meters are or were.
+SELECT DISTINCT i.meter_id, p.code
+  FROM installations i JOIN metering_points p USING (point_id)
+ WHERE i.meter_id = ANY (%(meters)s::integer[]);
+
+-- name: occupied
+-- Which of these points have a meter then or later, and which.
+SELECT DISTINCT p.code, m.asset_id
+  FROM metering_points p JOIN installations i USING (point_id) JOIN meters m USING (meter_id)
+ WHERE p.code = ANY (%(codes)s::text[]) AND i.during && tstzrange(%(since)s, NULL);
