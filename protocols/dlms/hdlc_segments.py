@@ -8,10 +8,14 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from protocols.dlms.framing import BadFrame
-from protocols.dlms.hdlc import FrameType, HdlcAddress, HdlcFrame, split_llc
+from protocols.dlms.hdlc import LLC_COMMAND, FrameType, HdlcAddress, HdlcFrame, split_llc
 
 MAX_APDU = 0xFFFF
-_MAX_PAIRS = 256  # unfinished APDUs kept at once, the oldest goes first
+_MAX_PAIRS = 32  # unfinished APDUs kept at once, the oldest goes first
+_MAX_SEGMENTS = 2048  # of one APDU: 64 KiB in segments of 32 bytes
+
+
+_Key = tuple[HdlcAddress, HdlcAddress, bool]  # destination, source, unconfirmed
 
 
 class HdlcApdu(NamedTuple):
@@ -34,32 +38,36 @@ class HdlcAssembler:
 
     def __init__(self, *, max_apdu: int = MAX_APDU) -> None:
         self._max_apdu = max_apdu
-        self._open: OrderedDict[tuple[HdlcAddress, HdlcAddress, bool], list[HdlcFrame]] = OrderedDict()
+        self._open: OrderedDict[_Key, list[HdlcFrame]] = OrderedDict()
+        self._sizes: dict[_Key, int] = {}  # bytes of each in self._open
 
     def add(self, frame: HdlcFrame) -> list[HdlcApdu | BadFrame]:
         """What this frame completes: an APDU, or the end of one that can no longer be joined, or nothing."""
         if frame.type not in (FrameType.I, FrameType.UI) or not frame.information:
             return []
         key = (frame.destination, frame.source, frame.type is FrameType.UI)
-        parts = self._open.pop(key, [])
+        parts = self._open.get(key, [])
+        if parts and frame.type is FrameType.I and frame.ns == parts[-1].ns:
+            return []  # sent again: its answer was lost
         results: list[HdlcApdu | BadFrame] = []
-        if parts and frame.type is FrameType.I:
-            if frame.ns == parts[-1].ns:  # sent again: its answer was lost
-                self._open[key] = parts
-                return []
-            if frame.ns != (parts[-1].ns + 1) & 7:
-                results.append(_lost(parts, f"segment lost: N(S) {parts[-1].ns} is followed by {frame.ns}"))
-                parts = []
-        elif parts and split_llc(frame.information)[0]:
-            results.append(_lost(parts, "segment lost: a new APDU begins before the last segment"))
+        reason = _break(parts, frame) if parts else None
+        if reason is not None:
+            results.append(_lost(parts, reason))
             parts = []
+        self._open.pop(key, None)
+        before = self._sizes.pop(key, 0)
+        size = (before if parts else 0) + len(frame.information)
         parts.append(frame)
-        if sum(len(part.information) for part in parts) > self._max_apdu + 3:
-            results.append(_lost(parts, f"segments of more than {self._max_apdu} bytes"))
+        if size > self._max_apdu + len(LLC_COMMAND) or len(parts) > _MAX_SEGMENTS:
+            reason = f"more than {self._max_apdu} bytes or {_MAX_SEGMENTS} segments in one APDU"
+            results.append(_lost(parts, reason))
         elif frame.segmented:
             self._open[key] = parts
+            self._sizes[key] = size
             if len(self._open) > _MAX_PAIRS:
-                results.append(_lost(self._open.popitem(last=False)[1], "too many unfinished APDUs at once"))
+                oldest, lost = self._open.popitem(last=False)
+                del self._sizes[oldest]
+                results.append(_lost(lost, "too many unfinished APDUs at once"))
         else:
             llc, apdu = split_llc(b"".join(part.information for part in parts))
             results.append(HdlcApdu(frame.destination, frame.source, llc, apdu, tuple(parts)))
@@ -72,7 +80,18 @@ class HdlcAssembler:
         not.
         """
         keys = [key for key in self._open if key[2] or not unconfirmed_only]
+        for key in keys:
+            del self._sizes[key]
         return [_lost(self._open.pop(key), reason) for key in keys]
+
+
+def _break(parts: list[HdlcFrame], frame: HdlcFrame) -> str | None:
+    """Why ``frame`` does not continue what has begun; None if it does."""
+    if frame.type is FrameType.UI:
+        begins = bool(split_llc(frame.information)[0])
+        return "segment lost: a new APDU begins before the last segment" if begins else None
+    expected = (parts[-1].ns + 1) & 7
+    return None if frame.ns == expected else f"segment lost: N(S) {parts[-1].ns} is followed by {frame.ns}"
 
 
 def _lost(parts: list[HdlcFrame], reason: str) -> BadFrame:

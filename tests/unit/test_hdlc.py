@@ -345,13 +345,22 @@ def test_join_is_per_pair_and_bounded():
     assembler.add(other)
     (apdu,) = assembler.add(other._replace(segmented=False, information=b"\x02"))
     assert apdu.apdu == b"\x0f\x02"
-    (lost,) = assembler.add(one._replace(information=bytes(13)))
+    (lost,) = assembler.add(one._replace(segmented=False, information=bytes(13)))
     assert "more than 10 bytes" in lost.reason
-    for upper in range(128):
-        for lower in (1, 2):
-            assert assembler.add(one._replace(source=HdlcAddress(upper, lower))) == []
-    (lost,) = assembler.add(one._replace(source=HdlcAddress(1, 3)))
+    for lower in range(32):
+        assert assembler.add(one._replace(source=HdlcAddress(1, lower))) == []
+    (lost,) = assembler.add(one._replace(source=HdlcAddress(2, 3)))
     assert "too many" in lost.reason
+
+
+def test_join_bounds_the_number_of_segments():
+    assembler = HdlcAssembler()
+    one = HdlcFrame(PUBLIC_CLIENT, METER, UI, b"\x0f", segmented=True)
+    for _ in range(2047):
+        assert assembler.add(one) == []
+    assert assembler.add(one) == []
+    (lost,) = assembler.add(one)
+    assert "2048 segments" in lost.reason
 
 
 def test_join_new_apdu_ends_the_old_and_abandon():
