@@ -68,37 +68,46 @@ class GbtReceiver:
     """Joins one APDU from general-block-transfer blocks, which may come late, twice, out of order or not at
     all.
 
-    ``window`` is how many blocks we let the peer send between two acknowledgements; ``next_number`` numbers
-    our own blocks, of which the request may have been the first. ``answering`` False suits a push, where
+    ``window`` is how many blocks we let the peer send between two acknowledgements; ``first`` is the number
+    of the message's first block, above 1 where the peer's acknowledgements used numbers up; ``next_number``
+    that of our own next block. ``answering`` False suits a push, where
     nobody listens.
     """
 
     __slots__ = (
         "_answering",
         "_complete",
+        "_first",
         "_last",
         "_limit",
-        "_own",
         "_parts",
         "_size",
         "_window",
+        "next_number",
         "received",
     )
 
     def __init__(
-        self, *, window: int = 1, next_number: int = 1, limit: int = MAX_TOTAL, answering: bool = True
+        self,
+        *,
+        window: int = 1,
+        first: int = 1,
+        next_number: int = 1,
+        limit: int = MAX_TOTAL,
+        answering: bool = True,
     ) -> None:
         if not 1 <= window <= MAX_WINDOW:
             raise LocalProtocolError(f"a GBT window is 1 to {MAX_WINDOW} blocks, not {window}")
         self._window = window
-        self._own = next_number
+        self._first = first
+        self.next_number = next_number
         self._limit = limit
         self._answering = answering
         self._parts: dict[int, bytes] = {}
         self._size = 0
         self._last: int | None = None
         self._complete = False
-        self.received = 0
+        self.received = first - 1
 
     def receive(self, block: GeneralBlockTransfer) -> GbtProgress:
         """Take one block. Raises RemoteProtocolError for blocks that cannot belong to this message."""
@@ -117,15 +126,15 @@ class GbtReceiver:
             self.received += 1
         if self._last is not None and self.received == self._last:
             self._complete = True
-            return GbtProgress(None, b"".join([self._parts[n] for n in range(1, self._last + 1)]))
+            return GbtProgress(None, b"".join([self._parts[n] for n in range(self._first, self._last + 1)]))
         if block.streaming or not self._answering:
             return GbtProgress(None, None)
         return GbtProgress(self.ask_again(), None)
 
     def ask_again(self) -> GeneralBlockTransfer:
         """Acknowledge all that came without a hole: at a window's end, or when the peer fell silent."""
-        own = self._own
-        self._own = own % _MAX_BLOCK_NUMBER + 1
+        own = self.next_number
+        self.next_number = own % _MAX_BLOCK_NUMBER + 1
         return GeneralBlockTransfer(True, False, self._window, own, self.received, b"")
 
     def _keep(self, number: int, block: GeneralBlockTransfer) -> None:
@@ -147,11 +156,11 @@ class GbtSender:
     """Sends one APDU as general-block-transfer blocks, as fast as the peer's window allows.
 
     ``window`` is the peer's until it announces another, ``own_window`` what we announce, ``peer_number`` the
-    number of the block of the peer's that we answer (0: none). ``confirmed`` False streams everything at once
-    (push).
+    number of the block of the peer's that we answer (0: none), ``first`` the number of our first block.
+    ``confirmed`` False streams everything at once (push).
     """
 
-    __slots__ = ("_base", "_blocks", "_confirmed", "_own_window", "_peer", "_sent", "_window")
+    __slots__ = ("_base", "_blocks", "_confirmed", "_first", "_own_window", "_peer", "_sent", "_window")
 
     def __init__(
         self,
@@ -161,10 +170,11 @@ class GbtSender:
         window: int = 1,
         own_window: int = 1,
         peer_number: int = 0,
+        first: int = 1,
         confirmed: bool = True,
     ) -> None:
         self._blocks = split(apdu, block_size)
-        if len(self._blocks) > _MAX_BLOCK_NUMBER:
+        if len(self._blocks) + first - 1 > _MAX_BLOCK_NUMBER:
             raise LocalProtocolError(
                 f"{len(apdu)} bytes do not fit {_MAX_BLOCK_NUMBER} blocks of {block_size}"
             )
@@ -172,13 +182,19 @@ class GbtSender:
         self._own_window = own_window
         self._peer = peer_number
         self._confirmed = confirmed
-        self._base = 0
-        self._sent = 0
+        self._first = first
+        self._base = first - 1
+        self._sent = first - 1
+
+    @property
+    def next_number(self) -> int:
+        """The number behind the highest that was sent: where our next blocks go on."""
+        return self._sent + 1
 
     @property
     def finished(self) -> bool:
         """Whether the last block was sent at least once."""
-        return self._sent == len(self._blocks)
+        return self._sent - self._first + 1 == len(self._blocks)
 
     def start(self) -> list[GeneralBlockTransfer]:
         """The first window of blocks."""
@@ -199,7 +215,7 @@ class GbtSender:
         return self._fill()
 
     def _fill(self) -> list[GeneralBlockTransfer]:
-        total = len(self._blocks)
+        total = self._first - 1 + len(self._blocks)
         end = min(self._base + self._window, total) if self._confirmed else total
         out = [
             GeneralBlockTransfer(
@@ -208,7 +224,7 @@ class GbtSender:
                 self._own_window if self._confirmed else 0,
                 number,
                 self._peer,
-                self._blocks[number - 1],
+                self._blocks[number - self._first],
             )
             for number in range(self._base + 1, end + 1)
         ]

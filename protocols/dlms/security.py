@@ -243,6 +243,14 @@ def unwrap_key(wrapped: bytes, *, kek: Key) -> Key:
         raise SecurityError("wrapped key does not verify under the master key") from None
 
 
+class ReplayedCounter(SecurityError):
+    """A counter that is not above the last accepted one; ``expected`` is the lowest that would be."""
+
+    def __init__(self, counter: int, last: int) -> None:
+        super().__init__(f"invocation counter {counter} is not above {last}: replayed or repeated", offset=1)
+        self.expected = last + 1
+
+
 class PeerCounter:
     """Replay check: the highest invocation counter seen from one peer under one key.
 
@@ -257,11 +265,9 @@ class PeerCounter:
         self.proven = last
 
     def check(self, counter: int) -> None:
-        """Raise SecurityError unless ``counter`` is strictly greater than the last accepted one."""
+        """Raise ReplayedCounter unless ``counter`` is strictly greater than the last accepted one."""
         if self.last is not None and counter <= self.last:
-            raise SecurityError(
-                f"invocation counter {counter} is not above {self.last}: replayed or repeated", offset=1
-            )
+            raise ReplayedCounter(counter, self.last)
 
     def accept(self, counter: int, *, authenticated: bool) -> None:
         """Check ``counter`` and remember it. Call it only after the message was verified."""

@@ -1,0 +1,66 @@
+"""Associations, sans-I/O: whole APDUs in, events and APDUs out, for the client and for the server."""
+
+from protocols.dlms.association.client import ClientAssociation
+from protocols.dlms.association.events import (
+    AccessDone,
+    AccessRequested,
+    ActionDone,
+    ActionRequested,
+    Associated,
+    ClientAssociated,
+    ClientEvent,
+    ClientReleased,
+    Confirmed,
+    GetRequested,
+    GetResult,
+    MethodOutcome,
+    Notification,
+    Refused,
+    Released,
+    ServerEvent,
+    SetRequested,
+    SetResult,
+    Stale,
+    Transmit,
+)
+from protocols.dlms.association.server import ServerAssociation
+from protocols.dlms.association.settings import (
+    CLIENT_CONFORMANCE,
+    CipherForm,
+    CipherSettings,
+    ClientSettings,
+    ServerSettings,
+)
+from protocols.dlms.association.states import ClientState, ServerState
+
+__all__ = [
+    "CLIENT_CONFORMANCE",
+    "AccessDone",
+    "AccessRequested",
+    "ActionDone",
+    "ActionRequested",
+    "Associated",
+    "CipherForm",
+    "CipherSettings",
+    "ClientAssociated",
+    "ClientAssociation",
+    "ClientEvent",
+    "ClientReleased",
+    "ClientSettings",
+    "ClientState",
+    "Confirmed",
+    "GetRequested",
+    "GetResult",
+    "MethodOutcome",
+    "Notification",
+    "Refused",
+    "Released",
+    "ServerAssociation",
+    "ServerEvent",
+    "ServerSettings",
+    "ServerState",
+    "SetRequested",
+    "SetResult",
+    "Stale",
+    "Transmit",
+]

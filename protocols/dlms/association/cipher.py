@@ -1,0 +1,179 @@
+"""The ciphering of one association: whose title, which key, which counter, and what the peer must give."""
+
+from collections.abc import Callable
+
+from protocols.dlms.association.settings import CipherForm, CipherSettings
+from protocols.dlms.ciphering import (
+    GENERAL_CIPHERING,
+    GENERAL_DED,
+    GENERAL_GLO,
+    KeyUse,
+    OpenedApdu,
+    open_apdu,
+    seal_apdu,
+    seal_general_ciphering,
+)
+from protocols.dlms.security import (
+    CipherKeys,
+    Key,
+    PeerCounter,
+    Protection,
+    check_policy,
+    key_length,
+    wrap_key,
+)
+
+#: Bytes that the longest form puts around a plain APDU: general-ciphering with a wrapped AES-256 key.
+OVERHEAD = {
+    CipherForm.SERVICE_SPECIFIC: 32,
+    CipherForm.GENERAL: 32,
+    CipherForm.GENERAL_CIPHERING: 64,
+    CipherForm.GENERAL_CIPHERING_WRAPPED: 104,
+}
+_FORM_OF_TAG = {GENERAL_GLO: CipherForm.GENERAL, GENERAL_DED: CipherForm.GENERAL}
+
+
+class RepeatedMessage(Exception):  # no error: the link gave us the same bytes twice
+    """The very message that was opened last came again: the link doubled it."""
+
+
+class CipherContext:
+    """Seals our messages and opens the peer's, under the keys of one association.
+
+    ``next_counter`` gives our invocation counter, reserved before; each message takes one, and a repeated
+    request is ciphered anew. ``peer_counter`` bars replays of messages under the global and wrapped keys; a
+    dedicated key is born with the association and has its own bar. ``form`` follows the peer on the server's
+    side.
+    """
+
+    __slots__ = (
+        "_dedicated_counter",
+        "_next_counter",
+        "_random",
+        "_session",
+        "_transaction",
+        "_wrapped",
+        "dedicated",
+        "form",
+        "peer_counter",
+        "peer_title",
+        "settings",
+    )
+
+    def __init__(
+        self,
+        settings: CipherSettings,
+        *,
+        next_counter: Callable[[], int],
+        peer_counter: PeerCounter,
+        random: Callable[[int], bytes],
+    ) -> None:
+        self.settings = settings
+        self.form = settings.form
+        self.peer_counter = peer_counter
+        self.peer_title: bytes | None = None
+        self.dedicated: CipherKeys | None = None
+        self._dedicated_counter = PeerCounter()
+        self._next_counter = next_counter
+        self._random = random
+        self._session: CipherKeys | None = None
+        self._wrapped: bytes | None = None
+        self._transaction = 0
+
+    @property
+    def overhead(self) -> int:
+        """Bytes, at most, that sealing adds to an APDU."""
+        return OVERHEAD[self.form]
+
+    def reset(self) -> None:
+        """Forget what belonged to one association: the peer's title and the dedicated key."""
+        self.peer_title = None
+        self.dedicated = None
+        self._session = self._wrapped = None
+        self.form = self.settings.form
+
+    def fresh_key(self) -> Key:
+        """New random key of the suite's length."""
+        return Key(self._random(key_length(self.settings.suite)))
+
+    def agree_dedicated(self, key: Key) -> None:
+        """Use ``key`` from now on; the counters of the peer begin anew under it."""
+        settings = self.settings
+        self.dedicated = CipherKeys(key, settings.authentication_key, settings.suite)
+        self._dedicated_counter = PeerCounter()
+
+    def seal(self, plain: bytes, *, protection: int | None = None, use_global: bool = False) -> bytes:
+        """``plain`` ciphered in the association's form, under the dedicated key once there is one."""
+        settings = self.settings
+        control = (settings.protection if protection is None else protection) | settings.suite
+        dedicated = None if use_global else self.dedicated
+        if self.form in (CipherForm.SERVICE_SPECIFIC, CipherForm.GENERAL):
+            return seal_apdu(
+                plain,
+                control=control,
+                counter=self._next_counter(),
+                system_title=settings.our_system_title,
+                keys=settings.keys if dedicated is None else dedicated,
+                dedicated=dedicated is not None,
+                general=self.form is CipherForm.GENERAL and plain[0] not in _INITIATE,
+            )
+        keys = settings.keys
+        if self.form is CipherForm.GENERAL_CIPHERING_WRAPPED:
+            keys = self._session_keys()
+        self._transaction += 1
+        return seal_general_ciphering(
+            plain,
+            control=control,
+            counter=self._next_counter(),
+            system_title=settings.our_system_title,
+            recipient=self.peer_title or b"",
+            transaction_id=self._transaction.to_bytes(8, "big"),
+            keys=keys,
+            wrapped=self._wrapped if self.form is CipherForm.GENERAL_CIPHERING_WRAPPED else None,
+        )
+
+    def open(self, apdu: bytes, *, least: Protection | None = None) -> OpenedApdu:
+        """Open, check against replay and policy (``least`` protection, default what the settings require).
+
+        Raises SecurityError and RemoteProtocolError, and RepeatedMessage when the message opened last came
+        again.
+        """
+        settings = self.settings
+        opened = open_apdu(
+            apdu,
+            keys=settings.keys,
+            dedicated=self.dedicated,
+            system_title=self.peer_title,
+            our_title=settings.our_system_title,
+            master_key=settings.master_key,
+        )
+        required = settings.least if least is None else least
+        if required & ~opened.control:
+            check_policy(required, opened.control)
+        bar = self._dedicated_counter if opened.key_use is KeyUse.DEDICATED else self.peer_counter
+        if opened.counter == bar.last:
+            raise RepeatedMessage
+        bar.accept(opened.counter, authenticated=bool(opened.control & 0x10))
+        return opened
+
+    def follow(self, opened: OpenedApdu) -> None:
+        """Answer in the form in which the peer asked."""
+        if opened.key_use is KeyUse.WRAPPED:
+            self.form = CipherForm.GENERAL_CIPHERING_WRAPPED
+        elif opened.tag == GENERAL_CIPHERING:
+            self.form = CipherForm.GENERAL_CIPHERING
+        else:
+            self.form = _FORM_OF_TAG.get(opened.tag, CipherForm.SERVICE_SPECIFIC)
+
+    def _session_keys(self) -> CipherKeys:
+        settings = self.settings
+        if self._session is None:
+            key = self.fresh_key()
+            self._session = CipherKeys(key, settings.authentication_key, settings.suite)
+            if settings.master_key is not None:  # CipherSettings and open_apdu have seen to it
+                self._wrapped = wrap_key(key, kek=settings.master_key)
+        return self._session
+
+
+#: Initiate messages inside AARQ, AARE and RLRQ keep their own ciphered form also with the general ones.
+_INITIATE = frozenset({0x01, 0x08, 0x0E})
