@@ -1,5 +1,7 @@
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +63,9 @@ def test_a_ratio_is_exact_and_positive():
     for wrong in (Decimal(0), Decimal(-1), Decimal("NaN"), Decimal("Infinity")):
         with pytest.raises(ValueError, match="ct_denominator"):
             Ratio(since, None, Decimal(600), wrong)
+
+
+def test_the_diagram_shows_the_table():
+    text = (Path(__file__).parents[2] / "schemas/DESIGN.md").read_text()
+    drawn = set(re.findall(r"^    (\w+) --> (\w+)", text, re.MULTILINE))
+    assert drawn == {(old.value, new.value) for old, following in TRANSITIONS.items() for new in following}
