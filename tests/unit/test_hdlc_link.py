@@ -481,3 +481,12 @@ def test_ui_control_field():
 def test_diagrams_are_current(table):
     text = (Path(hdlc_link.__file__).parent / "DESIGN.md").read_text()
     assert f"```mermaid\n{state_diagram(table)}\n```" in text
+
+
+def test_an_acknowledgement_that_comes_twice_does_not_send_twice():
+    client, server = connected(LinkParameters(20, 20, 1, 1))
+    ready = server.receive(data(client.send(bytes(40))))
+    assert shorts(ready) == ["RR 1 P"]
+    assert shorts(client.receive(data(ready))) == ["I 1 0 P"]
+    assert client.receive(data(ready)) == []
+    assert shorts(client.on_timeout()) == ["I 1 0 P"]
