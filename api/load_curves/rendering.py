@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from api.times import rfc3339
 from headend.store.consumption import Amount, CurveRow, Reason, derive, plain
@@ -15,8 +15,8 @@ from headend.store.ratio import primary, ratio_during
 from schemas.meter import Ratio
 from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout, Quality
 
-#: Rows between two pauses, in which the event loop serves others: 10 ms or less.
-_CHUNK: Final = 250
+#: Rows between two pauses in which the event loop serves others: a few milliseconds.
+_CHUNK: Final = 100
 
 _QUALITY: Final = {quality.value: quality.name.lower() for quality in Quality}
 
@@ -36,8 +36,7 @@ class Curve:
     ratios: Sequence[Ratio] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """One quantity of one interval, as text; None with a reason where there is nothing to tell."""
 
     value: str | None

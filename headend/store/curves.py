@@ -21,8 +21,8 @@ from schemas.reading import Channel, ChannelLayout, Kind
 
 _QUERIES: Final = sql.load("curves")
 
-#: Rows per round trip: about 10 ms of the event loop each.
-_CHUNK: Final = 2000
+#: Rows per round trip: a few milliseconds of the event loop each.
+_CHUNK: Final = 500
 
 
 @dataclass(frozen=True, slots=True)

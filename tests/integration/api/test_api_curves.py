@@ -230,16 +230,6 @@ async def test_a_point_follows_the_exchange_and_applies_the_ratio(house_on_both:
         assert own["rows"][1]["consumption"]["active_import"] == "0.010"
 
 
-async def test_a_big_answer_leaves_the_loop_to_others(house: Any) -> None:
-    """A year of quarter-hours is written in many pieces, each handed over before the next is made."""
-    await house.add_meter("M-1")
-    await house.store("M-1", [(n, n) for n in range(3000)])
-    params = {"from": "2026-03-01T00:00:00Z", "to": "2026-05-01T00:00:00Z"}
-    async with house.client() as client, client.stream("GET", URL, params=params) as answer:
-        pieces = [piece async for piece in answer.aiter_bytes()]
-    assert b"".join(pieces).count(b'"start"') == 3000
-
-
 async def test_no_connection_is_held_after_the_answer(curve: Any) -> None:
     async with curve.client() as client:
         for _ in range(6):
@@ -247,3 +237,24 @@ async def test_no_connection_is_held_after_the_answer(curve: Any) -> None:
     with psycopg.connect(curve.dsn) as connection:
         query = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
         assert connection.execute(query).fetchone() == (0,)
+
+
+async def test_an_exchange_on_the_quarter_hour(house: Any) -> None:
+    """The interval that ends at the exchange is the old meter's, the one that begins there the new one's."""
+    await house.add_meter("OLD")
+    await house.add_meter("NEW")
+    async with house.client(Scope.ADMIN) as client:
+        await client.post("/api/v1/points", json={"code": "P"})
+        since = {"meter": "OLD", "since": "2026-03-01T00:00:00Z"}
+        await client.post("/api/v1/points/P/installations", json=since)
+        await client.post("/api/v1/points/P/exchange", json={"meter": "NEW", "at": "2026-03-01T00:30:00Z"})
+        await house.store("OLD", [(1, 0), (2, 0), (3, 0)])
+        await house.store("NEW", [(0, 0), (0, 0), (5, 0), (9, 0)])
+        rows = (await client.get("/api/v1/points/P/load-curve", params=DAY)).json()["rows"]
+        later = {"from": "2026-03-01T00:45:00Z", "to": DAY["to"]}
+        tail = (await client.get("/api/v1/points/P/load-curve", params=later)).json()["rows"]
+    assert [(r["meter"], r["start"][11:16]) for r in rows] == [
+        ("OLD", "00:00"), ("OLD", "00:15"), ("NEW", "00:30"), ("NEW", "00:45"),
+    ]  # fmt: skip
+    assert [r["consumption"]["active_import"] for r in rows] == [None, "0.001", None, "0.004"]
+    assert [r["consumption"]["active_import"] for r in tail] == ["0.004"]
