@@ -9,7 +9,7 @@ import pytest
 
 from protocols.dlms import axdr, profile_view
 from protocols.dlms.axdr import CompactArray, Data, DataType, TypeDescription
-from protocols.dlms.cosem_time import ClockStatus, CosemDateTime
+from protocols.dlms.cosem_time import CosemDateTime
 from protocols.dlms.profile_buffer import (
     BufferLayout,
     Column,
@@ -156,17 +156,55 @@ def test_each_octet_of_every_date_time_is_checked():
                 decode_buffers([good, bytes(raw)], layout)
 
 
-def test_a_changed_clock_status_or_deviation_is_seen_through_a_warm_template():
+@pytest.mark.parametrize("row", [0, 3])
+@pytest.mark.parametrize("place", range(12))
+def test_each_octet_of_a_date_time_is_seen_through_a_warm_template(row, place):
     layout = plain_layout()
-    good = bytearray(buffer(plain_rows(4)))
-    both(bytes(good), layout)
-    good[2 + 28 * 2 + 4 + 11] = ClockStatus.DOUBTFUL
-    good[2 + 28 * 3 + 4 + 10] = 0x88
-    good[2 + 28 * 3 + 4 + 9] = 0xFF
-    found = both(bytes(good), layout)
-    assert found.clock_status.tolist() == [0, 0, 2, 0]
-    assert found.deviation_min.tolist() == [-60, -60, -60, -120]
-    assert found.stamp_us[3] - found.stamp_us[2] == -45 * 60 * 1_000_000
+    raw = bytearray(buffer(plain_rows(4)))
+    before = both(bytes(raw), layout)
+    raw[2 + 28 * row + 4 + place] ^= 2 if place == 4 else 1  # Monday to Wednesday
+    after = both(bytes(raw), layout)
+    changed = [name for name in ("stamp_us", "deviation_min", "clock_status")
+               if getattr(before, name).tolist() != getattr(after, name).tolist()]  # fmt: skip
+    expected = {4: [], 9: None, 10: ["stamp_us", "deviation_min"], 11: ["clock_status"]}.get(
+        place, ["stamp_us"]
+    )
+    assert expected is None or changed == expected
+
+
+@pytest.mark.parametrize(("deviation", "holds"), [(840, True), (-840, True), (841, False), (-841, False)])
+def test_the_deviation_has_its_range(deviation, holds):
+    layout = BufferLayout((CLOCK,), 900)
+    raw = buffer([(b"\x09\x0c" + clock(START, deviation),)])
+    if holds:
+        assert both(raw, layout).stamp_us.tolist() == [micros(START)]
+        return
+    for decode in (decode_buffer, decode_buffer_general):
+        with pytest.raises(RemoteProtocolError, match=f"row 0: deviation of {deviation}"):
+            decode(raw, layout)
+
+
+def test_values_of_one_type_at_uneven_distances():
+    layout = BufferLayout((VALUE, VALUE, OTHER, VALUE, CLOCK, VALUE, VALUE), 900)
+    row = (
+        b"\x11\x01",
+        b"\x11\x02",
+        b"\x11\x09",
+        b"\x11\x03",
+        b"\x09\x0c" + clock(START),
+        b"\x11\x04",
+        b"\x12\0\x05",
+    )
+    raw = buffer([row, row])
+    found = both(raw, layout)
+    assert profile_view.view(raw, layout) is not None
+    assert found.values.tolist() == [[1, 2, 3, 4, 5]] * 2
+
+
+def test_a_batch_checks_the_head_of_each_buffer():
+    good = buffer(plain_rows(3))
+    with pytest.raises(RemoteProtocolError, match="buffer 1: a profile buffer is an array, not STRUCTURE"):
+        decode_buffers([good, b"\x02" + good[1:]], plain_layout())
 
 
 def test_the_day_of_month_ends_with_its_month():
