@@ -254,8 +254,8 @@ class PushList(_Part):
 
     ``positions`` explain single places. ``rest`` says what the other places hold, from ``rest_from`` on:
     ``pairs`` (OBIS, value), ``triples`` (OBIS, value, scaler_unit), ``elements`` (each a structure of OBIS,
-    value and scaler_unit) or ``attributes`` (each a structure of attribute descriptor and value). A null in a
-    push list is missing, never zero.
+    value and scaler_unit) or ``attributes`` (the array there holds structures of attribute descriptor and
+    value). A null in a push list is missing, never zero.
     """
 
     name: str

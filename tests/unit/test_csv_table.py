@@ -61,5 +61,11 @@ def test_what_is_wrong_has_its_place(data, line, column, said):
     assert said in str(error)
 
 
+def test_a_line_end_within_quotes_counts():
+    table = read('a,b\n"1\n2",3\n4,5\n6\n')
+    assert [row.line for row in table.rows] == [4]
+    assert [error.line for error in table.errors] == [2, 5]
+
+
 def test_cells_show_in_no_repr():
     assert "5ec7e7" not in repr(read("a\n5ec7e7\n"))
