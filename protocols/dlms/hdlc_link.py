@@ -92,7 +92,6 @@ class _HdlcLink:
         self._out: deque[tuple[bytes, bool]] = deque()  # (information, segmented) from V(A) on
         self._va = 0  # number of the first frame in _out
         self._sent = 0  # how many of _out went out at least once: V(S) = V(A) + _sent
-        self._next = 0  # how many of _out need not go out in the next turn
         self._vr = 0
         self._in = bytearray()
         self._peer_busy = False
@@ -135,7 +134,6 @@ class _HdlcLink:
             self._out.popleft()
         self._va = nr
         self._sent -= count
-        self._next = max(0, self._next - count)
         return count > 0
 
     # sending
@@ -151,13 +149,15 @@ class _HdlcLink:
             self._out.append((data[begin : begin + size], begin + size < len(data)))
 
     def _window(self) -> list[Event]:
-        """The frames of this turn; the last one gives the turn away."""
+        """The frames of this turn, from the first that is not acknowledged; the last one gives the turn away.
+
+        Each turn begins with an answer to all that went before, so what it did not acknowledge is lost.
+        """
         count = min(len(self._out), self.parameters.window_transmit)
         events: list[Event] = []
-        for index, (information, segmented) in enumerate(islice(self._out, self._next, count), self._next):
+        for index, (information, segmented) in enumerate(islice(self._out, count)):
             control = i_control(self._va + index, self._vr, poll=index == count - 1)
             events.append(self._frame(control, information, segmented=segmented))
-        self._next = count
         self._sent = max(self._sent, count)
         return events
 
@@ -275,7 +275,7 @@ class HdlcClientLink(_HdlcLink):
             return [self._snrm()]
         if self.state is State.DISCONNECTING:
             return [self._frame(u_control(FrameType.DISC, poll=True))]
-        self._next = self._idle_polls = 0
+        self._idle_polls = 0
         return self._enquire() if self._peer_busy else self._take_turn()
 
     def receive_frame(self, frame: HdlcFrame) -> list[Event]:
@@ -348,7 +348,6 @@ class HdlcClientLink(_HdlcLink):
         if frame.type is FrameType.RR and self._window_out and not progress:
             return events  # an answer to an earlier poll, or all of the window lost: `on_timeout` tells
         self._turn_given = False
-        self._next = 0  # what is left of the window is lost
         if self._peer_busy or self.busy:
             return events
         if not progress:
@@ -475,7 +474,6 @@ class HdlcServerLink(_HdlcLink):
                 return [*events, self._dm()]
         if not frame.poll:
             return events
-        self._next = 0  # N(R) says what the client has; the rest goes out again
         self._turn = True
         if not whole or (self._out and not self._peer_busy):
             events += self._answer()
