@@ -102,8 +102,12 @@ class CipherKeys:
     encryption: Key
     authentication: Key | None = None
     suite: SecuritySuite = SecuritySuite.SUITE_0
+    #: The authentication key as it goes into the additional data; kept here since every message needs it.
+    aad: bytes | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        authentication = self.authentication
+        object.__setattr__(self, "aad", None if authentication is None else authentication.reveal())
         expected = key_length(self.suite)
         for name, key in (("encryption", self.encryption), ("authentication", self.authentication)):
             if key is not None and len(key) != expected:
@@ -219,9 +223,9 @@ def read_header(secured: bytes) -> tuple[int, int]:
 
 
 def _authentication_key(keys: CipherKeys) -> bytes:
-    if keys.authentication is None:
+    if keys.aad is None:
         raise LocalProtocolError("authenticated messages need an authentication key")
-    return keys.authentication.reveal()
+    return keys.aad
 
 
 def wrap_key(key: Key, *, kek: Key) -> bytes:

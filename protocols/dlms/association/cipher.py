@@ -47,10 +47,13 @@ class CipherContext:
     """
 
     __slots__ = (
+        "_control",
         "_dedicated_counter",
+        "_least",
         "_next_counter",
         "_random",
         "_session",
+        "_suite",
         "_transaction",
         "_wrapped",
         "dedicated",
@@ -68,6 +71,10 @@ class CipherContext:
         peer_counter: PeerCounter,
         random: Callable[[int], bytes],
     ) -> None:
+        # Plain integers: the operators of flags cost more than the ciphering of a short message.
+        self._suite = int(settings.suite)
+        self._control = int(settings.protection) | self._suite
+        self._least = int(settings.least)
         self.settings = settings
         self.form = settings.form
         self.peer_counter = peer_counter
@@ -105,7 +112,7 @@ class CipherContext:
     def seal(self, plain: bytes, *, protection: int | None = None, use_global: bool = False) -> bytes:
         """``plain`` ciphered in the association's form, under the dedicated key once there is one."""
         settings = self.settings
-        control = (settings.protection if protection is None else protection) | settings.suite
+        control = self._control if protection is None else protection | self._suite
         dedicated = None if use_global else self.dedicated
         if self.form in (CipherForm.SERVICE_SPECIFIC, CipherForm.GENERAL):
             return seal_apdu(
@@ -132,7 +139,7 @@ class CipherContext:
             wrapped=self._wrapped if self.form is CipherForm.GENERAL_CIPHERING_WRAPPED else None,
         )
 
-    def open(self, apdu: bytes, *, least: Protection | None = None) -> OpenedApdu:
+    def open(self, apdu: bytes, *, least: int | None = None) -> OpenedApdu:
         """Open, check against replay and policy (``least`` protection, default what the settings require).
 
         Raises SecurityError and RemoteProtocolError, and RepeatedMessage when the message opened last came
@@ -147,9 +154,9 @@ class CipherContext:
             our_title=settings.our_system_title,
             master_key=settings.master_key,
         )
-        required = settings.least if least is None else least
+        required = self._least if least is None else least
         if required & ~opened.control:
-            check_policy(required, opened.control)
+            check_policy(Protection(required), opened.control)
         bar = self._dedicated_counter if opened.key_use is KeyUse.DEDICATED else self.peer_counter
         if opened.counter == bar.last:
             raise RepeatedMessage

@@ -421,7 +421,7 @@ class ClientAssociation:
         cipher = settings.cipher
         self._party = Party(
             settings.mechanism,
-            b"" if cipher is None else cipher.our_system_title,
+            settings.title,
             title or b"",
             self._challenge,
             challenge,

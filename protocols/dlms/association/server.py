@@ -110,6 +110,9 @@ class ServerAssociation:
         "_notified",
         "_offer",
         "_party",
+        "_request",
+        "_response",
+        "_services",
         "_start",
         "conformance",
         "settings",
@@ -125,6 +128,9 @@ class ServerAssociation:
     ) -> None:
         if settings.cipher is not None and next_counter is None:
             raise LocalProtocolError("ciphering needs a source of invocation counters")
+        # Plain integers: the operators of flags are slow.
+        self._request = int(settings.policy.request)
+        self._response = int(settings.policy.response)
         self.settings = settings
         self.state = ServerState.IDLE
         self._next_counter = next_counter
@@ -141,6 +147,7 @@ class ServerAssociation:
 
     def _clear(self) -> None:
         self.conformance = Conformance(0)
+        self._services = 0
         self._ciphered = False
         self._control: int | None = None
         self._key_use = KeyUse.GLOBAL
@@ -194,14 +201,14 @@ class ServerAssociation:
             if self._cipher is None or not self._ciphered:
                 raise SecurityError("ciphered message in an association without ciphering", offset=0)
             try:
-                opened = self._cipher.open(apdu, least=self.settings.policy.request)
+                opened = self._cipher.open(apdu, least=self._request)
             except RepeatedMessage:
                 return [Refused("the link doubled a ciphered message")]
             self._cipher.follow(opened)
             self._control, self._key_use = opened.control, opened.key_use
             apdu = opened.plain
         elif self._ciphered:
-            check_policy(self.settings.policy.request, None)
+            check_policy(Protection(self._request), None)
         handler = self._HANDLERS.get(apdu[0])
         if handler is None:
             raise RemoteProtocolError(f"{apdus.name_of(apdu[0])} is nothing a client sends here", offset=0)
@@ -210,9 +217,9 @@ class ServerAssociation:
             return self._not_allowed("the request before is not answered yet")
         if self.state is ServerState.HLS_PENDING and apdu[0] != action.REQUEST_TAG:
             return self._not_allowed("the client has not proven itself yet")
-        if service not in self.conformance and self.state is ServerState.ASSOCIATED:
+        if not service & self._services and self.state is ServerState.ASSOCIATED:
             return self._not_allowed(
-                f"{service.name} is not negotiated", ServiceErrorCode.SERVICE_NOT_SUPPORTED
+                f"{Conformance(service).name} is not negotiated", ServiceErrorCode.SERVICE_NOT_SUPPORTED
             )
         return handle(self, apdu)
 
@@ -244,6 +251,7 @@ class ServerAssociation:
         request = self._initiate(aarq, offer)
         response, self._limit = negotiate(self.settings, request)
         self.conformance = response.conformance
+        self._services = int(response.conformance)
         self._offer = offer
         self._ciphered = offer.ciphered
         challenge = None
@@ -289,14 +297,14 @@ class ServerAssociation:
             cipher.peer_title = offer.title
             if information[0] in CIPHERED_TAGS:
                 try:
-                    opened = cipher.open(information, least=self.settings.policy.request)
+                    opened = cipher.open(information, least=self._request)
                 except RepeatedMessage:
                     last = cipher.peer_counter.last or 0
                     raise ReplayedCounter(last, last) from None
                 cipher.follow(opened)
                 information, self._control = opened.plain, opened.control
             else:
-                check_policy(self.settings.policy.request, None)
+                check_policy(Protection(self._request), None)
         if information[0] != initiate.REQUEST_TAG:
             raise RemoteProtocolError(f"AARQ carries {apdus.name_of(information[0])}, not an InitiateRequest")
         request = initiate.decode_request(information)
@@ -703,8 +711,8 @@ class ServerAssociation:
         room = self._room() - _BLOCK_OVERHEAD
         return min(room, self.settings.block_size) if self.settings.block_size else room
 
-    def _protection(self) -> Protection:
-        return Protection((self._control or 0) & 0x30) | self.settings.policy.response
+    def _protection(self) -> int:
+        return (self._control or 0) & 0x30 | self._response
 
     def _seal(self, plain: bytes) -> bytes:
         protection = self._protection()
@@ -740,14 +748,12 @@ class ServerAssociation:
             raise LocalProtocolError(f"{step.value} is not possible in state {self.state.value}")
         self.state = target
 
-    _HANDLERS: ClassVar[
-        dict[int, "tuple[Conformance, Callable[[ServerAssociation, bytes], list[ServerEvent]]]"]
-    ] = {
-        get.REQUEST_TAG: (Conformance.GET, _on_get),
-        setting.REQUEST_TAG: (Conformance.SET, _on_set),
-        action.REQUEST_TAG: (Conformance.ACTION, _on_action),
-        access.REQUEST_TAG: (Conformance.ACCESS, _on_access),
-        notification.CONFIRM_TAG: (Conformance.DATA_NOTIFICATION, _on_confirm),
+    _HANDLERS: ClassVar[dict[int, "tuple[int, Callable[[ServerAssociation, bytes], list[ServerEvent]]]"]] = {
+        get.REQUEST_TAG: (int(Conformance.GET), _on_get),
+        setting.REQUEST_TAG: (int(Conformance.SET), _on_set),
+        action.REQUEST_TAG: (int(Conformance.ACTION), _on_action),
+        access.REQUEST_TAG: (int(Conformance.ACCESS), _on_access),
+        notification.CONFIRM_TAG: (int(Conformance.DATA_NOTIFICATION), _on_confirm),
     }
 
 

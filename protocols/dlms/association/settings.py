@@ -111,6 +111,7 @@ class ClientSettings:
     challenge_length: int = 16
     gbt_window: int | None = None
     max_total: int = MAX_TOTAL
+    system_title: bytes = b""  # ours where there is no ``cipher`` to name it: HLS-SHA256 hashes it
 
     def __post_init__(self) -> None:
         check_mechanism(self.mechanism)
@@ -130,6 +131,11 @@ class ClientSettings:
             raise LocalProtocolError(f"max_pdu must be 0 or {_SMALLEST_PDU} to 65535, not {self.max_pdu}")
         if self.gbt_window is not None and not 1 <= self.gbt_window <= MAX_WINDOW:
             raise LocalProtocolError(f"gbt_window must be 1 to {MAX_WINDOW}")
+
+    @property
+    def title(self) -> bytes:
+        """Our system title, empty where we have none."""
+        return self.system_title if self.cipher is None else self.cipher.our_system_title
 
     @property
     def application_context(self) -> ApplicationContext:
@@ -171,13 +177,12 @@ class ClientSettings:
 
     def _template(self, challenge_length: int, information_length: int) -> tuple[bytes, bytes]:
         zeros, ones = bytes(challenge_length), b"\xff" * challenge_length
-        title = None if self.cipher is None else self.cipher.our_system_title
         named = self.mechanism is not Mechanism.NONE
         aarq = Aarq(
             self.application_context,
             mechanism=self.mechanism if named else None,
             acse_requirements=True if named else None,
-            calling_ap_title=title,
+            calling_ap_title=self.title or None,
             calling_authentication_value=zeros or None,
             user_information=bytes(information_length),
         )
