@@ -48,7 +48,7 @@ def batch(
     fragment: Fragment = Fragment.NONE,
     registers: tuple[RegisterRead, ...] = (),
 ) -> ReadingBatch:
-    """``rows`` quarter-hours for each meter from the ``first`` of the day on; value = base + 100 * place + column."""
+    """``rows`` quarter-hours for each meter from the ``first`` on; value = base + 100 * place + column."""
     n = len(meters) * rows
     place = np.tile(np.arange(first, first + rows, dtype=np.int64), len(meters))
     start = START_US + place * QUARTER_US
@@ -77,13 +77,18 @@ def batch(
 def meters(database) -> list[int]:
     with psycopg.connect(database.dsn) as connection:
         rows = connection.execute(
-            "INSERT INTO meters (asset_id, model) SELECT 'm' || i, 'x' FROM generate_series(1, 20) i RETURNING meter_id"
+            """INSERT INTO meters (asset_id, model) SELECT i, 'x' FROM generate_series(1, 20) i
+            RETURNING meter_id"""
         )
         return [row[0] for row in rows]
 
 
 TABLES = ("batches", "interval_reads", "interval_fragments", "interval_revisions", "coverage", "changes",
           "register_reads", "channel_layouts", "inbox")  # fmt: skip
+
+
+WAITING = """SELECT 1 FROM pg_stat_activity
+             WHERE wait_event_type = 'Lock' AND datname = current_database()"""
 
 
 def contents(dsn: str) -> dict[str, list[tuple]]:
@@ -102,8 +107,9 @@ async def test_new_rows_are_stored_with_every_column_and_told_once(database, met
     assert written == Written(written.batch_id, new=288, covered=3)
     assert query(
         database.dsn,
-        f"""SELECT extract(epoch FROM start)::bigint, extract(epoch FROM stamp)::bigint, batch_id, active_import,
-                   active_export, reactive_import, reactive_export, period_s, amr_status, profile, clock_status, quality
+        f"""SELECT extract(epoch FROM start)::bigint, extract(epoch FROM stamp)::bigint, batch_id,
+                   active_import, active_export, reactive_import, reactive_export,
+                   period_s, amr_status, profile, clock_status, quality
             FROM interval_reads WHERE meter_id = {meters[1]} ORDER BY start LIMIT 2""",
     ) == [
         (START_US // 10**6, START_US // 10**6 + 900, written.batch_id, 0, 1, 2, 3, 900, 0, 1, None, 0),
@@ -235,7 +241,8 @@ async def test_extremes_are_exact(database, meters):
     ]
     assert query(
         database.dsn,
-        "SELECT covered = tstzmultirange(tstzrange('2026-03-01 00:00:00.000001+00', '2026-03-01 00:00:00.000002+00')) FROM coverage",
+        """SELECT covered = tstzmultirange(tstzrange('2026-03-01 00:00:00.000001Z', '2026-03-01 00:00:00.000002Z'))
+           FROM coverage""",
     ) == [(True,)]
 
 
@@ -305,9 +312,7 @@ async def test_a_cancelled_write_leaves_nothing(database, meters):
             task = asyncio.create_task(write(pool, batch(meters)))
             async with pool.connection() as watcher:
                 await watcher.set_autocommit(True)
-                while not await (await watcher.execute(
-                    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-                )).fetchone():  # fmt: skip
+                while not await (await watcher.execute(WAITING)).fetchone():  # noqa: ASYNC110 - no event
                     await asyncio.sleep(0)
                 await watcher.set_autocommit(False)
             task.cancel()
