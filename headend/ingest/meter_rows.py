@@ -32,7 +32,8 @@ from typing import Final, TypeVar
 
 from headend.ingest.csv_table import LineError, Row, read_table
 from headend.keys.transport import unwrap
-from protocols.dlms.security import Key
+from protocols.dlms.enums import SecuritySuite
+from protocols.dlms.security import Key, key_length
 from schemas.address import LinkAddress
 from schemas.meter import KeyPurpose, MeterState, NewMeter, check_key
 from schemas.model import load_model
@@ -123,11 +124,13 @@ class _RowReader:
         for required in ("asset_id", "model"):
             if required not in cells:
                 self._wrong(required, "is empty")
-        self._convert("model", lambda text: load_model(text, self._rules.profile_folders))
+        model = self._convert("model", lambda text: load_model(text, self._rules.profile_folders))
         address = self._convert("address", LinkAddress.parse)
         title = self._convert("system_title", _title)
         state = self._convert("state", _state)
         keys, columns = self._keys()
+        if model is not None:
+            self._check_suite(model.association.suite, keys, columns)
         if self.errors:
             return None
         meter = NewMeter(
@@ -155,6 +158,16 @@ class _RowReader:
                 self._wrong(column, f"is given in {columns[purpose]} too")
             keys[purpose], columns[purpose] = key, column
         return keys, columns
+
+    def _check_suite(self, suite: int, keys: dict[KeyPurpose, Key], columns: dict[KeyPurpose, str]) -> None:
+        """A key of the wrong length would only show at the first association, in the night."""
+        wanted = key_length(SecuritySuite(suite))
+        for purpose in (KeyPurpose.ENCRYPTION, KeyPurpose.AUTHENTICATION):
+            if purpose in keys and len(keys[purpose]) != wanted:
+                self._wrong(
+                    columns[purpose],
+                    f"has {len(keys[purpose])} bytes, the model's suite {suite} takes {wanted}",
+                )
 
     def _key(self, column: str, purpose: KeyPurpose, text: str) -> Key:
         if column == "lls_secret_plain":
