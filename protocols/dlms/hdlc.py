@@ -317,11 +317,7 @@ class HdlcReader(StreamReader[HdlcFrame]):
 
     def _find(self, start: int) -> int:
         index = self._buffer.find(_FLAG_BYTES, start)
-        if index < 0:
-            return len(self._buffer)
-        while index + 1 < len(self._buffer) and self._buffer[index + 1] == FLAG:
-            index += 1
-        return index
+        return len(self._buffer) if index < 0 else index
 
     def _parse(self, start: int) -> Found[HdlcFrame] | Missing | Refusal:
         return parse(self._buffer, start, offset=self._offset)

@@ -112,3 +112,10 @@ def test_resync_buffer_is_bounded():
         total += sum(len(bad.data) for bad in read(reader, b"\xff" * 40))
         assert reader.pending <= 72
     assert total + reader.pending == 2000
+
+
+def test_resync_does_not_wait_for_a_length_that_is_not_allowed():
+    false = bytes.fromhex("0001000100100100c0")  # 256 bytes, 64 are allowed
+    bad, good = read(WrapperReader(max_apdu=64, resync=True), false + wrapper.encode(16, 1, GET))
+    assert "256 is more than the 64" in bad.reason
+    assert good.apdu == GET
