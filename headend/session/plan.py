@@ -100,6 +100,8 @@ def plan_session(
         cipher,
         context=ApplicationContext.LN_CIPHERED if protection else ApplicationContext.LN,
         max_pdu=association.max_pdu,
+        # HLS-SHA256 hashes it; others need not be told who we are.
+        system_title=our_system_title or b"" if mechanism is Mechanism.HLS_SHA256 else b"",
     )
     hdlc = None
     if address.scheme in (Scheme.HDLC_TCP, Scheme.HDLC_SERIAL) or (
