@@ -123,19 +123,22 @@ class Shapes:
     """Profile shapes by what makes them differ, so that meters of one kind share one, with its caches."""
 
     def __init__(self) -> None:
-        self._shapes: OrderedDict[tuple[str, int, ProfileFacts], ProfileShape] = OrderedDict()
+        # By the model's identity, the entry holding it: a profile that was edited is another model.
+        self._shapes: OrderedDict[tuple[int, int, ProfileFacts], tuple[MeterModel, ProfileShape]] = (
+            OrderedDict()
+        )
 
     def of(self, model: MeterModel, profile: LoadProfile, facts: ProfileFacts) -> ProfileShape:
         """The shape for these facts. Raises as `shape_of`."""
-        key = (model.name, profile.number, facts)
-        shape = self._shapes.get(key)
-        if shape is None:
-            shape = self._shapes[key] = shape_of(model, profile, facts)
+        key = (id(model), profile.number, facts)
+        found = self._shapes.get(key)
+        if found is None:
+            found = self._shapes[key] = (model, shape_of(model, profile, facts))
             if len(self._shapes) > MAX_SHAPES:
                 self._shapes.popitem(last=False)
         else:
             self._shapes.move_to_end(key)
-        return shape
+        return found[1]
 
 
 def shape_of(model: MeterModel, profile: LoadProfile, facts: ProfileFacts) -> ProfileShape:
