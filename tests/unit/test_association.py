@@ -547,6 +547,24 @@ def test_long_request_without_block_transfer_is_ours_to_blame() -> None:
     assert talk(client, meter, client.get(PROFILE)) == [GetResult((DataAccessResult.DATA_BLOCK_UNAVAILABLE,))]
 
 
+def test_request_that_cannot_be_encoded_leaves_the_association_as_it_was() -> None:
+    client, meter = associated(PLAIN)
+    with pytest.raises(LocalProtocolError):
+        client.get(Attribute(70_000, CLOCK.obis, 2))
+    assert client.state is ClientState.ASSOCIATED
+    first = client.get(CLOCK)
+    with pytest.raises(LocalProtocolError):
+        client.get(CLOCK)
+    assert client.state is ClientState.WAITING
+    assert talk(client, meter, first) == [GetResult((VALUES[CLOCK],))]
+
+
+def test_tiny_pdu_sizes_are_refused() -> None:
+    assert "PDU size too short" in str(
+        rejected(ClientSettings(max_pdu=64, cipher=cipher(b"CLIENT01")), server())
+    )
+
+
 def test_tables_have_no_dead_ends_but_failed() -> None:
     for table in (CLIENT_TRANSITIONS, SERVER_TRANSITIONS):
         reached = {target for moves in table.values() for target in moves.values()}

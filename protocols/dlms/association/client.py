@@ -8,7 +8,8 @@ are also held to the peer's rising counter.
 
 import secrets
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Final
+from functools import wraps
+from typing import ClassVar, Concatenate, Final, ParamSpec
 
 from protocols.dlms import apdu as apdus
 from protocols.dlms.apdu import acse, block_transfer, exceptions, initiate, notification
@@ -99,9 +100,12 @@ from protocols.errors import (
     ServiceRefused,
 )
 
+_P = ParamSpec("_P")
+
 _INVOKE_FLAGS: Final = 0xC0  # confirmed, high priority
 _BLOCK_OVERHEAD: Final = 16  # tag, type, invoke id, last, number, choice, length
 _GBT_OVERHEAD: Final = 9
+_SMALLEST_PDU: Final = 16  # less carries no request at all
 _NULL = Raw(b"\x00")
 
 
@@ -118,6 +122,24 @@ class _Pending:
         self.joiner: BlockJoiner | None = None
         self.chunks: list[bytes] = []
         self.sent = 0
+
+
+def _undone(
+    call: Callable[Concatenate["ClientAssociation", _P], bytes],
+) -> Callable[Concatenate["ClientAssociation", _P], bytes]:
+    """A request that cannot be encoded or cut leaves the association as it was before."""
+
+    @wraps(call)
+    def guarded(self: "ClientAssociation", /, *args: _P.args, **kwargs: _P.kwargs) -> bytes:
+        before = self.outstanding
+        try:
+            return call(self, *args, **kwargs)
+        except LocalProtocolError:
+            if self.outstanding is not before:
+                self.take_back()
+            raise
+
+    return guarded
 
 
 class ClientAssociation:
@@ -240,19 +262,31 @@ class ClientAssociation:
         """What to send when the peer fell silent amid general blocks; None when that cannot help."""
         return None if self._gbt_in is None else self._gbt_in.ask_again().to_bytes()
 
+    @property
+    def outstanding(self) -> object:
+        """What identifies the outstanding request, None without one; only to be compared."""
+        return self._pending
+
+    def take_back(self) -> None:
+        """Undo a request whose APDU was never sent. Raises LocalProtocolError when none is outstanding."""
+        self._finish()
+
     # ---- requests ---------------------------------------------------------------------------------
 
+    @_undone
     def get(self, attribute: Attribute, selection: Selection | None = None) -> bytes:
         """GET of one attribute; answered by `GetResult` with one entry."""
         invoke = self._request(GET_RESPONSE, 1, listed=False)
         return self._send(GetRequestNormal(INVOKE[invoke], attribute, selection).to_bytes())
 
+    @_undone
     def get_many(self, items: Sequence[AttributeItem]) -> bytes:
         """GET with list; answered by `GetResult` with an entry for each item."""
         self._check_list(items)
         invoke = self._request(GET_RESPONSE, len(items), listed=True)
         return self._send(GetRequestWithList(INVOKE[invoke], tuple(items)).to_bytes())
 
+    @_undone
     def set(self, attribute: Attribute, raw: bytes, selection: Selection | None = None) -> bytes:
         """SET of one attribute to a raw A-XDR value, in blocks where it is long; answered by `SetResult`."""
         invoke = self._request(SET_RESPONSE, 1, listed=False)
@@ -263,6 +297,7 @@ class ClientAssociation:
         request = SetRequestWithFirstBlock(INVOKE[invoke], attribute, selection, False, 1, first)
         return self._send(request.to_bytes())
 
+    @_undone
     def set_many(self, items: Sequence[tuple[AttributeItem, bytes]]) -> bytes:
         """SET with list of (item, raw A-XDR value); answered by `SetResult` with an entry for each."""
         self._check_list(items)
@@ -277,6 +312,7 @@ class ClientAssociation:
         request = SetRequestWithListAndFirstBlock(INVOKE[invoke], targets, False, 1, first)
         return self._send(request.to_bytes())
 
+    @_undone
     def action(self, method: Method, raw: bytes | None = None) -> bytes:
         """ACTION of one method, its parameters in blocks where they are long; answered by `ActionDone`."""
         invoke = self._request(ACTION_RESPONSE, 1, listed=False)
@@ -288,6 +324,7 @@ class ClientAssociation:
         request = ActionRequestWithFirstPBlock(INVOKE[invoke], method, False, 1, first)
         return self._send(request.to_bytes())
 
+    @_undone
     def action_many(self, items: Sequence[tuple[Method, bytes | None]]) -> bytes:
         """ACTION with list of (method, raw parameters or None); `ActionDone` has an entry for each."""
         self._check_list(items)
@@ -302,6 +339,7 @@ class ClientAssociation:
         request = ActionRequestWithListAndFirstPBlock(INVOKE[invoke], methods, False, 1, first)
         return self._send(request.to_bytes())
 
+    @_undone
     def access(self, items: Sequence[tuple[AccessSpec, bytes | None]]) -> bytes:
         """ACCESS: each specification with its raw A-XDR datum (None: null-data); answered by `AccessDone`."""
         self._check_list(items)
@@ -394,6 +432,8 @@ class ClientAssociation:
             raise RemoteProtocolError(
                 f"the server answers for VAA 0x{response.vaa_name:04x}, not logical names"
             )
+        if 0 < response.max_receive_pdu < _SMALLEST_PDU:
+            raise RemoteProtocolError(f"the server takes APDUs of {response.max_receive_pdu} bytes only")
         self.conformance = response.conformance & settings.conformance
         self.peer_max_pdu = response.max_receive_pdu
         self._accepted = Associated(self.conformance, self.peer_max_pdu, title, response.vaa_name)
@@ -681,18 +721,13 @@ class ClientAssociation:
         """Cut ``data`` into blocks, the first with ``head`` bytes of request before it; returns that one."""
         pending = self._pending
         if pending is None or needs not in self.conformance:
-            self._finish()
             raise LocalProtocolError(
                 f"the request is longer than the {self.peer_max_pdu} bytes that the server takes,"
                 f" and {needs.name} is not negotiated"
             )
-        try:
-            room = self._room() - _BLOCK_OVERHEAD
-            first = data[: max(room - head, 1)]
-            pending.chunks = [first, *split(data[len(first) :], room)]
-        except LocalProtocolError:
-            self._finish()
-            raise
+        room = self._room() - _BLOCK_OVERHEAD
+        first = data[: max(room - head, 1)]
+        pending.chunks = [first, *split(data[len(first) :], room)]
         pending.sent = 1
         return first
 

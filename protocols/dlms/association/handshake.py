@@ -19,7 +19,8 @@ from protocols.errors import SecurityError
 # ConfirmedServiceError: service initiate, group initiate, and what is wrong.
 _SERVICE_INITIATE, _GROUP_INITIATE = 1, 6
 _VERSION_TOO_LOW, _INCOMPATIBLE_CONFORMANCE, _PDU_TOO_SHORT = 1, 2, 3
-_SMALLEST_CLIENT_PDU = 32
+# A block of an answer must fit: bare, or inside the longest ciphered form.
+_SMALLEST_PLAIN_PDU, _SMALLEST_CIPHERED_PDU = 32, 128
 _NEEDS_TITLE = frozenset({Mechanism.HLS_GMAC, Mechanism.HLS_SHA256})
 
 
@@ -92,7 +93,9 @@ def _check_authentication(settings: ServerSettings, mechanism: Mechanism, value:
             raise Refusal(exc.reason, AcseDiagnostic.AUTHENTICATION_FAILURE) from exc
 
 
-def negotiate(settings: ServerSettings, request: InitiateRequest) -> tuple[InitiateResponse, int]:
+def negotiate(
+    settings: ServerSettings, request: InitiateRequest, *, ciphered: bool
+) -> tuple[InitiateResponse, int]:
     """The InitiateResponse, and the longest APDU in bytes that we may send. Raises Refusal."""
     if request.dlms_version != DLMS_VERSION:
         raise _initiate_refusal(f"DLMS version {request.dlms_version}", _VERSION_TOO_LOW)
@@ -100,7 +103,8 @@ def negotiate(settings: ServerSettings, request: InitiateRequest) -> tuple[Initi
     if not conformance:
         raise _initiate_refusal("no service in common", _INCOMPATIBLE_CONFORMANCE)
     theirs = request.max_receive_pdu
-    if theirs != 0 and theirs < _SMALLEST_CLIENT_PDU:
+    smallest = _SMALLEST_CIPHERED_PDU if ciphered else _SMALLEST_PLAIN_PDU
+    if theirs != 0 and theirs < smallest:
         raise _initiate_refusal(f"a PDU size of {theirs} bytes", _PDU_TOO_SHORT)
     limit = min(settings.max_pdu, theirs) if theirs else settings.max_pdu
     return InitiateResponse(conformance, settings.max_pdu), limit

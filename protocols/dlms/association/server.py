@@ -249,7 +249,7 @@ class ServerAssociation:
     def _accept(self, aarq: acse.Aarq) -> list[ServerEvent]:
         offer = judge(self.settings, aarq)
         request = self._initiate(aarq, offer)
-        response, self._limit = negotiate(self.settings, request)
+        response, self._limit = negotiate(self.settings, request, ciphered=offer.ciphered)
         self.conformance = response.conformance
         self._services = int(response.conformance)
         self._offer = offer

@@ -35,6 +35,7 @@ CLIENT_CONFORMANCE = (
 MIN_CHALLENGE_LENGTH = 8
 MAX_CHALLENGE_LENGTH = 64
 _SMALLEST_PDU = 64
+_SMALLEST_CIPHERED_PDU = 128
 
 
 class CipherForm(StrEnum):
@@ -234,8 +235,9 @@ class ServerSettings:
             raise LocalProtocolError("HLS-GMAC needs an encryption and an authentication key")
         if self.policy.request and self.cipher is None:
             raise LocalProtocolError("a security policy needs keys")
-        if not _SMALLEST_PDU <= self.max_pdu <= 0xFFFF:
-            raise LocalProtocolError(f"max_pdu must be {_SMALLEST_PDU} to 65535, not {self.max_pdu}")
+        smallest = _SMALLEST_PDU if self.cipher is None else _SMALLEST_CIPHERED_PDU
+        if not smallest <= self.max_pdu <= 0xFFFF:
+            raise LocalProtocolError(f"max_pdu must be {smallest} to 65535, not {self.max_pdu}")
         if not 1 <= self.gbt_window <= MAX_WINDOW:
             raise LocalProtocolError(f"gbt_window must be 1 to {MAX_WINDOW}")
         if not MIN_CHALLENGE_LENGTH <= self.challenge_length <= MAX_CHALLENGE_LENGTH:
