@@ -1,13 +1,16 @@
 """ReadingBatch: one struct of numpy columns, the one currency between drivers, ingest and store.
 
 A batch is what one exchange with a meter (or one push, or one file) brought. Values are the meter's own
-integers; the power of ten, unit and kind of each column are in the row's `ChannelLayout`. Nothing here is a float.
+integers; the power of ten, unit and kind of each column are in the row's `ChannelLayout`. Nothing here is a
+float.
 """
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +48,7 @@ class Fragment(IntEnum):
 
 
 class Kind(StrEnum):
-    """Whether a channel's values are register readings at the end of the interval, or amounts of the interval."""
+    """Whether a channel's values are register readings at the interval's end, or amounts of the interval."""
 
     CUMULATIVE = "cumulative"
     INTERVAL = "interval"
@@ -55,8 +58,9 @@ class Kind(StrEnum):
 class Channel:
     """One column of a profile: exact value = integer x 10**scaler in `unit`.
 
-    ``obis`` is the logical name in its written form ``1-0:1.8.0*255``; ``unit`` the DLMS unit's symbol (``Wh``);
-    ``modulus`` the raw value at which a cumulative register rolls over, None where the profile does not tell.
+    ``obis`` is the logical name in its written form ``1-0:1.8.0*255``; ``unit`` the DLMS unit's symbol
+    (``Wh``); ``modulus`` the raw value at which a cumulative register rolls over, None where the profile does
+    not tell.
     """
 
     quantity: str
@@ -78,14 +82,22 @@ class ChannelLayout:
     channels: tuple[Channel | None, Channel | None, Channel | None, Channel | None]
 
 
+#: Columns of a batch that concatenate as they are, in the order of its fields.
+_PLAIN_COLUMNS: Final = (
+    "meter_id", "profile", "start_us", "period_s", "stamp_us", "amr_status", "clock_status", "quality",
+    "fragment",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class ReadingBatch:
     """Columns of equal length n; all times are microseconds since 1970-01-01 UTC.
 
-    ``start_us`` is the start of the interval [start, start + period_s), ``stamp_us`` the meter's own stamp (for DLMS
-    the END of the capture period). ``values[i, k]`` is the raw integer of quantity k, meaningful where ``valid[i, k]``.
-    ``layout[i]`` indexes ``layouts``. ``covered_us`` are the half-open ranges (meter_id, profile, from, to) that the
-    source was asked for and answered completely: what is not in a row there does not exist at the source.
+    ``start_us`` is the start of the interval [start, start + period_s), ``stamp_us`` the meter's own stamp
+    (for DLMS the END of the capture period). ``values[i, k]`` is the raw integer of quantity k, meaningful
+    where ``valid[i, k]``. ``layout[i]`` indexes ``layouts``. ``covered_us`` are the half-open ranges (meter_id,
+    profile, from, to) that the source was asked for and answered completely: what is not in a row there does
+    not exist at the source.
     """
 
     meter_id: I4
@@ -107,9 +119,7 @@ class ReadingBatch:
 
     def __post_init__(self) -> None:
         n = len(self.meter_id)
-        for name in (
-            "profile", "start_us", "period_s", "stamp_us", "amr_status", "clock_status", "quality", "fragment", "layout",
-        ):  # fmt: skip
+        for name in (*_PLAIN_COLUMNS, "layout"):
             if len(getattr(self, name)) != n:
                 raise ValueError(f"ReadingBatch.{name} has {len(getattr(self, name))} rows, meter_id has {n}")
         if self.values.shape != (n, len(INTERVAL_QUANTITIES)) or self.valid.shape != self.values.shape:
@@ -135,3 +145,27 @@ class RegisterRead:
     text: str | None
     unit: str | None
     quality: Quality = Quality.MEASURED
+
+
+def concatenate(batches: Sequence[ReadingBatch], *, source: str) -> ReadingBatch:
+    """One batch of all rows, in order; equal layouts become one. Raises ValueError for no batches."""
+    if not batches:
+        raise ValueError("there is nothing to concatenate")
+    places: dict[ChannelLayout, int] = {}
+    layout = []
+    for batch in batches:
+        remap = np.array([places.setdefault(one, len(places)) for one in batch.layouts], dtype=np.int16)
+        layout.append(remap[batch.layout] if len(batch) else batch.layout)
+    plain: dict[str, Any] = {
+        name: np.concatenate([getattr(batch, name) for batch in batches]) for name in _PLAIN_COLUMNS
+    }
+    return ReadingBatch(
+        **plain,
+        layout=np.concatenate(layout),
+        values=np.concatenate([batch.values for batch in batches]),
+        valid=np.concatenate([batch.valid for batch in batches]),
+        layouts=tuple(places),
+        covered_us=tuple(itertools.chain.from_iterable(batch.covered_us for batch in batches)),
+        source=source,
+        registers=tuple(itertools.chain.from_iterable(batch.registers for batch in batches)),
+    )

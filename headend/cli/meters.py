@@ -1,0 +1,175 @@
+"""headend meters: the fleet."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from headend.cli.shell import base, err, moment, out, print_json, reported, sealer
+from headend.ingest.meter_import import import_meters
+from headend.keys.transport import transport_key
+from headend.keys.vault import Vault
+from headend.store import audit, meters, points
+from headend.store.meters import MeterFilter
+from schemas.config import Settings, load_settings
+from schemas.meter import Meter, MeterState
+
+app = typer.Typer(help="Meters: import, list, show, change state.", no_args_is_help=True)
+
+ACTOR = "cli"
+AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
+
+
+def _has_master_key(settings: Settings) -> bool:
+    return settings.master_key is not None or settings.master_key_file is not None
+
+
+@app.command("import")
+@reported
+async def import_command(
+    file: Annotated[
+        Path, typer.Argument(help="CSV file; see README for its columns.", exists=True, dir_okay=False)
+    ],
+    since: Annotated[str | None, typer.Option(help="From when on (RFC 3339); default now.")] = None,
+    allow_plain_keys: Annotated[
+        bool, typer.Option("--allow-plain-keys", help="Take keys in plain text columns.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Import meters: all of the file or nothing, every error with its line and column."""
+    settings = load_settings()
+    begins = datetime.now(UTC) if since is None else moment(since, option="--since")
+    transport = None
+    if settings.transport_key is not None:
+        transport = transport_key(settings.transport_key.get_secret_value())
+    async with base(settings) as opened, opened.pool.connection() as connection:
+        # a file without keys needs no master key
+        demo_key = (settings.data_dir / "master.key").is_file()
+        vault = (
+            await Vault.open(connection, sealer(settings)) if _has_master_key(settings) or demo_key else None
+        )
+        done = await import_meters(
+            connection,
+            file.read_bytes(),
+            vault=vault,
+            since=begins,
+            actor=ACTOR,
+            transport=transport,
+            allow_plain_keys=allow_plain_keys,
+            profile_folders=settings.profile_folders,
+        )
+    if as_json:
+        print_json(
+            {
+                "added": list(done.added),
+                "unchanged": list(done.unchanged),
+                "errors": [
+                    {"line": one.line, "column": one.column, "reason": one.reason} for one in done.errors
+                ],
+            }
+        )
+    elif done.errors:
+        for one in done.errors:
+            err.print(f"{file}: {one}", markup=False, soft_wrap=True)
+        err.print(f"{len(done.errors)} errors; nothing was imported", style="red")
+    else:
+        out.print(f"{len(done.added)} meters added, {len(done.unchanged)} unchanged")
+    return 1 if done.errors else 0
+
+
+@app.command("list")
+@reported
+async def list_command(
+    model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
+    feeder: Annotated[str | None, typer.Option(help="Only on this feeder.")] = None,
+    transformer: Annotated[str | None, typer.Option(help="Only at this transformer.")] = None,
+    state: Annotated[MeterState | None, typer.Option(help="Only in this state.")] = None,
+    search: Annotated[str | None, typer.Argument(help="A part of the asset id or device name.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List meters in order of their asset ids."""
+    only = MeterFilter(model, feeder, transformer, state, search)
+    async with base() as opened, opened.pool.connection() as connection:
+        found = await meters.page(connection, limit=limit, only=only)
+    if as_json:
+        print_json([_shown(meter) for meter in found])
+        return
+    table = Table("asset id", "model", "state", "address", "feeder", "transformer")
+    for meter in found:
+        table.add_row(
+            meter.asset_id,
+            meter.model,
+            meter.state,
+            meter.address or "",
+            meter.feeder or "",
+            meter.transformer or "",
+        )
+    out.print(table)
+    if len(found) == limit:
+        out.print(f"the first {limit}; more with --limit")
+
+
+@app.command("show")
+@reported
+async def show(
+    asset_id: Annotated[str, typer.Argument(help="The meter's asset id.")], as_json: AsJson = False
+) -> None:
+    """Show one meter: identity, life, metering points."""
+    async with base() as opened, opened.pool.connection() as connection:
+        meter = await meters.by_asset(connection, asset_id)
+        life = await meters.states(connection, meter.meter_id)
+        places = await points.codes_at(connection, [meter.meter_id], datetime.now(UTC))
+    shown = _shown(meter) | {
+        "point": places.get(meter.meter_id),
+        "life": [{"state": state, "since": since} for state, since in life],
+    }
+    if as_json:
+        print_json(shown)
+        return
+    table = Table(show_header=False)
+    for name, value in shown.items():
+        if name == "life":
+            value = "\n".join(f"{state} since {since:%F %R}Z" for state, since in life)
+        table.add_row(name.replace("_", " "), "" if value is None else str(value))
+    out.print(table)
+
+
+@app.command("state")
+@reported
+async def state_command(
+    asset_id: Annotated[str, typer.Argument(help="The meter's asset id.")],
+    state: Annotated[MeterState, typer.Argument(help="The new state.")],
+    since: Annotated[str | None, typer.Option(help="From when on (RFC 3339); default now.")] = None,
+) -> None:
+    """Move a meter along its life cycle."""
+    begins = datetime.now(UTC) if since is None else moment(since, option="--since")
+    async with base() as opened, opened.pool.connection() as connection:
+        meter = await meters.by_asset(connection, asset_id)
+        await meters.change_state(connection, meter.meter_id, state, since=begins)
+        await audit.record(
+            connection,
+            actor=ACTOR,
+            action="meter.state",
+            object_=f"meter:{asset_id}",
+            detail={"from": meter.state, "to": state, "since": begins.isoformat()},
+        )
+    out.print(f"{asset_id} is {state} since {begins:%F %T}Z")
+
+
+def _shown(meter: Meter) -> dict[str, object]:
+    return {
+        "asset_id": meter.asset_id,
+        "model": meter.model,
+        "state": meter.state,
+        "state_since": meter.state_since,
+        "system_title": None if meter.system_title is None else meter.system_title.hex().upper(),
+        "logical_device_name": meter.logical_device_name,
+        "address": meter.address,
+        "feeder": meter.feeder,
+        "transformer": meter.transformer,
+        "created_at": meter.created_at,
+        "updated_at": meter.updated_at,
+    }

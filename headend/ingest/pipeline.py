@@ -1,0 +1,235 @@
+"""The bounded way from drivers and listeners to the store: gather small batches, write, acknowledge.
+
+::
+
+    submit(batch) ──> queue (bounded) ──> merged by rows and age ──> write (one transaction) ──> future done
+         │                  │                                             │
+         └ waits for room   └ pushes back while the database is away      └ a bad batch fails alone
+
+The future that `Pipeline.submit` gives is done when the batch is committed: that is the moment to
+acknowledge to where it came from. While the database is away nothing is lost and nothing is taken on: writes
+are repeated after random waits, and submitters wait for room.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self
+
+from headend.store.errors import UnavailableError
+from headend.store.writer import UnknownMeter, Written
+from schemas.reading import ReadingBatch, concatenate
+
+log = logging.getLogger(__name__)
+
+#: Longest wait before a write is tried again while the database is away; each is drawn from [0, bound].
+LONGEST_RETRY_S: Final = 5.0
+
+Write = Callable[[ReadingBatch], Awaitable[Written]]
+
+
+class PipelineClosed(Exception):
+    """The pipeline ended before this batch was committed: it is not stored, ask its source again."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What has passed since the start. ``refused`` counts batches that the store would not have."""
+
+    batches: int = 0
+    refused: int = 0
+    retries: int = 0
+    written: Written = field(default_factory=lambda: Written(None))
+
+    def add(self, written: Written, batches: int) -> None:
+        """Count a committed write of ``batches`` batches."""
+        self.batches += batches
+        counted = {
+            name: getattr(self.written, name) + getattr(written, name)
+            for name in Written.__slots__
+            if name != "batch_id"
+        }
+        self.written = Written(written.batch_id, **counted)
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    batch: ReadingBatch
+    done: "asyncio.Future[Written]"
+
+    @property
+    def weight(self) -> int:
+        return len(self.batch) + len(self.batch.registers)
+
+
+class Pipeline:
+    """``async with Pipeline(write) as pipeline:`` takes batches inside and drains behind.
+
+    Args:
+        write: stores one batch in one transaction (`headend.store.writer.write` with a pool).
+        merge_rows: rows that one transaction holds at most, but for a single batch that is larger.
+        room: batches that wait at most; `submit` waits beyond that.
+        linger_s: how long the first of a merge waits for company.
+        drain_s: how long closing waits for what is queued.
+    """
+
+    def __init__(
+        self,
+        write: Write,
+        *,
+        merge_rows: int = 100_000,
+        room: int = 2_000,
+        linger_s: float = 0.05,
+        drain_s: float = 20.0,
+    ) -> None:
+        self._write = write
+        self._merge_rows = merge_rows
+        self._linger_s = linger_s
+        self._drain_s = drain_s
+        self._queue: asyncio.Queue[_Item] = asyncio.Queue(room)
+        self._held: _Item | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+        self.totals: Final = Totals()
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="ingest")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Write what is queued, for ``drain_s`` at most; what is left then fails with PipelineClosed."""
+        self._closed = True
+        task = self._task
+        if task is None:
+            return
+        try:
+            async with asyncio.timeout(self._drain_s):
+                await self._queue.join()
+        except TimeoutError:
+            log.error(  # noqa: TRY400 - a deadline, no traceback to learn from
+                "%d batches are not written: the database did not take them in time", self._queue.qsize()
+            )
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            self._fail_rest()
+
+    @property
+    def task(self) -> "asyncio.Task[None]":
+        """The writing task, to be watched: it ends only by cancellation. Raises RuntimeError before start."""
+        if self._task is None:
+            raise RuntimeError("the pipeline is not started")
+        return self._task
+
+    async def submit(self, batch: ReadingBatch) -> "asyncio.Future[Written]":
+        """Hand a batch over, waiting for room. The future is done when it is committed; what it holds counts
+        the whole transaction, which may have carried other batches too.
+
+        The future fails with UnknownMeter or ValueError where the store refuses the batch, and with
+        PipelineClosed. Raises PipelineClosed at once after the end.
+        """
+        if self._closed:
+            raise PipelineClosed("the pipeline is closed")
+        item = _Item(batch, asyncio.get_running_loop().create_future())
+        # somebody who does not wait for the outcome must not get "exception was never retrieved"
+        item.done.add_done_callback(_seen)
+        await self._queue.put(item)
+        if self.task.done():  # it closed while we waited for room
+            self._fail_rest()
+        return item.done
+
+    async def _run(self) -> None:
+        while True:
+            items = await self._gather()
+            try:
+                await self._store(items)
+            finally:
+                for item in items:
+                    if not item.done.done():
+                        item.done.set_exception(PipelineClosed("the service stopped before this was written"))
+                    self._queue.task_done()
+
+    async def _gather(self) -> list[_Item]:
+        """The next items, in order, as many as fit into one transaction."""
+        first, self._held = self._held or await self._queue.get(), None
+        items, weight = [first], first.weight
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._linger_s
+        while weight < self._merge_rows:
+            try:
+                item = self._queue.get_nowait()
+            except asyncio.QueueEmpty:
+                if self._closed or loop.time() >= deadline:
+                    break
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        item = await self._queue.get()
+                except TimeoutError:
+                    break
+            if weight + item.weight > self._merge_rows:
+                self._held = item
+                break
+            items.append(item)
+            weight += item.weight
+        return items
+
+    async def _store(self, items: list[_Item]) -> None:
+        sources = {item.batch.source for item in items}
+        source = (
+            next(iter(sources))
+            if len(sources) == 1
+            else f"{len(items)} batches, {items[0].batch.source} first"
+        )
+        try:
+            merged = (
+                items[0].batch if len(items) == 1 else concatenate([i.batch for i in items], source=source)
+            )
+            written = await self._persist(merged)
+        except (UnknownMeter, ValueError) as error:
+            if len(items) == 1:
+                log.warning("a batch of %s is refused: %s", items[0].batch.source, error)
+                self.totals.refused += 1
+                if not items[0].done.done():
+                    items[0].done.set_exception(error)
+                return
+            # one of them is bad: each by itself, so that it harms nobody else
+            for item in items:
+                await self._store([item])
+            return
+        self.totals.add(written, len(items))
+        for item in items:
+            if not item.done.done():
+                item.done.set_result(written)
+
+    async def _persist(self, batch: ReadingBatch) -> Written:
+        """Write, again and again while the database is away."""
+        bound = 0.1
+        while True:
+            try:
+                return await self._write(batch)
+            except UnavailableError as error:
+                self.totals.retries += 1
+                wait = random.uniform(0, bound)  # noqa: S311 - jitter, not a secret
+                log.warning("the database is away, again in %.1f s: %s", wait, str(error).split("\n", 1)[0])
+                await asyncio.sleep(wait)
+                bound = min(2 * bound, LONGEST_RETRY_S)
+
+    def _fail_rest(self) -> None:
+        items = [] if self._held is None else [self._held]
+        self._held = None
+        while not self._queue.empty():
+            items.append(self._queue.get_nowait())
+        for item in items:
+            self._queue.task_done()
+            if not item.done.done():
+                item.done.set_exception(PipelineClosed("the service stopped before this was written"))
+
+
+def _seen(future: "asyncio.Future[Written]") -> None:
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,144 @@
+"""The ingest pipeline: merging, acknowledging after commit, a bad batch alone, a database that is away."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from psycopg import OperationalError
+
+from headend.ingest import pipeline as pipeline_module
+from headend.ingest.pipeline import Pipeline, PipelineClosed
+from headend.store.writer import UnknownMeter, Written
+from schemas.reading import Channel, ChannelLayout, ReadingBatch, concatenate
+
+_IMPORT = ChannelLayout((Channel("active_import", "1-0:1.8.0*255", 0, "Wh"), None, None, None))
+_EXPORT = ChannelLayout((None, Channel("active_export", "1-0:2.8.0*255", 0, "Wh"), None, None))
+
+
+def batch(meter: int, rows: int = 2, layout: ChannelLayout = _IMPORT, source: str = "test") -> ReadingBatch:
+    n = np.arange(rows)
+    return ReadingBatch(
+        meter_id=np.full(rows, meter, np.int32),
+        profile=np.ones(rows, np.int16),
+        start_us=n * 900_000_000,
+        period_s=np.full(rows, 900, np.int32),
+        stamp_us=(n + 1) * 900_000_000,
+        amr_status=np.zeros(rows, np.int32),
+        clock_status=np.zeros(rows, np.int16),
+        quality=np.zeros(rows, np.int16),
+        fragment=np.zeros(rows, np.int8),
+        layout=np.zeros(rows, np.int16),
+        values=np.arange(rows * 4, dtype=np.int64).reshape(rows, 4),
+        valid=np.ones((rows, 4), np.bool_),
+        layouts=(layout,),
+        covered_us=((meter, 1, 0, rows * 900_000_000),),
+        source=source,
+    )
+
+
+class Store:
+    """Takes batches, or refuses them as told."""
+
+    def __init__(self) -> None:
+        self.written: list[ReadingBatch] = []
+        self.away = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def write(self, one: ReadingBatch) -> Written:
+        await self.gate.wait()
+        if self.away:
+            self.away -= 1
+            raise OperationalError("the database system is shutting down")
+        if 13 in one.meter_id:
+            raise UnknownMeter([13])
+        self.written.append(one)
+        return Written(len(self.written), new=len(one))
+
+
+def test_concatenation_keeps_rows_and_makes_equal_layouts_one() -> None:
+    merged = concatenate([batch(1), batch(2, 3, _EXPORT), batch(3, 1)], source="three")
+    assert merged.meter_id.tolist() == [1, 1, 2, 2, 2, 3]
+    assert merged.layouts == (_IMPORT, _EXPORT)
+    assert merged.layout.tolist() == [0, 0, 1, 1, 1, 0]
+    assert [one[0] for one in merged.covered_us] == [1, 2, 3]
+    assert merged.values[2].tolist() == [0, 1, 2, 3]
+    assert merged.source == "three"
+
+
+def test_nothing_cannot_be_concatenated() -> None:
+    with pytest.raises(ValueError, match="nothing"):
+        concatenate([], source="none")
+
+
+async def test_small_batches_share_a_transaction_and_are_acknowledged_after_it() -> None:
+    store = Store()
+    store.gate.clear()
+    async with Pipeline(store.write, linger_s=0) as pipeline:
+        futures = [await pipeline.submit(batch(meter)) for meter in (1, 2, 3)]
+        await asyncio.sleep(0)
+        assert not any(future.done() for future in futures)
+        store.gate.set()
+        done = await asyncio.gather(*futures)
+    assert [one.new for one in done] == [6, 6, 6]
+    assert len(store.written) == 1
+    assert pipeline.totals.batches == 3
+    assert pipeline.totals.written.new == 6
+
+
+async def test_a_merge_holds_no_more_rows_than_allowed_and_keeps_the_order() -> None:
+    store = Store()
+    async with Pipeline(store.write, merge_rows=4, linger_s=0) as pipeline:
+        for meter in range(1, 6):
+            await pipeline.submit(batch(meter))
+    assert [one.meter_id.tolist() for one in store.written] == [[1, 1, 2, 2], [3, 3, 4, 4], [5, 5]]
+
+
+async def test_a_bad_batch_fails_alone() -> None:
+    store = Store()
+    async with Pipeline(store.write, linger_s=0) as pipeline:
+        good, bad, other = [await pipeline.submit(batch(meter)) for meter in (1, 13, 2)]
+        with pytest.raises(UnknownMeter):
+            await bad
+        assert (await good).new == (await other).new == 2
+    assert [one.meter_id[0] for one in store.written] == [1, 2]
+    assert pipeline.totals.refused == 1
+
+
+async def test_a_database_that_is_away_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_module.random, "uniform", lambda low, high: 0.0)
+    store = Store()
+    store.away = 3
+    async with Pipeline(store.write, linger_s=0) as pipeline:
+        done = await (await pipeline.submit(batch(1)))
+    assert done.new == 2
+    assert pipeline.totals.retries == 3
+
+
+async def test_a_full_queue_makes_submitters_wait() -> None:
+    store = Store()
+    store.gate.clear()
+    async with Pipeline(store.write, room=1, merge_rows=1, linger_s=0) as pipeline:
+        await pipeline.submit(batch(1))
+        await asyncio.sleep(0)  # taken by the writer
+        await pipeline.submit(batch(2))
+        third = asyncio.create_task(pipeline.submit(batch(3)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not third.done()
+        store.gate.set()
+        await (await third)
+    assert len(store.written) == 3
+
+
+async def test_closing_fails_what_the_database_did_not_take_in_time() -> None:
+    store = Store()
+    store.gate.clear()
+    async with Pipeline(store.write, linger_s=0, merge_rows=1, drain_s=0.01) as pipeline:
+        first = await pipeline.submit(batch(1))
+        second = await pipeline.submit(batch(2))
+    for future in (first, second):
+        with pytest.raises(PipelineClosed):
+            await future
+    with pytest.raises(PipelineClosed):
+        await pipeline.submit(batch(3))
