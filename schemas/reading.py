@@ -95,9 +95,9 @@ class ReadingBatch:
 
     ``start_us`` is the start of the interval [start, start + period_s), ``stamp_us`` the meter's own stamp
     (for DLMS the END of the capture period). ``values[i, k]`` is the raw integer of quantity k, meaningful
-    where ``valid[i, k]``. ``layout[i]`` indexes ``layouts``. ``covered_us`` are the half-open ranges (meter_id,
-    profile, from, to) that the source was asked for and answered completely: what is not in a row there does
-    not exist at the source.
+    where ``valid[i, k]``. ``layout[i]`` indexes ``layouts``. ``covered_us`` are the half-open ranges
+    (meter_id, profile, from, to) that the source was asked for and answered completely: what is not in a row
+    there does not exist at the source.
     """
 
     meter_id: I4
