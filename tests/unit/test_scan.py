@@ -2,7 +2,7 @@ import pytest
 
 from protocols.dlms import mbus, wrapper
 from protocols.dlms.framing import Framing
-from protocols.dlms.hdlc import PUBLIC_CLIENT, encode_frame, i_control, server_address
+from protocols.dlms.hdlc import PUBLIC_CLIENT, encode_frame, fcs16, i_control, server_address
 from protocols.dlms.mbus import MBusFrame
 from protocols.dlms.scan import scan
 
@@ -158,3 +158,10 @@ def test_last_segment_missing():
 
 def test_frame_with_llc_only():
     assert brief(encode_frame(PUBLIC_CLIENT, METER, 0x03, b"\xe6\xe7\x00"))[0][2] == "frame without an APDU"
+
+
+def test_a_wrong_length_that_ends_at_the_flag_of_a_good_frame_does_not_swallow_it():
+    head = bytes([0xA0, 8 + len(HDLC) - 1]) + bytes.fromhex("21022303")
+    bad, good = scan(b"\x7e" + head + fcs16(head) + HDLC)
+    assert bad.reason == "frame check sequence (FCS) is wrong"
+    assert (good.offset, good.payload) == (9, APDU)
