@@ -29,7 +29,7 @@ class Fault(StrEnum):
 
 
 class CommunicationError(Exception):
-    """Base of the tree. ``offset`` counts bytes from the start of the decoded input, None where it has no place."""
+    """Base of the tree. ``offset`` counts bytes from the start of the decoded input; None: it has no place."""
 
     fault = Fault.OURS
 
@@ -54,7 +54,7 @@ class RemoteProtocolError(CommunicationError):
 
 
 class SecurityError(RemoteProtocolError):
-    """A tag that does not verify, a replayed counter, a policy that is not met, or protection we do not support."""
+    """A tag that does not verify, a replayed counter, a policy that is not met, or unsupported protection."""
 
 
 class PeerRefused(CommunicationError):

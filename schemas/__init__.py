@@ -1,1 +1,1 @@
-"""Shapes that everybody reads: reading batches, meters, profiles, settings, SQL. No I/O beyond package data."""
+"""Shapes that everybody reads: reading batches, meters, profiles, settings, SQL. No I/O but package data."""
