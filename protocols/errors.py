@@ -29,7 +29,7 @@ class Fault(StrEnum):
 
 
 class CommunicationError(Exception):
-    """Base of the tree. ``offset`` counts bytes from the start of the decoded input; None: it has no place."""
+    """Base of the tree. ``offset`` counts bytes from the start of the decoded input; None: no place."""
 
     fault = Fault.OURS
 
