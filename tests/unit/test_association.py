@@ -413,6 +413,15 @@ def test_doubled_answers_and_blocks_are_stale() -> None:
         assert talk(client, meter, ask.apdu) == [GetResult((LONG,))]
 
 
+def test_late_general_blocks_are_not_mixed_into_the_next_answer() -> None:
+    client, meter = associated(PLAIN, prefer_gbt=True)
+    (late,) = meter.answer(client.get(PROFILE))
+    client.abandon()
+    client.get(CLOCK)
+    assert isinstance(client.receive(late)[0], Stale)
+    assert client.state is ClientState.WAITING
+
+
 def test_replayed_and_forged_answers() -> None:
     client, meter = associated()
     (old,) = meter.answer(client.get(CLOCK))

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from protocols.dlms import hdlc
+from protocols.dlms.apdu import block_transfer
 from protocols.dlms.apdu.ciphered import (
     AgreedKey,
     GeneralCiphering,
@@ -13,7 +15,9 @@ from protocols.dlms.apdu.ciphered import (
     SecuredBody,
     WrappedKey,
 )
+from protocols.dlms.blocks import GbtReceiver
 from protocols.dlms.ciphering import KeyUse, open_apdu, seal_apdu, seal_general_ciphering
+from protocols.dlms.framing import Found
 from protocols.dlms.security import CipherKeys, Key, wrap_key
 from protocols.errors import RemoteProtocolError, SecurityError
 
@@ -143,3 +147,23 @@ def test_refusals() -> None:
     twice = seal_apdu(set_inside, control=0x30, counter=1, system_title=TITLE, keys=KEYS, general=True)
     with pytest.raises(SecurityError, match="tag 0xc9"):
         open_apdu(twice, keys=KEYS)
+
+
+def test_captured_push_in_general_blocks() -> None:
+    """Landis+Gyr E450: three streamed blocks that nobody acknowledges, ciphered as a whole."""
+    capture = json.loads((FOLDER / "gbt_push_e450.json").read_text())
+    receiver, whole = GbtReceiver(answering=False), None
+    for text in capture["hdlc_frames_hex"]:
+        parsed = hdlc.parse(bytes.fromhex(text))
+        assert isinstance(parsed, Found)
+        _, apdu = hdlc.split_llc(parsed.frame.information)
+        answer, whole = receiver.receive(block_transfer.decode(apdu))
+        assert answer is None
+    assert whole is not None
+    assert whole.hex() == capture["ciphered_apdu_hex"].lower()
+    keys = CipherKeys(
+        Key.from_hex(capture["encryption_key_hex"]), Key.from_hex(capture["authentication_key_hex"])
+    )
+    opened = open_apdu(whole, keys=keys)
+    assert opened.plain.hex() == capture["plain_apdu_hex"].lower()
+    assert (opened.counter, opened.control) == (int(capture["invocation_counter"]), 0x30)
