@@ -10,11 +10,31 @@ has its default: 128 bytes, window 1.
 
 from typing import NamedTuple
 
+import construct as c
+
 from protocols.dlms.hdlc import FrameType, HdlcFrame
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 
-_FORMAT = 0x81
-_GROUP = 0x80
+_GROUP_HEAD = b"\x81\x80"  # format identifier, group identifier
+_PARAMETER = c.Struct("id" / c.Byte, "value" / c.Prefixed(c.Byte, c.GreedyBytes))
+_PARAMETERS = c.Struct(
+    c.Const(_GROUP_HEAD),
+    # a greedy range stops at what it cannot read: nothing may be left over
+    "group" / c.Prefixed(c.Byte, c.Struct("items" / c.GreedyRange(_PARAMETER), c.Terminated)),
+)
+_FRAME_REJECT = c.BitStruct(
+    "control" / c.Octet,
+    "vr" / c.BitsInteger(3),
+    "response" / c.Flag,
+    "vs" / c.BitsInteger(3),
+    c.Padding(1),
+    c.Padding(4),
+    "invalid_nr" / c.Flag,
+    "information_too_long" / c.Flag,
+    "information_not_permitted" / c.Flag,
+    "unknown_control" / c.Flag,
+)
+_FRAME_REJECT_SIZE = _FRAME_REJECT.sizeof()
 _TRANSMIT, _RECEIVE, _WINDOW_TRANSMIT, _WINDOW_RECEIVE = 5, 6, 7, 8
 
 DEFAULT_INFORMATION = 128
@@ -57,16 +77,18 @@ class LinkParameters(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """The information field of an SNRM or UA frame."""
-        body = b""
-        for identifier, value in ((_TRANSMIT, self.max_transmit), (_RECEIVE, self.max_receive)):
-            size = 1 if value <= 0xFF else 2
-            body += bytes((identifier, size)) + value.to_bytes(size, "big")
-        for identifier, value in (
-            (_WINDOW_TRANSMIT, self.window_transmit),
-            (_WINDOW_RECEIVE, self.window_receive),
-        ):
-            body += bytes((identifier, 4)) + value.to_bytes(4, "big")
-        return bytes((_FORMAT, _GROUP, len(body))) + body
+        items = [
+            {"id": identifier, "value": value.to_bytes(1 if value <= 0xFF else 2, "big")}
+            for identifier, value in ((_TRANSMIT, self.max_transmit), (_RECEIVE, self.max_receive))
+        ]
+        items += [
+            {"id": identifier, "value": value.to_bytes(4, "big")}
+            for identifier, value in (
+                (_WINDOW_TRANSMIT, self.window_transmit),
+                (_WINDOW_RECEIVE, self.window_receive),
+            )
+        ]
+        return bytes(_PARAMETERS.build({"group": {"items": items}}))
 
     @classmethod
     def from_bytes(cls, information: bytes) -> "LinkParameters":
@@ -76,22 +98,15 @@ class LinkParameters(NamedTuple):
         """
         if not information:
             return cls()
-        if len(information) < 3 or information[0] != _FORMAT or information[1] != _GROUP:
-            raise RemoteProtocolError("HDLC parameters do not begin with 81 80 and a length", offset=0)
-        end = 3 + information[2]
-        if end > len(information):
+        if information[:2] != _GROUP_HEAD:
+            raise RemoteProtocolError("HDLC parameters do not begin with 81 80", offset=0)
+        try:
+            items = _PARAMETERS.parse(information).group["items"]
+        except c.ConstructError as error:
             raise RemoteProtocolError(
-                f"HDLC parameters say {information[2]} bytes, there are fewer", offset=2
-            )
-        values: dict[int, int] = {}
-        position = 3
-        while position < end:
-            value_at = position + 2
-            value_end = value_at + information[position + 1] if value_at <= end else end + 1
-            if value_end > end:
-                raise RemoteProtocolError("an HDLC parameter runs over the end of its group", offset=position)
-            values[information[position]] = int.from_bytes(information[value_at:value_end], "big")
-            position = value_end
+                "HDLC parameters are cut short, or one runs over the end of its group", offset=2
+            ) from error
+        values = {item.id: int.from_bytes(item.value, "big") for item in items}
         # A peer that can take more than a frame holds is welcome; one that can take nothing is not.
         sizes = [values.get(key, DEFAULT_INFORMATION) for key in (_TRANSMIT, _RECEIVE)]
         windows = [values.get(key, DEFAULT_WINDOW) for key in (_WINDOW_TRANSMIT, _WINDOW_RECEIVE)]
@@ -124,30 +139,18 @@ class FrameReject(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """The three bytes of the information field."""
-        reasons = (
-            self.unknown_control
-            | self.information_not_permitted << 1
-            | self.information_too_long << 2
-            | self.invalid_nr << 3
-        )
-        return bytes((self.control, (self.vs & 7) << 1 | self.response << 4 | (self.vr & 7) << 5, reasons))
+        fields = self._replace(vs=self.vs & 7, vr=self.vr & 7)._asdict()
+        return bytes(_FRAME_REJECT.build(fields))
 
     @classmethod
     def from_bytes(cls, information: bytes) -> "FrameReject":
         """Raises RemoteProtocolError unless there are three bytes."""
-        if len(information) != 3:
-            raise RemoteProtocolError(f"FRMR information has 3 bytes, not {len(information)}", offset=0)
-        control, numbers, reasons = information
-        return cls(
-            control,
-            numbers >> 1 & 7,
-            numbers >> 5,
-            bool(reasons & 1),
-            bool(reasons & 2),
-            bool(reasons & 4),
-            bool(reasons & 8),
-            bool(numbers & 0x10),
-        )
+        if len(information) != _FRAME_REJECT_SIZE:
+            raise RemoteProtocolError(
+                f"FRMR information has {_FRAME_REJECT_SIZE} bytes, not {len(information)}", offset=0
+            )
+        said = _FRAME_REJECT.parse(information)
+        return cls(**{name: said[name] for name in cls._fields})
 
     def __str__(self) -> str:
         names = [
