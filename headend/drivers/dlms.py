@@ -15,7 +15,6 @@ from protocols.dlms.apdu.fields import Selection
 from protocols.dlms.cosem import (
     BY_ENTRY,
     BY_RANGE,
-    PROFILE_BUFFER,
     PROFILE_ENTRIES_IN_USE,
     Attribute,
     ClassId,
@@ -24,7 +23,6 @@ from protocols.dlms.cosem import (
 )
 from protocols.dlms.cosem_time import CosemDateTime
 from protocols.dlms.enums import DataAccessResult
-from protocols.dlms.obis import Obis
 from protocols.dlms.profile_buffer import decode_buffer
 from protocols.dlms.profile_columns import ProfileColumns
 from protocols.errors import DataAccessRefused, LocalProtocolError, RemoteProtocolError
@@ -39,6 +37,14 @@ MAX_METERS: Final = 200_000
 #: be slow, or the row not yet captured. What ended earlier and is not in the answer does not exist.
 FRESH: Final = dt.timedelta(hours=24)
 
+#: Ranges whose requests are kept written.
+MAX_WINDOWS: Final = 256
+
+#: Forms of a range's bounds, in the order of trying.
+_FORMS: Final = 3
+_TAGGED: Final = 1
+_WIDER: Final = 2
+_NO_ROWS: Final = b"\x01\x00"
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _US: Final = dt.timedelta(microseconds=1)
 _DAY: Final = dt.timedelta(days=1)
@@ -66,6 +72,7 @@ class DlmsDriver:
         self._now = now
         self._shapes = Shapes()
         self._checked: OrderedDict[tuple[int, int], tuple[MeterModel, ProfileShape]] = OrderedDict()
+        self._windows: OrderedDict[tuple[int, dt.datetime, dt.datetime], _Window] = OrderedDict()
         self._forms: dict[str, int] = {}
         self._classes = ClassOfObis()
 
@@ -96,26 +103,56 @@ class DlmsDriver:
             raise LocalProtocolError(f"a load curve from {start} to {end} has no length")
         profile = profile_of(model, number)
         shape = await self._shape(session, meter_id, model, profile)
-        since, until = _on_grid(start, shape, up=True), _on_grid(end, shape, up=False)
-        source = f"dlms {session.plan.address}"
-        if since >= until:
-            return to_batch(shape, decode_buffer(b"\x01\x00", shape.buffer), meter_id, source=source)
-        read = self._by_entry if model.quirks.range_by_entry else self._by_range
-        raw, complete = await read(session, model, profile, shape, since, until)
         try:
-            columns = decode_buffer(raw, shape.buffer)
+            return await self._read(session, meter_id, model, shape, start, end)
         except RemoteProtocolError:
             # Configured anew since we looked? Then its columns are others; else it is the error it seems.
-            before = shape
-            self._checked.pop((meter_id, number), None)
-            shape = await self._shape(session, meter_id, model, profile)
-            if shape is before:
+            if not session.is_usable:
                 raise
-            columns = decode_buffer(raw, shape.buffer)
-        covered = self._covered(columns, since, until) if complete else None
+            self._checked.pop((meter_id, number), None)
+            now = await self._shape(session, meter_id, model, profile)
+            if now is shape:
+                raise
+            return await self._read(session, meter_id, model, now, start, end)
+
+    async def _read(
+        self,
+        session: MeterSession,
+        meter_id: int,
+        model: MeterModel,
+        shape: ProfileShape,
+        start: dt.datetime,
+        end: dt.datetime,
+    ) -> ReadingBatch:
+        window = self._window(shape, model, start, end)
+        if window.since >= window.until:
+            columns, covered = decode_buffer(_NO_ROWS, shape.buffer), None
+        elif model.quirks.range_by_entry:
+            columns = await self._by_entry(session, shape, window)
+            covered = self._covered(columns, window)
+        else:
+            columns = await self._by_range(session, model, shape, window)
+            covered = self._covered(columns, window)
         return to_batch(
-            shape, columns, meter_id, covered_us=() if covered is None else (covered,), source=source
+            shape,
+            columns,
+            meter_id,
+            covered_us=() if covered is None else (covered,),
+            source=session.plan.label,
         )
+
+    def _window(
+        self, shape: ProfileShape, model: MeterModel, start: dt.datetime, end: dt.datetime
+    ) -> "_Window":
+        """The range on the profile's grid; a night asks all meters for the same one."""
+        key = (id(shape), start, end)
+        window = self._windows.get(key)
+        if window is None:
+            since, until = _on_grid(start, shape, up=True), _on_grid(end, shape, up=False)
+            window = self._windows[key] = _Window(shape, model, since, until)
+            if len(self._windows) > MAX_WINDOWS:
+                self._windows.popitem(last=False)
+        return window
 
     async def _shape(
         self, session: MeterSession, meter_id: int, model: MeterModel, profile: LoadProfile
@@ -133,83 +170,62 @@ class DlmsDriver:
         return shape
 
     async def _by_range(
-        self,
-        session: MeterSession,
-        model: MeterModel,
-        profile: LoadProfile,
-        shape: ProfileShape,
-        since: dt.datetime,
-        until: dt.datetime,
-    ) -> tuple[bytes, bool]:
-        """The buffer between two stamps. Where a meter refuses the bounds, they are written in another
-        form, and last an hour wider; the form that its model takes is remembered.
+        self, session: MeterSession, model: MeterModel, shape: ProfileShape, window: "_Window"
+    ) -> ProfileColumns:
+        """The rows between two stamps.
+
+        Where a meter refuses the bounds, they are written in another form, and last an hour wider; the form
+        that its model takes is remembered.
         """
-        attribute = Attribute(ClassId.PROFILE_GENERIC, Obis.parse(profile.obis), PROFILE_BUFFER)
-        low, high = since + dt.timedelta(seconds=shape.period_s), until
-        hour = dt.timedelta(hours=1)
-        forms = ((low, high, False), (low, high, True), (low - hour, high + hour, False))
         first = self._forms.get(model.name, 0)
-        for form in (first, *(other for other in range(len(forms)) if other != first)):
-            lower, upper, tagged = forms[form]
-            descriptor = RangeDescriptor.between(
-                _stamp(lower, model), _stamp(upper, model), tagged_date_time=tagged
-            )
+        for form in (first, *(other for other in range(_FORMS) if other != first)):
             try:
-                raw = await session.get(attribute, Selection(BY_RANGE, axdr.encode(descriptor.encode())))
+                raw = await session.get(shape.attribute, window.selection(form))
             except DataAccessRefused as exc:
                 if exc.result not in _BOUNDS_REFUSED:
                     raise
                 refusal = exc
             else:
                 self._forms[model.name] = form
-                return raw, True
+                return decode_buffer(raw, shape.buffer)
         raise refusal
 
     async def _by_entry(
-        self,
-        session: MeterSession,
-        model: MeterModel,
-        profile: LoadProfile,
-        shape: ProfileShape,
-        since: dt.datetime,
-        until: dt.datetime,
-    ) -> tuple[bytes, bool]:
-        """The newest entries back to ``since``, for meters that refuse ranges; twice as many while they do
-        not reach. Complete when they reach, or are all that there are.
+        self, session: MeterSession, shape: ProfileShape, window: "_Window"
+    ) -> ProfileColumns:
+        """The newest rows back to the range's start, for meters that refuse ranges.
+
+        Twice as many are asked for until they reach it, or are all that there are.
         """
-        name = Obis.parse(profile.obis)
+        name = shape.attribute.obis
         counted = await session.get(Attribute(ClassId.PROFILE_GENERIC, name, PROFILE_ENTRIES_IN_USE))
         in_use = cosem.entries(axdr.decode_exact(counted))
         if in_use == 0:
-            return b"\x01\x00", True
-        attribute = Attribute(ClassId.PROFILE_GENERIC, name, PROFILE_BUFFER)
+            return decode_buffer(_NO_ROWS, shape.buffer)
         period = dt.timedelta(seconds=shape.period_s)
-        wanted = max(0, (self._now() - since) // period) + _ENTRY_SLACK
-        oldest_us = (since + period - _EPOCH) // _US
+        wanted = max(0, (self._now() - window.since) // period) + _ENTRY_SLACK
+        oldest_us = (window.since + period - _EPOCH) // _US
         while True:
             wanted = min(wanted, in_use)
             if shape.buffer.descending:  # newest first
                 entries = EntryDescriptor(1, wanted)
             else:
                 entries = EntryDescriptor(in_use - wanted + 1, in_use)
-            raw = await session.get(attribute, Selection(BY_ENTRY, axdr.encode(entries.encode())))
-            if wanted == in_use:
-                return raw, True
+            raw = await session.get(shape.attribute, Selection(BY_ENTRY, axdr.encode(entries.encode())))
             columns = decode_buffer(raw, shape.buffer)
-            if len(columns) and int(columns.stamp_us.min()) <= oldest_us:
-                return raw, True
+            if wanted == in_use or (len(columns) and int(columns.stamp_us.min()) <= oldest_us):
+                return columns
             wanted *= 2
 
-    def _covered(
-        self, columns: ProfileColumns, since: dt.datetime, until: dt.datetime
-    ) -> tuple[int, int] | None:
+    def _covered(self, columns: ProfileColumns, window: "_Window") -> tuple[int, int] | None:
         """The range that was asked for and answered, in microseconds; None where that is nothing."""
-        since_us, until_us = (since - _EPOCH) // _US, (until - _EPOCH) // _US
-        if until > self._now() - FRESH:
+        since_us, until_us = window.since_us, window.until_us
+        now = self._now()
+        if window.until > now - FRESH:
             stamps = columns.stamp_us
             here = stamps[stamps <= until_us]
             until_us = int(here.max()) if len(here) else since_us
-            until_us = min(until_us, (self._now() - _EPOCH) // _US)
+            until_us = min(until_us, (now - _EPOCH) // _US)
         return (since_us, until_us) if since_us < until_us else None
 
     # ---- registers ----------------------------------------------------------------------------------
@@ -222,6 +238,35 @@ class DlmsDriver:
         Raises LocalProtocolError for what is no OBIS code, and as `MeterSession.get`.
         """
         return await read_registers(session, meter_id, model, obis, self._classes, self._now)
+
+
+class _Window:
+    """One range of one shape: its ends on the grid, and the selections that ask for it, written once."""
+
+    __slots__ = ("_model", "_selections", "shape", "since", "since_us", "until", "until_us")
+
+    def __init__(
+        self, shape: ProfileShape, model: MeterModel, since: dt.datetime, until: dt.datetime
+    ) -> None:
+        self.shape = shape  # held, so that its identity stays its own
+        self.since, self.until = since, until
+        self.since_us, self.until_us = (since - _EPOCH) // _US, (until - _EPOCH) // _US
+        self._model = model
+        self._selections: list[Selection | None] = [None] * _FORMS
+
+    def selection(self, form: int) -> Selection:
+        """The bounds as octet-strings (0), as date-times (1), as octet-strings an hour wider (2)."""
+        found = self._selections[form]
+        if found is None:
+            wider = dt.timedelta(hours=1) if form == _WIDER else dt.timedelta()
+            low = self.since + dt.timedelta(seconds=self.shape.period_s) - wider
+            descriptor = RangeDescriptor.between(
+                _stamp(low, self._model),
+                _stamp(self.until + wider, self._model),
+                tagged_date_time=form == _TAGGED,
+            )
+            found = self._selections[form] = Selection(BY_RANGE, axdr.encode(descriptor.encode()))
+        return found
 
 
 def _on_grid(moment: dt.datetime, shape: ProfileShape, *, up: bool) -> dt.datetime:

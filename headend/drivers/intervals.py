@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from headend.drivers.values import Told, told
 from protocols.dlms.axdr import Data, DataType
+from protocols.dlms.cosem import Attribute
 from protocols.dlms.cosem_time import DEVIATION_UNSPECIFIED, candidates, local_to_utc
 from protocols.dlms.profile_columns import BufferLayout, ProfileColumns
 from protocols.dlms.units import scale
@@ -63,13 +64,14 @@ class OtherColumn:
 
 @dataclass(frozen=True)
 class ProfileShape:
-    """How a meter's buffer becomes rows. Shared by all meters with the same columns; keep it.
+    """How a meter's buffer (``attribute``) becomes rows. Shared by all meters with the same columns; keep it.
 
     ``quantity_at`` holds for each of INTERVAL_QUANTITIES its place among the buffer's value columns, None
     where the meter has no such channel.
     """
 
     number: int
+    attribute: Attribute
     period_s: int
     buffer: BufferLayout
     channels: ChannelLayout

@@ -201,6 +201,7 @@ def shape_of(model: MeterModel, profile: LoadProfile, facts: ProfileFacts) -> Pr
     first, second, third, fourth = (channels.get(quantity) for quantity in INTERVAL_QUANTITIES)
     return ProfileShape(
         profile.number,
+        Attribute(ClassId.PROFILE_GENERIC, Obis.parse(profile.obis), cosem.PROFILE_BUFFER),
         facts.period_s,
         layout,
         ChannelLayout((first, second, third, fourth)),

@@ -97,7 +97,7 @@ async def read_registers(
             refusals.append(Refusal(str(item.value.obis), item.value.index, exc.reason))
         except _NoValue as exc:
             refusals.append(Refusal(str(item.value.obis), item.value.index, str(exc)))
-    return RegisterReadout(_batch(reads, f"dlms {session.plan.address}"), tuple(refusals))
+    return RegisterReadout(_batch(reads, session.plan.label), tuple(refusals))
 
 
 class _NoValue(Exception):

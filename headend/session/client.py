@@ -45,6 +45,7 @@ _COUNTERS_AT_HAND: Final = 4
 _RESERVE: Final = 64
 #: Notifications that a meter slipped between its answers and nobody has fetched yet; older ones are dropped.
 MAX_NOTIFICATIONS: Final = 64
+_DEADLINES: Final = Deadlines()
 _LIST_ITEM: Final = 10  # bytes of an attribute descriptor without selection in a list
 _LIST_ROOM: Final = 128  # bytes of a request that are not its list: header, ciphering of the widest form
 _LONGEST_LIST: Final = 32
@@ -106,7 +107,7 @@ class MeterSession:
         self.notifications: deque[Notification] = deque(maxlen=MAX_NOTIFICATIONS)
         self.stale = 0
         self.release_error: CommunicationError | None = None
-        self._deadlines = Deadlines() if deadlines is None else deadlines
+        self._deadlines = _DEADLINES if deadlines is None else deadlines
         self._counters = counters if plan.uses_counter else None
         self._given = stream
         self._learn = learn_counter

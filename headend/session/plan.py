@@ -35,11 +35,13 @@ class SessionPlan:
     """Everything a session needs but counters and deadlines. Keep it per meter: the settings inside hold
     prepared requests and key schedules.
 
-    ``hdlc`` None means the wrapper. ``invocation_counter`` is where the public client reads the last counter
-    that the meter accepted, None where the meter has no such object.
+    ``label`` is where readings come from, as batches tell it. ``hdlc`` None means the wrapper.
+    ``invocation_counter`` is where the public client reads the last counter that the meter accepted, None
+    where the meter has no such object.
     """
 
     address: LinkAddress
+    label: str
     settings: ClientSettings
     client_sap: int
     server_sap: int
@@ -113,6 +115,7 @@ def plan_session(
     counter = association.invocation_counter
     return SessionPlan(
         address,
+        f"dlms {address}",
         settings,
         association.client_sap if address.client is None else address.client,
         association.server_sap if address.server is None else address.server,
