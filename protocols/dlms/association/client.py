@@ -8,7 +8,7 @@ are also held to the peer's rising counter.
 
 import secrets
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import ClassVar, Concatenate, Final, ParamSpec
 
 from protocols.dlms import apdu as apdus
@@ -395,7 +395,9 @@ class ClientAssociation:
     def _on_aare(self, apdu: bytes) -> list[ClientEvent]:
         if self.state is not ClientState.ASSOCIATING:
             return [Stale("an AARE came while no association was asked for")]
-        aare = acse.decode_aare(apdu)
+        settings = self.settings
+        constant = not settings.ciphered and not is_high_level(settings.mechanism)
+        aare = _decode_constant_aare(apdu) if constant else acse.decode_aare(apdu)
         try:
             return self._accept(aare)
         except (AssociationRejected, ServiceRefused):
@@ -427,7 +429,7 @@ class ClientAssociation:
             raise RemoteProtocolError(
                 f"AARE carries {apdus.name_of(information[0])}, not an InitiateResponse"
             )
-        response = initiate.decode_response(information)
+        response = _decode_initiate_response(information)
         if response.vaa_name != initiate.VAA_LOGICAL_NAME:
             raise RemoteProtocolError(
                 f"the server answers for VAA 0x{response.vaa_name:04x}, not logical names"
@@ -782,6 +784,12 @@ class ClientAssociation:
         exceptions.TAG: _on_exception,
         initiate.SERVICE_ERROR_TAG: _on_service_error,
     }
+
+
+# A fleet's AAREs are the same few hundreds of bytes over and over, but for challenges, titles and ciphering:
+# most of the cost of a plain session was to decode them again.
+_decode_constant_aare = lru_cache(maxsize=256)(acse.decode_aare)
+_decode_initiate_response = lru_cache(maxsize=64)(initiate.decode_response)
 
 
 def _rejected(aare: acse.Aare) -> AssociationRejected:
