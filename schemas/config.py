@@ -119,6 +119,8 @@ class Settings(BaseSettings):
     collector_concurrency: int = Field(default=256, ge=1, le=10_000)
     #: how often load curves are collected; 0 turns periodic reading off
     read_period_s: float = Field(default=900, ge=0, le=366 * 86400, allow_inf_nan=False)
+    #: how many days back load curves are collected where they are missing
+    read_days: int = Field(default=7, ge=1, le=366)
     #: attempts at one meter in one round, the first included; only transient failures are tried again
     read_attempts: int = Field(default=3, ge=1, le=100)
     #: first and longest pause between attempts; each pause is drawn at random below its bound

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from headend.cli.shell import database, out, print_json, reported
+from headend.cli.shell import out, print_json, reported
+from headend.foundation import database
 from headend.store.migrate import migrate, redacted, status
 from schemas.config import load_settings
 

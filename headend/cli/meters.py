@@ -7,23 +7,20 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from headend.cli.shell import base, err, moment, out, print_json, reported, sealer
+from headend.cli.shell import base, err, moment, out, print_json, reported
+from headend.foundation import has_master_key, sealer
 from headend.ingest.meter_import import import_meters
 from headend.keys.transport import transport_key
 from headend.keys.vault import Vault
 from headend.store import audit, meters, points
 from headend.store.meters import MeterFilter
-from schemas.config import Settings, load_settings
+from schemas.config import load_settings
 from schemas.meter import Meter, MeterState
 
 app = typer.Typer(help="Meters: import, list, show, change state.", no_args_is_help=True)
 
 ACTOR = "cli"
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
-
-
-def _has_master_key(settings: Settings) -> bool:
-    return settings.master_key is not None or settings.master_key_file is not None
 
 
 @app.command("import")
@@ -46,10 +43,7 @@ async def import_command(
         transport = transport_key(settings.transport_key.get_secret_value())
     async with base(settings) as opened, opened.pool.connection() as connection:
         # a file without keys needs no master key
-        demo_key = (settings.data_dir / "master.key").is_file()
-        vault = (
-            await Vault.open(connection, sealer(settings)) if _has_master_key(settings) or demo_key else None
-        )
+        vault = await Vault.open(connection, sealer(settings)) if has_master_key(settings) else None
         done = await import_meters(
             connection,
             file.read_bytes(),

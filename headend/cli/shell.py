@@ -5,24 +5,22 @@ import json
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
-from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 import typer
 import uvloop
 from rich.console import Console
 
-from headend.keys.seal import Sealer, SealError, create_master_key_file, load_sealer
+from headend.foundation import Base, open_base
+from headend.keys.seal import SealError
 from headend.keys.transport import TransportError
-from headend.keys.vault import Vault
-from headend.store.embedded import EmbeddedPostgres, EmbeddedPostgresError, running_dsn
+from headend.store.embedded import EmbeddedPostgresError
 from headend.store.errors import ConflictError, UnavailableError, UnknownError
-from headend.store.migrate import DatabaseError, migrate
-from headend.store.pool import Pool, open_pool
+from headend.store.migrate import DatabaseError
 from headend.store.writer import UnknownMeter
 from protocols.errors import CommunicationError
 from schemas.address import AddressError
@@ -106,69 +104,8 @@ def moment(text: str, *, option: str) -> datetime:
     return value.astimezone(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
-    """Settings and an open, migrated database."""
-
-    settings: Settings
-    pool: Pool
-
-    async def vault(self) -> Vault:
-        """The key vault. Raises SealError where no master key is set."""
-        async with self.pool.connection() as connection:
-            return await Vault.open(connection, sealer(self.settings))
-
-
-def demo_master_key(settings: Settings) -> Path:
-    """Where `headend run --demo` keeps the master key of its own making."""
-    return settings.data_dir / "master.key"
-
-
-def sealer(settings: Settings) -> Sealer:
-    """The sealer of the settings; without a master key there, the one that the demo made in data_dir."""
-    if settings.master_key is None and settings.master_key_file is None:
-        path = demo_master_key(settings)
-        if path.is_file():
-            return load_sealer(settings.model_copy(update={"master_key_file": path}))
-    return load_sealer(settings)
-
-
-def demo_sealer(settings: Settings) -> Sealer:
-    """As `sealer`, making a master key in data_dir where none is set."""
-    if settings.master_key is None and settings.master_key_file is None:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        create_master_key_file(demo_master_key(settings))
-    return sealer(settings)
-
-
-@asynccontextmanager
-async def database(settings: Settings) -> AsyncIterator[str]:
-    """DSN of the database: the one of the settings, the one that a running service holds, else the embedded
-    one, started for as long as the context lasts."""
-    if settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
-        return
-    folder = settings.data_dir / "postgres"
-    running = await asyncio.to_thread(running_dsn, folder)
-    if running is not None:
-        yield running
-        return
-    async with EmbeddedPostgres(folder, start_timeout_s=settings.database_start_timeout_s) as dsn:
-        yield dsn
-
-
 @asynccontextmanager
 async def base(settings: Settings | None = None) -> AsyncIterator[Base]:
-    """An open database with all migrations applied."""
-    settings = settings or load_settings()
-    async with AsyncExitStack() as stack:
-        dsn = await stack.enter_async_context(database(settings))
-        await asyncio.to_thread(migrate, dsn)
-        pool = await stack.enter_async_context(
-            open_pool(
-                dsn,
-                max_size=settings.database_connections,
-                statement_timeout_s=settings.database_timeout_s,
-            )
-        )
-        yield Base(settings, pool)
+    """An open database with all migrations applied; the one that a running service holds is shared."""
+    async with open_base(settings or load_settings()) as opened:
+        yield opened

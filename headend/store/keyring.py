@@ -194,3 +194,15 @@ async def advance_peer(connection: Connection, key_id: bytes, title: bytes, valu
         _QUERIES["advance_peer"], {"key": key_id, "title": title, "value": value}
     )
     return await cursor.fetchone() is not None
+
+
+async def advance_peers(connection: Connection, accepted: Mapping[tuple[bytes, bytes], int]) -> None:
+    """Accept counters of many peers by (key id, system title); those that are not greater change nothing."""
+    await connection.execute(
+        _QUERIES["advance_peers"],
+        {
+            "keys": [key for key, _ in accepted],
+            "titles": [title for _, title in accepted],
+            "values": list(accepted.values()),
+        },
+    )

@@ -76,3 +76,13 @@ INSERT INTO peer_counters (key_id, system_title, last_value) VALUES (%(key)s, %(
 ON CONFLICT (key_id, system_title) DO UPDATE SET last_value = excluded.last_value
  WHERE peer_counters.last_value < excluded.last_value
 RETURNING last_value;
+
+-- name: advance_peers
+-- The same for many peers at once; counters that are not greater than the last ones change nothing.
+INSERT INTO peer_counters (key_id, system_title, last_value)
+SELECT key_id, system_title, max(value)
+  FROM unnest(%(keys)s::bytea[], %(titles)s::bytea[], %(values)s::bigint[]) AS p (key_id, system_title, value)
+ GROUP BY key_id, system_title
+ ORDER BY key_id, system_title
+ON CONFLICT (key_id, system_title) DO UPDATE SET last_value = excluded.last_value
+ WHERE peer_counters.last_value < excluded.last_value;

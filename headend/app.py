@@ -1,0 +1,1 @@
+"""The composition root: everything the service is made of, opened in order and closed in reverse."""
