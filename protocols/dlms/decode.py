@@ -1,0 +1,473 @@
+"""Decodes whatever DLMS bytes come: the library behind ``headend decode``.
+
+`scan` finds the framing and joins segments; here blocks are joined, ciphered APDUs opened, values found, and
+everything is told as a `Message`, a bad thing with offset and reason while the rest goes on. What one message
+teaches serves those behind it: system titles and dedicated keys of AARQ and AARE, the attribute that a GET
+asked for. Nothing here raises for the peer's bytes.
+"""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from protocols.dlms import apdu as apdus
+from protocols.dlms import axdr, push_values, tolerant
+from protocols.dlms import decode_tree as trees
+from protocols.dlms.apdu import (
+    Aare,
+    Aarq,
+    Apdu,
+    DataNotification,
+    EventNotificationRequest,
+    GeneralBlockTransfer,
+    GetRequestNormal,
+    GetRequestWithList,
+    GetResponseNormal,
+    GetResponseWithBlock,
+    GetResponseWithList,
+    InitiateRequest,
+    Raw,
+    Rlre,
+    Rlrq,
+    SetRequestNormal,
+    SetRequestWithBlock,
+    SetRequestWithFirstBlock,
+    name_of,
+)
+from protocols.dlms.axdr import DataType
+from protocols.dlms.blocks import BlockJoiner, GbtReceiver
+from protocols.dlms.cosem import Attribute
+from protocols.dlms.cosem_time import CosemDateTime
+from protocols.dlms.decode_cipher import (
+    Ciphered,
+    Keys,
+    Outcome,
+    control_of,
+    is_dedicated,
+    open_message,
+)
+from protocols.dlms.decode_message import Builder, Message, Problem, Security, Status, unreadable
+from protocols.dlms.framing import Framing
+from protocols.dlms.hdlc import HdlcFrame
+from protocols.dlms.mbus import MBusFrame
+from protocols.dlms.scan import ScanItem, scan
+from protocols.dlms.security import Key
+from protocols.errors import RemoteProtocolError
+from schemas.model import MeterModel
+
+__all__ = ["Keys", "Message", "Problem", "Security", "Status", "StreamDecoder", "decode_stream", "unreadable"]
+
+_MAX_NESTING: Final = 4  # general block transfer, general ciphering, service-specific ciphering, the APDU
+#: Service-specific messages that a server sends, the others come from the client.
+_FROM_SERVER: Final = frozenset({0x28, 0x2E, 0xCA, 0xCC, 0xCD, 0xCF, 0x48, 0x4E, 0xD2, 0xD4, 0xD5, 0xD7})
+
+
+def decode_stream(data: bytes, keys: Keys | None = None, model: MeterModel | None = None) -> list[Message]:
+    """Everything in ``data``, in order of the offsets. Never raises for what the bytes are."""
+    decoder = StreamDecoder(keys, model)
+    return sorted([*decoder.decode(data), *decoder.finish()], key=lambda message: message.offset)
+
+
+class _Blocks(NamedTuple):
+    """A service-specific block transfer that has begun; ``first`` is its first block."""
+
+    first: Apdu
+    builder: Builder
+    joiner: BlockJoiner
+
+
+class _Transfer(NamedTuple):
+    """A general block transfer that has begun. ``first``: the data of block 1, to know it again."""
+
+    builder: Builder
+    receiver: GbtReceiver
+    first: bytes
+
+
+class StreamDecoder:
+    """Decodes the pieces of one recording one after the other.
+
+    A piece is complete frames, or one bare APDU. What is learned and what blocks have begun live on between
+    pieces, until `finish`.
+    """
+
+    def __init__(self, keys: Keys | None = None, model: MeterModel | None = None) -> None:
+        self._keys = keys or Keys()
+        self._model = model
+        self._client_title: bytes | None = None
+        self._server_title: bytes | None = None
+        self._dedicated: Key | None = None
+        self._asked: dict[tuple[object, int], tuple[Attribute, ...]] = {}
+        self._blocks: dict[tuple[object, str, int], _Blocks] = {}
+        self._transfers: dict[object, _Transfer] = {}
+        self._messages: list[Message] = []
+
+    def decode(self, data: bytes, base: int = 0) -> list[Message]:
+        """The messages that this piece completes; ``base`` is added to all offsets."""
+        items = scan(data)
+        if items and not any(item.payload for item in items):
+            self._bare_value(data, base)
+        if not self._messages:
+            for item in items:
+                self._item(item, data, base)
+        return self._taken()
+
+    def finish(self) -> list[Message]:
+        """What has begun and did not end: a lone block as it is, transfers that stop as bad."""
+        for transfer in self._transfers.values():
+            self._lost(transfer, "cut short: the last block is missing")
+        for blocks in self._blocks.values():
+            self._unfinished(blocks, "cut short: the last block is missing")
+        self._transfers.clear()
+        self._blocks.clear()
+        return self._taken()
+
+    def _taken(self) -> list[Message]:
+        messages, self._messages = self._messages, []
+        return messages
+
+    def _item(self, item: ScanItem, data: bytes, base: int) -> None:
+        builder = Builder(item, data, base)
+        if item.reason is not None:
+            builder.problem(RemoteProtocolError(item.reason), at=item.offset + base)
+            builder.tree = {"data": item.data.hex()}
+        elif item.payload is None:
+            self._without_apdu(builder, item)
+        else:
+            self._apdu(builder, item.payload)
+            return
+        self._messages.append(builder.build())
+
+    def _without_apdu(self, builder: Builder, item: ScanItem) -> None:
+        frame = item.frames[0] if item.frames else None
+        if isinstance(frame, HdlcFrame):
+            builder.tree = trees.of_hdlc(frame)
+        elif isinstance(frame, MBusFrame):
+            builder.tree = trees.of_mbus(frame)
+        builder.notes.append("no APDU inside")
+
+    def _bare_value(self, data: bytes, base: int) -> None:
+        """A piece that is no message but exactly one array or structure, perhaps behind the choice byte of a
+        Get-Data-Result: cut out of an answer."""
+        for skip in (0, 1) if data[0] == 0 else (0,):
+            try:
+                value = axdr.decode_exact(data[skip:])
+            except RemoteProtocolError:
+                continue
+            if value.type in (DataType.ARRAY, DataType.STRUCTURE, DataType.COMPACT_ARRAY):
+                builder = Builder(ScanItem(0, Framing.UNKNOWN), data, base)
+                builder.notes.append("no APDU, but one value as an APDU carries it")
+                builder.tree = trees.of_data(value)
+                self._values(builder, push_values.find(value, self._model))
+                self._messages.append(builder.build())
+                return
+
+    # ---- APDUs ----------------------------------------------------------------------------------
+
+    def _apdu(self, builder: Builder, payload: bytes) -> None:
+        """Decode one APDU, going on inside of what is ciphered or in blocks."""
+        builder.layers.append(name_of(payload[0]))
+        try:
+            message = apdus.decode(payload)
+        except RemoteProtocolError as exc:
+            if len(builder.layers) > _MAX_NESTING or not self._instead(builder, payload):
+                builder.problem(exc)
+                builder.tree = {"data": payload.hex()}
+            self._messages.append(builder.build())
+            return
+        if len(builder.layers) > _MAX_NESTING:
+            builder.problem(RemoteProtocolError("APDUs nested deeper than any meter does"))
+            self._messages.append(builder.build())
+        elif isinstance(message, GeneralBlockTransfer):
+            self._general_block(builder, message)
+        elif isinstance(message, Ciphered):
+            self._open(builder, message)
+        elif not self._service_block(builder, message):
+            self._complete(builder, message)
+
+    def _instead(self, builder: Builder, payload: bytes) -> bool:
+        """A bare piece whose first byte only looks like an APDU's tag: 01 and 02 begin data as well."""
+        if builder.framing is not Framing.APDU or len(builder.layers) != 1:
+            return False
+        reading = tolerant.read(payload)
+        if reading.error is not None or reading.data is None or payload[0] != DataType.ARRAY:
+            return False
+        builder.layers.clear()
+        builder.notes.append("no APDU, but one value as an APDU carries it")
+        builder.tree = trees.of_data(reading.data)
+        self._values(builder, push_values.find(reading.data, self._model))
+        return True
+
+    def _complete(self, builder: Builder, message: Apdu) -> None:
+        """One whole, plain APDU: its tree, its values, what it teaches."""
+        builder.tree = trees.of_apdu(message)
+        match message:
+            case DataNotification(date_time=stamp, body=body):
+                self._time(builder, stamp)
+                self._body(builder, message, body)
+            case EventNotificationRequest(time=stamp, attribute=attribute, value=value):
+                self._time(builder, stamp)
+                self._answer(builder, message, (attribute,), (value,))
+            case GetRequestNormal(invoke=invoke, attribute=attribute):
+                self._asked[builder.peers, invoke.invoke_id] = (attribute,)
+            case GetRequestWithList(invoke=invoke, items=items):
+                self._asked[builder.peers, invoke.invoke_id] = tuple(item.attribute for item in items)
+            case GetResponseNormal(invoke=invoke, result=result):
+                asked = self._asked.pop((builder.peers, invoke.invoke_id), ())
+                self._answer(builder, message, asked, (result,))
+            case GetResponseWithList(invoke=invoke, results=results):
+                asked = self._asked.pop((builder.peers, invoke.invoke_id), ())
+                self._answer(builder, message, asked, results)
+            case Aarq() | Aare() | Rlrq() | Rlre():
+                self._association(builder, message)
+            case InitiateRequest(dedicated_key=bytes() as key):
+                self._dedicated = Key(key)
+            case _:
+                self._tail(builder, message)
+        self._messages.append(builder.build())
+
+    def _association(self, builder: Builder, message: Aarq | Aare | Rlrq | Rlre) -> None:
+        if isinstance(message, Aarq):
+            self._client_title = message.calling_ap_title or self._client_title
+            self._dedicated = None  # the old association's key ends with it
+            builder.system_title = message.calling_ap_title
+        elif isinstance(message, Aare):
+            self._server_title = message.responding_ap_title or self._server_title
+            builder.system_title = message.responding_ap_title
+        if not message.user_information:
+            return
+        try:
+            inner = apdus.decode(message.user_information)
+            if isinstance(inner, Ciphered):
+                client = isinstance(message, Aarq | Rlrq)
+                plain = self._opened(builder, inner, from_server=not client)
+                if plain is None:
+                    builder.tree["user_information"] = trees.of_apdu(inner)
+                    return
+                inner = apdus.decode(plain)
+        except RemoteProtocolError as exc:
+            builder.problem(RemoteProtocolError(f"user information: {exc.reason}"))
+            return
+        if isinstance(inner, InitiateRequest) and inner.dedicated_key is not None:
+            self._dedicated = Key(inner.dedicated_key)
+        builder.tree["user_information"] = trees.of_apdu(inner)
+
+    # ---- deciphering -----------------------------------------------------------------------------
+
+    def _open(self, builder: Builder, message: Ciphered) -> None:
+        outer = message.to_bytes()
+        plain = self._opened(builder, message, from_server=outer[0] in _FROM_SERVER)
+        if plain is None:
+            builder.tree = trees.of_apdu(message)
+            self._messages.append(builder.build())
+            return
+        builder.deciphered = True
+        self._apdu(builder, plain)
+
+    def _opened(self, builder: Builder, message: Ciphered, *, from_server: bool) -> bytes | None:
+        """The plain bytes, or None with the reason told to ``builder``."""
+        learned = [self._client_title, self._server_title]
+        titles = [title for title in (learned[from_server], self._keys.system_title) if title is not None]
+        opening = open_message(message, self._keys, dedicated=self._dedicated, titles=titles)
+        own = getattr(message, "system_title", None) or getattr(message, "originator", None)
+        title = own or opening.system_title or (titles[0] if titles else None)
+        builder.system_title = title or builder.system_title
+        builder.counter = message.body.invocation_counter
+        builder.security = Security(
+            message.body.control,
+            control_of(message.body.control),
+            "dedicated" if is_dedicated(message) else "global",
+            opening.verified,
+        )
+        if opening.outcome is Outcome.OPENED:
+            if opening.reason is not None or not opening.verified:
+                builder.notes.append(f"not verified: {opening.reason or _unverified(message)}")
+            return opening.plain
+        reason = opening.reason or "cannot be opened"
+        if opening.outcome is Outcome.UNDECRYPTABLE:
+            builder.undecryptable = True
+            builder.notes.append(f"undecryptable: {reason}")
+        else:
+            builder.problem(RemoteProtocolError(reason, offset=opening.offset))
+        return None
+
+    # ---- blocks ----------------------------------------------------------------------------------
+
+    def _general_block(self, builder: Builder, block: GeneralBlockTransfer) -> None:
+        key = (builder.peers, builder.source)
+        if not block.data and not block.last:  # acknowledges blocks of the other side
+            builder.tree = trees.of_apdu(block)
+            self._messages.append(builder.build())
+            return
+        transfer = self._transfers.get(key)
+        if transfer is not None and block.block_number == 1 and block.data != transfer.first:
+            self._lost(self._transfers.pop(key), "cut short: a new transfer begins before the last block")
+            transfer = None
+        if transfer is None:
+            transfer = _Transfer(builder, GbtReceiver(answering=False), block.data)
+            self._transfers[key] = transfer
+        else:
+            transfer.builder.join(builder)
+        try:
+            whole = transfer.receiver.receive(block).apdu
+        except RemoteProtocolError as exc:
+            self._lost(self._transfers.pop(key), exc.reason)
+            return
+        if whole is not None:
+            del self._transfers[key]
+            transfer.builder.deciphered = True  # offsets count in the joined APDU from here on
+            if whole:
+                self._apdu(transfer.builder, whole)
+            else:
+                self._lost(transfer, "the blocks join to nothing")
+
+    def _lost(self, transfer: _Transfer, reason: str) -> None:
+        builder = transfer.builder
+        builder.problem(RemoteProtocolError(f"general-block-transfer: {reason}"), at=builder.offset)
+        builder.tree = {"blocks_in_order": transfer.receiver.received}
+        self._messages.append(builder.build())
+
+    def _service_block(self, builder: Builder, message: Apdu) -> bool:
+        """Take a block of a GET answer or SET request; False for anything else."""
+        match message:
+            case GetResponseWithBlock(invoke=invoke, result=bytes() as data):
+                service, first = "get", message.block_number == 1
+            case SetRequestWithFirstBlock(invoke=invoke, data=data):
+                service, first = "set", True
+            case SetRequestWithBlock(invoke=invoke, data=data):
+                service, first = "set", False
+            case _:
+                return False
+        key = (builder.peers, service, invoke.invoke_id)
+        if first and (old := self._blocks.pop(key, None)) is not None:
+            self._unfinished(old, "cut short: a new transfer begins before the last block")
+        blocks = self._blocks.get(key)
+        if blocks is None:
+            if not first:
+                builder.notes.append(f"block {message.block_number} alone: those before it are not here")
+                builder.tree = trees.of_apdu(message)
+                self._messages.append(builder.build())
+                return True
+            blocks = self._blocks[key] = _Blocks(message, builder, BlockJoiner())
+        else:
+            if message.block_number == blocks.joiner.received:
+                return True  # sent again
+            blocks.builder.join(builder)
+        try:
+            whole = blocks.joiner.add(message.block_number, data, last=message.last)
+        except RemoteProtocolError as exc:
+            del self._blocks[key]
+            self._unfinished(blocks, exc.reason, bad=True)
+            return True
+        if whole is not None:
+            del self._blocks[key]
+            blocks.builder.deciphered = True
+            self._joined(blocks, whole)
+        return True
+
+    def _joined(self, blocks: _Blocks, whole: bytes) -> None:
+        first = blocks.first
+        if not whole:
+            blocks.builder.problem(RemoteProtocolError("the blocks join to nothing"))
+            self._messages.append(blocks.builder.build())
+        elif isinstance(first, SetRequestWithFirstBlock):
+            message = SetRequestNormal(first.invoke, first.attribute, first.selection, Raw(whole))
+            self._complete(blocks.builder, message)
+        elif isinstance(first, GetResponseWithBlock):
+            asked = self._asked.get((blocks.builder.peers, first.invoke.invoke_id), ())
+            listed = len(asked) > 1 and self._joined_list(blocks.builder, first, whole)
+            if not listed:
+                self._complete(blocks.builder, GetResponseNormal(first.invoke, Raw(whole)))
+
+    def _joined_list(self, builder: Builder, first: GetResponseWithBlock, whole: bytes) -> bool:
+        """Blocks that answer a request with a list carry the list of results."""
+        head = first.to_bytes()[:1] + b"\x03" + first.to_bytes()[2:3]
+        try:
+            message = apdus.decode(head + whole)
+        except RemoteProtocolError:
+            return False
+        self._complete(builder, message)
+        return True
+
+    def _unfinished(self, blocks: _Blocks, reason: str, *, bad: bool = False) -> None:
+        """A lone first block is shown as what it is; a transfer that went on and stopped is bad."""
+        builder = blocks.builder
+        builder.tree = trees.of_apdu(blocks.first)
+        if bad or builder.blocks > 1:
+            builder.problem(RemoteProtocolError(reason), at=builder.offset)
+        else:
+            builder.notes.append("the first block alone: those behind it are not here")
+        self._messages.append(builder.build())
+
+    # ---- values ----------------------------------------------------------------------------------
+
+    def _time(self, builder: Builder, stamp: bytes | None) -> None:
+        if not stamp:
+            return
+        try:
+            moment = CosemDateTime.from_bytes(stamp)
+        except RemoteProtocolError as exc:
+            builder.problem(RemoteProtocolError(f"date-time: {exc.reason}"))
+            return
+        builder.time = moment
+        builder.time_utc = push_values.utc(moment, self._model)
+
+    def _body(self, builder: Builder, message: Apdu, body: Raw) -> None:
+        """Values of pushed data: those that could be read, and the problem where it ends."""
+        reading = tolerant.read(body.data)
+        if reading.error is not None:
+            self._bad_value(builder, message, body, reading.error)
+        if reading.data is None:
+            return
+        if tolerant.has_descriptors(reading.data):
+            builder.notes.append("attribute descriptors without A-XDR tags, as some makers write them")
+        self._values(builder, push_values.find(reading.data, self._model))
+
+    def _answer(
+        self, builder: Builder, message: Apdu, asked: tuple[Attribute, ...], results: Iterable[object]
+    ) -> None:
+        results = tuple(results)
+        for index, result in enumerate(results):
+            if not isinstance(result, Raw):
+                continue
+            reading = tolerant.read(result.data)
+            if reading.error is not None:
+                self._bad_value(builder, message, result, reading.error)
+            if reading.data is None:
+                continue
+            attribute = asked[index] if len(asked) == len(results) else None
+            value = None
+            if attribute is not None and attribute.index != 1:
+                value = push_values.named(attribute.obis, reading.data, self._model)
+            if value is not None:
+                builder.values.append(value)
+            elif reading.data.type in (DataType.ARRAY, DataType.STRUCTURE):
+                builder.values += push_values.find(reading.data, self._model).values
+
+    def _tail(self, builder: Builder, message: Apdu) -> None:
+        tail = apdus.tail_of(message)
+        error = None if tail is None else tolerant.read(tail.data).error
+        if tail is not None and error is not None:
+            self._bad_value(builder, message, tail, error)
+
+    def _bad_value(self, builder: Builder, message: Apdu, value: Raw, error: RemoteProtocolError) -> None:
+        reason = error.reason
+        if builder.security is not None and not builder.security.verified and builder.security.encrypted:
+            reason += "; nothing verifies the message: wrong key?"
+        # The offset of a value that ends the APDU; where others follow it tells the value's own.
+        behind = len(message.to_bytes()) - len(value)
+        at = None if apdus.tail_of(message) is not value else behind + (error.offset or 0)
+        builder.problem(RemoteProtocolError(reason, offset=at))
+
+    def _values(self, builder: Builder, found: push_values.Values) -> None:
+        builder.values += found.values
+        builder.unnamed += found.unnamed
+        if found.push_list is not None:
+            builder.notes.append(f"push list {found.push_list!r} of the profile")
+        elif found.unnamed:
+            builder.notes.append(f"{len(found.unnamed)} values without an OBIS code: a profile may name them")
+
+
+def _unverified(message: Ciphered) -> str:
+    if message.body.control & 0x10:
+        return "the authentication key is not given"
+    return "the message has no authentication tag"
