@@ -1,8 +1,12 @@
 """The schema on both databases: applied once, and with hypertables where they can be."""
 
-import psycopg
+from concurrent.futures import ThreadPoolExecutor
 
-from headend.store.migrate import Timescale, migrate, status
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from headend.store.migrate import DatabaseError, Timescale, migrate, redacted, status
 
 
 def test_a_second_migration_does_nothing(database):
@@ -20,3 +24,43 @@ def test_load_curves_are_a_hypertable_of_one_day_chunks(database):
             "SELECT hypertable_name, time_interval::text FROM timescaledb_information.dimensions ORDER BY 1"
         ).fetchall()
     assert rows == [("interval_reads", "1 day"), ("register_reads", "7 days")]
+
+
+def test_two_migrations_at_once_apply_each_file_once(database):
+    name = f"{psycopg.conninfo.conninfo_to_dict(database.dsn)['dbname']}_bare"
+    dsn = make_conninfo(database.dsn, dbname=name)
+    with psycopg.connect(database.dsn, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+    try:
+        assert [migration.applied_at for migration in status(dsn)] == [None] * len(status(dsn))
+        with ThreadPoolExecutor(3) as threads:
+            applied = list(threads.map(migrate, [dsn] * 3))
+        names = [migration.name for migration in status(dsn)]
+        assert sorted(name for each in applied for name in each.applied) == names
+        assert all(migration.applied_at is not None for migration in status(dsn))
+    finally:
+        with psycopg.connect(database.dsn, autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_what_is_wrong_is_said_without_the_password(embedded_database):
+    dsn = embedded_database.dsn
+    for wrong in (make_conninfo(dsn, password="sesame"), make_conninfo(dsn, port="1", password="sesame")):
+        with pytest.raises(DatabaseError, match=r"127\.0\.0\.1") as error:
+            migrate(wrong)
+        assert "sesame" not in str(error.value)
+    assert "sesame" not in redacted("postgresql://me:sesame@host/db?sslpassword=sesame")
+    assert redacted("postgresql://me:se same@@host") == "(unreadable database URL)"
+
+
+def test_a_missing_right_is_named(embedded_database):
+    with psycopg.connect(embedded_database.dsn, autocommit=True) as admin:
+        name = psycopg.conninfo.conninfo_to_dict(embedded_database.dsn)["dbname"]
+        admin.execute(
+            f"DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE ROLE r_{name} LOGIN PASSWORD 'x'"
+        )
+        try:
+            with pytest.raises(DatabaseError, match="a right is missing"):
+                migrate(make_conninfo(embedded_database.dsn, user=f"r_{name}", password="x"))
+        finally:
+            admin.execute(f"DROP ROLE r_{name}")

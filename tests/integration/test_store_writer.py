@@ -241,7 +241,8 @@ async def test_extremes_are_exact(database, meters):
     ]
     assert query(
         database.dsn,
-        """SELECT covered = tstzmultirange(tstzrange('2026-03-01 00:00:00.000001Z', '2026-03-01 00:00:00.000002Z'))
+        """SELECT covered = tstzmultirange(
+               tstzrange('2026-03-01 00:00:00.000001Z', '2026-03-01 00:00:00.000002Z'))
            FROM coverage""",
     ) == [(True,)]
 
