@@ -1,4 +1,4 @@
-"""What the service and the commands both stand on: the database, open and migrated, and the sealer of keys."""
+"""What service and commands stand on: the database, open and migrated, and the sealer of keys."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -47,12 +47,7 @@ class Totals:
     def add(self, written: Written, batches: int) -> None:
         """Count a committed write of ``batches`` batches."""
         self.batches += batches
-        counted = {
-            name: getattr(self.written, name) + getattr(written, name)
-            for name in Written.__slots__
-            if name != "batch_id"
-        }
-        self.written = Written(written.batch_id, **counted)
+        self.written = self.written.plus(written)
 
 
 @dataclass(slots=True, eq=False)

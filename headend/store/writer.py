@@ -53,6 +53,13 @@ class Written:
     quarantined: int = 0
     covered: int = 0
 
+    def plus(self, other: "Written") -> "Written":
+        """Both counted together, under the other's ``batch_id``."""
+        counted = {
+            name: getattr(self, name) + getattr(other, name) for name in self.__slots__ if name != "batch_id"
+        }
+        return Written(other.batch_id, **counted)
+
 
 class UnknownMeter(LookupError):
     """A batch names meters that are not in the database. ``meter_ids`` says which."""

@@ -1,0 +1,240 @@
+"""Collects load curves: what is due of all meters, many meters at a time, each to its own end.
+
+::
+
+    wanted ranges − coverage ──> due, by meter ──> chunks of a thousand: keys, counters, replay bars at once
+                                                        │
+        one task per meter ──> link (one talk per meter or line) ──> slot (bounded sessions) ──> session
+                │                                                                                  │
+                └ again after a random wait, without a slot             batch ──> pipeline ──> committed
+
+A meter that is silent occupies a slot for as long as its deadlines say and costs nobody else more.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Final
+
+from headend.collect.outcome import Failure, Outcome
+from headend.collect.schedule import joined, wanted_ranges
+from headend.drivers.dlms import DlmsDriver, utc_now
+from headend.ingest.pipeline import Pipeline, PipelineClosed
+from headend.keys.seal import SealError
+from headend.session.access import Access, Connect, Reach
+from headend.session.retry import RetryPolicy, retrying
+from headend.store import coverage, meters
+from headend.store.coverage import Due
+from headend.store.errors import UnavailableError
+from headend.store.writer import UnknownMeter, Written
+from protocols.errors import CommunicationError, LocalProtocolError
+from schemas.meter import Meter
+from schemas.model import MeterModel, ModelError
+from schemas.reading import ReadingBatch
+
+log = logging.getLogger(__name__)
+
+#: Meters whose keys are opened and counters reserved at once.
+CHUNK: Final = 1000
+#: Longest range of one request: what was read of a long backlog is kept when the rest fails.
+LONGEST: Final = timedelta(days=7)
+
+LoadModel = Callable[[str], MeterModel]
+OnProgress = Callable[[Outcome], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``sessions`` are open at once; ``waiting`` meters beyond them may wait for a slot, another try or the
+    database."""
+
+    sessions: int = 256
+    waiting: int = 2000
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+@dataclass(slots=True)
+class _Run:
+    """What belongs to one collection."""
+
+    outcome: Outcome
+    on_progress: OnProgress | None
+    transactions: set[int] = field(default_factory=set)
+
+    def tell(self) -> None:
+        if self.on_progress is not None:
+            self.on_progress(self.outcome)
+
+
+class Collector:
+    """Reads what is due. Collections follow one another: a second one waits for the first to end.
+
+    Args:
+        connect: gives a database connection.
+        access: the ways to the meters.
+        pipeline: takes what was read.
+        load_model: a model by name, as `schemas.model.load_model`. Raises ModelError.
+        now: aware, UTC.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        access: Access,
+        pipeline: Pipeline,
+        load_model: LoadModel,
+        *,
+        limits: Limits | None = None,
+        driver: DlmsDriver | None = None,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._connect = connect
+        self._access = access
+        self._pipeline = pipeline
+        self._load_model = load_model
+        self._limits = Limits() if limits is None else limits
+        self._driver = DlmsDriver(now=now) if driver is None else driver
+        self._slots = asyncio.Semaphore(self._limits.sessions)
+        self._room = asyncio.Semaphore(self._limits.sessions + self._limits.waiting)
+        self._one = asyncio.Lock()
+
+    async def collect(
+        self,
+        since: datetime,
+        until: datetime,
+        *,
+        meter_ids: Sequence[int] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Outcome:
+        """Read the load curves of all commissioned meters, or of those named, where [since, until) is not
+        covered; aware times. ``on_progress`` is called when a meter is finished.
+
+        Ends when everything that was read is committed. A meter's failure is in the outcome and costs nobody
+        else. Raises UnavailableError while the database is away.
+        """
+        run = _Run(Outcome(), on_progress)
+        loop = asyncio.get_running_loop()
+        async with self._one:
+            began = loop.time()
+            due = {
+                meter_id: joined(ranges)
+                for meter_id, ranges in groupby(
+                    await self._due(since, until, meter_ids), key=lambda one: one.meter_id
+                )
+            }
+            run.outcome.due = len(due)
+            run.tell()
+            numbers = list(due)
+            async with asyncio.TaskGroup() as group:
+                for first in range(0, len(numbers), CHUNK):
+                    for meter, way in await self._ways(numbers[first : first + CHUNK]):
+                        await self._room.acquire()
+                        group.create_task(
+                            self._meter(meter, way, due[meter.meter_id], run), name=f"read {meter.asset_id}"
+                        )
+            run.outcome.seconds = loop.time() - began
+        return run.outcome
+
+    async def _due(self, since: datetime, until: datetime, meter_ids: Sequence[int] | None) -> list[Due]:
+        """What is due, by meter. Meters whose model cannot be loaded are left out, and the log says so."""
+        async with self._connect() as connection:
+            wanted = []
+            for name in await coverage.models_in_use(connection, meter_ids):
+                try:
+                    wanted += wanted_ranges(self._load_model(name), since, until)
+                except ModelError as error:
+                    log.error("meters of model %s are not read: %s", name, error)  # noqa: TRY400
+            return await coverage.due(connection, wanted, meter_ids) if wanted else []
+
+    async def _ways(self, meter_ids: Sequence[int]) -> list[tuple[Meter, Reach | Exception]]:
+        """Meters with the way to each, or why there is none."""
+        async with self._connect() as connection:
+            found = await meters.find(connection, ids=meter_ids)
+        try:
+            ways = await self._access.prepare(found)
+        except (SealError, LocalProtocolError):
+            # one of them is bad: each by itself, so that it harms nobody else
+            return [(meter, await self._way(meter)) for meter in found]
+        return [(meter, ways[meter.meter_id]) for meter in found]
+
+    async def _way(self, meter: Meter) -> Reach | Exception:
+        try:
+            return await self._access.prepare_one(meter)
+        except (SealError, LocalProtocolError) as error:
+            return error
+
+    # ---- one meter ----------------------------------------------------------------------------------
+
+    async def _meter(self, meter: Meter, way: Reach | Exception, due: list[Due], run: _Run) -> None:
+        """Read one meter to its end, whatever comes: this is where a failure stops."""
+        attempts = 1
+
+        def again(attempt: int, error: BaseException) -> None:
+            nonlocal attempts
+            attempts = attempt + 1
+            run.outcome.retries += 1
+            log.debug("%s: again after attempt %d: %s", meter.asset_id, attempt, error)
+
+        commits: list[asyncio.Future[Written]] = []
+        todo = deque(due)
+        try:
+            if isinstance(way, Exception):
+                raise way
+            await retrying(lambda: self._attempt(way, todo, commits, run), self._limits.retry, on_retry=again)
+            self._count(await asyncio.gather(*commits), run)
+            run.outcome.read += 1
+        except (CommunicationError, SealError, UnavailableError, UnknownMeter, PipelineClosed) as error:
+            run.outcome.fail(Failure.of(meter.asset_id, error, attempts))
+            log.info("%s: not read: %s", meter.asset_id, error)
+            self._count([one.result() for one in commits if one.done() and not one.exception()], run)
+        except Exception as error:  # the boundary: a defect met at one meter must not end all others
+            run.outcome.fail(Failure.of(meter.asset_id, error, attempts))
+            log.exception("%s: not read, by a defect", meter.asset_id)
+        finally:
+            self._room.release()
+        run.tell()
+
+    async def _attempt(
+        self, way: Reach, todo: deque[Due], commits: "list[asyncio.Future[Written]]", run: _Run
+    ) -> None:
+        """One try. What was read is handed on even where the rest fails, and is not asked for again."""
+        got: list[ReadingBatch] = []
+        failed: CommunicationError | None = None
+        async with self._access.link(way), self._slots:
+            try:
+                await self._talk(way, todo, got)
+            except CommunicationError as error:
+                failed = error
+        for batch in got:
+            run.outcome.intervals += len(batch)
+            run.outcome.values += int(batch.valid.sum())
+            commits.append(await self._pipeline.submit(batch))
+        if failed is not None:
+            raise failed
+
+    async def _talk(self, way: Reach, todo: deque[Due], got: list[ReadingBatch]) -> None:
+        """Read ``todo`` from its front in one session, taking off what was read."""
+        async with self._access.session(way) as session:
+            while todo:
+                one = todo[0]
+                until = min(one.until, one.since + LONGEST)
+                batch = await self._driver.read_load_curve(
+                    session, one.meter_id, way.model, one.profile, one.since, until
+                )
+                got.append(batch)
+                if until < one.until:
+                    todo[0] = one._replace(since=until)
+                else:
+                    todo.popleft()
+
+    @staticmethod
+    def _count(committed: Sequence[Written], run: _Run) -> None:
+        """Count each transaction once: it may have carried other meters' batches too."""
+        for written in committed:
+            if written.batch_id is not None and written.batch_id not in run.transactions:
+                run.transactions.add(written.batch_id)
+                run.outcome.written = run.outcome.written.plus(written)

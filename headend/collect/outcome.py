@@ -1,0 +1,61 @@
+"""What came of a collection: progress while it runs, failures by kind, totals at the end."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from headend.store.writer import Written
+from protocols.errors import CommunicationError
+
+#: Failures that are kept one by one; all are counted.
+MOST_FAILURES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A meter that could not be read, whose fault that is, and why; ``attempts`` were made."""
+
+    asset_id: str
+    fault: str
+    kind: str
+    reason: str
+    attempts: int
+
+    @classmethod
+    def of(cls, asset_id: str, error: BaseException, attempts: int) -> "Failure":
+        """From the error of the last attempt."""
+        fault = error.fault.value if isinstance(error, CommunicationError) else "ours"
+        return cls(asset_id, fault, type(error).__name__, str(error).split("\n", 1)[0], attempts)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One collection, counted as it goes on.
+
+    ``due`` meters had something to read; each ends among ``read`` or ``failed``. ``intervals`` are rows that
+    came, ``retries`` attempts beyond the first. ``new`` to ``covered`` are the store's words
+    (`headend.store.writer.Written`), counted when committed. ``seconds`` is the whole time.
+    """
+
+    due: int = 0
+    read: int = 0
+    failed: int = 0
+    retries: int = 0
+    intervals: int = 0
+    values: int = 0
+    seconds: float = 0.0
+    written: Written = field(default_factory=lambda: Written(None))
+    failures: list[Failure] = field(default_factory=list)
+    kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def done(self) -> int:
+        """Meters that are finished, one way or the other."""
+        return self.read + self.failed
+
+    def fail(self, failure: Failure) -> None:
+        """Count a meter that could not be read."""
+        self.failed += 1
+        self.kinds[failure.fault, failure.kind] += 1
+        if len(self.failures) < MOST_FAILURES:
+            self.failures.append(failure)
