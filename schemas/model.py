@@ -297,6 +297,45 @@ class Quirks(_Part):
     range_by_entry: bool = False
 
 
+def _check_hex(text: str) -> str:
+    try:
+        bytes.fromhex(text)
+    except ValueError:
+        raise ValueError("must be hexadecimal digits") from None
+    return text
+
+
+HexText = Annotated[str, AfterValidator(_check_hex)]
+
+
+class Heartbeat(_Part):
+    """What a meter that dials in, or the gateway before it, says of itself outside of DLMS.
+
+    On the wire: ``prefix``, the identity, ``suffix``. The identity has ``length`` bytes, or goes to the
+    ``suffix``: one of the two must be there. It is text, the logical device name or the asset id, or with
+    ``identity = "system-title"`` the 8 bytes themselves. ``answer`` is sent back to each heartbeat.
+    """
+
+    prefix: HexText = Field(min_length=2, max_length=128)
+    suffix: HexText = Field(default="", max_length=32)
+    length: int | None = Field(default=None, ge=1, le=64)
+    identity: Literal["name", "system-title"] = "name"
+    answer: HexText = Field(default="", max_length=512)
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.length is None and self.identity != "system-title" and not self.suffix:
+            raise ValueError("a heartbeat needs length or suffix, or nobody knows where the identity ends")
+        if self.identity == "system-title" and self.length not in (None, 8):
+            raise ValueError("a system title has 8 bytes")
+        return self
+
+
+#: Where meters tell who they are: logical device name, meter numbers (device ID 1, also as Kamstrup and
+#: Sagemcom write it).
+_IDENTITIES: Final = ("0-0:42.0.0*255", "0-0:96.1.0*255", "0-0:96.1.1*255", "1-1:0.0.5*255", "1-0:0.0.0*255")
+
+
 class MeterModel(_Part):
     """A kind of meter, as its profile describes it. ``driver`` ``dlms-push`` is never dialled: it only
     pushes."""
@@ -310,6 +349,9 @@ class MeterModel(_Part):
     load_profiles: tuple[LoadProfile, ...] = ()
     registers: tuple[Register, ...] = ()
     push: tuple[PushList, ...] = ()
+    #: where a push without ciphering tells which meter it is from: its asset id or logical device name
+    identity: tuple[ObisText, ...] = _IDENTITIES
+    heartbeat: Heartbeat | None = None
     #: scaler and unit by OBIS code or pattern ("x" stands for any number) for messages that carry none
     scaling: dict[ObisPattern, Scaling] = {}
     quirks: Quirks = Quirks()

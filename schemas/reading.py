@@ -169,3 +169,25 @@ def concatenate(batches: Sequence[ReadingBatch], *, source: str) -> ReadingBatch
         source=source,
         registers=tuple(itertools.chain.from_iterable(batch.registers for batch in batches)),
     )
+
+
+def registers_only(registers: Sequence[RegisterRead], *, source: str) -> ReadingBatch:
+    """A batch of register readings without any interval."""
+    wide = (0, len(INTERVAL_QUANTITIES))
+    return ReadingBatch(
+        meter_id=np.empty(0, np.int32),
+        profile=np.empty(0, np.int16),
+        start_us=np.empty(0, np.int64),
+        period_s=np.empty(0, np.int32),
+        stamp_us=np.empty(0, np.int64),
+        amr_status=np.empty(0, np.int32),
+        clock_status=np.empty(0, np.int16),
+        quality=np.empty(0, np.int16),
+        fragment=np.empty(0, np.int8),
+        layout=np.empty(0, np.int16),
+        values=np.empty(wide, np.int64),
+        valid=np.empty(wide, np.bool_),
+        layouts=(),
+        source=source,
+        registers=tuple(registers),
+    )
