@@ -29,9 +29,13 @@ class Fault(StrEnum):
 
 
 class CommunicationError(Exception):
-    """Base of the tree. ``offset`` counts bytes from the start of the decoded input; None: no place."""
+    """Base of the tree. ``offset`` counts bytes from the start of the decoded input; None: no place.
+
+    ``stage`` is how far an exchange had come (connect, associate, read, release), as its driver notes it.
+    """
 
     fault = Fault.OURS
+    stage: str | None = None
 
     def __init__(self, reason: str, *, offset: int | None = None) -> None:
         super().__init__(reason)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar
 
@@ -53,6 +54,15 @@ _LONGEST_PDU: Final = 0xFFFF
 _COUNTER_FAULTS: Final = frozenset(
     {ServiceErrorCode.DECIPHERING_ERROR, ServiceErrorCode.INVOCATION_COUNTER_ERROR}
 )
+
+
+class Stage(StrEnum):
+    """How far a session has come: where a failure happened."""
+
+    CONNECT = "connect"
+    ASSOCIATE = "associate"
+    READ = "read"
+    RELEASE = "release"
 
 
 class InvocationCounters(Protocol):
@@ -106,6 +116,7 @@ class MeterSession:
         self.peer_counter = PeerCounter() if peer_counter is None else peer_counter
         self.notifications: deque[Notification] = deque(maxlen=MAX_NOTIFICATIONS)
         self.stale = 0
+        self.stage = Stage.CONNECT
         self.release_error: CommunicationError | None = None
         self._deadlines = _DEADLINES if deadlines is None else deadlines
         self._counters = counters if plan.uses_counter else None
@@ -130,6 +141,11 @@ class MeterSession:
         return self._associated
 
     @property
+    def server_title(self) -> bytes | None:
+        """The system title that the meter named, None where it named none or did not associate."""
+        return None if self._associated is None else self._associated.server_system_title
+
+    @property
     def is_usable(self) -> bool:
         """Whether another request may be made."""
         return self._broken is None
@@ -141,8 +157,9 @@ class MeterSession:
         self._end = self._loop.time() + self._deadlines.session_s
         try:
             await self._open()
-        except BaseException:
+        except BaseException as exc:
             self._abort()
+            self._tell_stage(exc)
             raise
         return self
 
@@ -150,7 +167,7 @@ class MeterSession:
         try:
             await self._connect()
             if self._learn:
-                await self._learn_counter()
+                await self._learn_first()
             await self._associate()
         except ExceptionResponse as exc:
             # Not for the peer's asking: only where a counter is what it complains of, and only once.
@@ -174,6 +191,7 @@ class MeterSession:
     async def _associate(self) -> None:
         if self._stream is None:
             raise LocalProtocolError("no link to associate over")
+        self.stage = Stage.CONNECT
         channel = self._channel = channel_over(self._stream, self.plan, self._deadlines)
         await channel.open(self._deadline(self._deadlines.connect_s))
         counters = self._counters
@@ -184,10 +202,22 @@ class MeterSession:
         )
         if counters is not None:
             await self._have_counters(counters)
+        self.stage = Stage.ASSOCIATE
         self._associated = await self._exchange(
             association, association.associate(), Associated, self._deadlines.associate_s
         )
+        self.stage = Stage.READ
         self._broken = None
+
+    async def _learn_first(self) -> None:
+        """A meter that does not let the public client in may still accept the counter that we have."""
+        try:
+            await self._learn_counter()
+        except PeerRefused:
+            if self._stream is None or not self._stream.is_open:
+                if self._given is not None:
+                    raise
+                await self._connect()
 
     async def _learn_counter(self, because: CommunicationError | None = None) -> None:
         """Raise our counter above the last one the meter accepted, as its public object tells."""
@@ -218,6 +248,8 @@ class MeterSession:
             self._abort()
             return
         deadline = self._loop.time() + self._deadlines.release_s
+        if exc is None:
+            self.stage = Stage.RELEASE
         try:
             if self._counters is not None:
                 async with asyncio.timeout_at(deadline):
@@ -330,11 +362,13 @@ class MeterSession:
         self._broken = "a request is under way"
         try:
             event = await self._exchange(association, apdu, wanted, timeout_s or self._deadlines.response_s)
-        except PeerRefused:
+        except PeerRefused as exc:
             self._broken = None
+            self._tell_stage(exc)
             raise
         except BaseException as exc:
             self._broken = f"it ended with {type(exc).__name__}"
+            self._tell_stage(exc)
             raise
         self._broken = None
         return event
@@ -367,6 +401,10 @@ class MeterSession:
                 elif isinstance(event, Released):
                     raise LinkClosed(f"{channel.peer}: the meter released the association")
         return found
+
+    def _tell_stage(self, exc: BaseException) -> None:
+        if isinstance(exc, CommunicationError):
+            exc.stage = self.stage
 
     async def _have_counters(self, counters: InvocationCounters) -> None:
         if counters.available < _COUNTERS_AT_HAND:

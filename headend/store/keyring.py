@@ -188,21 +188,22 @@ async def peer_counters(
     return {(bytes(key), bytes(title)): last for key, title, last in await cursor.fetchall()}
 
 
+async def advance_peers(connection: Connection, proven: Mapping[tuple[bytes, bytes], int]) -> None:
+    """Keep the last proven counters of many peers, by (key id, system title); a lower one changes nothing."""
+    pairs = sorted(proven)  # in one order for all writers, so that none waits for another in a circle
+    await connection.execute(
+        _QUERIES["advance_peers"],
+        {
+            "keys": [key for key, _ in pairs],
+            "titles": [title for _, title in pairs],
+            "values": [proven[pair] for pair in pairs],
+        },
+    )
+
+
 async def advance_peer(connection: Connection, key_id: bytes, title: bytes, value: int) -> bool:
     """Accept a peer's counter: True and stored where it is greater than the last, False for a replay."""
     cursor = await connection.execute(
         _QUERIES["advance_peer"], {"key": key_id, "title": title, "value": value}
     )
     return await cursor.fetchone() is not None
-
-
-async def advance_peers(connection: Connection, accepted: Mapping[tuple[bytes, bytes], int]) -> None:
-    """Accept counters of many peers by (key id, system title); those that are not greater change nothing."""
-    await connection.execute(
-        _QUERIES["advance_peers"],
-        {
-            "keys": [key for key, _ in accepted],
-            "titles": [title for _, title in accepted],
-            "values": list(accepted.values()),
-        },
-    )

@@ -70,19 +70,16 @@ SELECT p.key_id, p.system_title, p.last_value
   FROM peer_counters p
   JOIN unnest(%(keys)s::bytea[], %(titles)s::bytea[]) AS w (key_id, system_title) USING (key_id, system_title);
 
+-- name: advance_peers
+-- Keeps the last proven counters of many peers; a lower one changes nothing.
+INSERT INTO peer_counters (key_id, system_title, last_value)
+SELECT * FROM unnest(%(keys)s::bytea[], %(titles)s::bytea[], %(values)s::bigint[])
+ON CONFLICT (key_id, system_title) DO UPDATE SET last_value = excluded.last_value
+ WHERE peer_counters.last_value < excluded.last_value;
+
 -- name: advance_peer
 -- Accepts a peer's counter only when it is greater than the last one.
 INSERT INTO peer_counters (key_id, system_title, last_value) VALUES (%(key)s, %(title)s, %(value)s)
 ON CONFLICT (key_id, system_title) DO UPDATE SET last_value = excluded.last_value
  WHERE peer_counters.last_value < excluded.last_value
 RETURNING last_value;
-
--- name: advance_peers
--- The same for many peers at once; counters that are not greater than the last ones change nothing.
-INSERT INTO peer_counters (key_id, system_title, last_value)
-SELECT key_id, system_title, max(value)
-  FROM unnest(%(keys)s::bytea[], %(titles)s::bytea[], %(values)s::bigint[]) AS p (key_id, system_title, value)
- GROUP BY key_id, system_title
- ORDER BY key_id, system_title
-ON CONFLICT (key_id, system_title) DO UPDATE SET last_value = excluded.last_value
- WHERE peer_counters.last_value < excluded.last_value;

@@ -1,0 +1,187 @@
+"""One meter read now: what is stored, what is refused, and how a failure is told."""
+
+import asyncio
+import datetime as dt
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from types import SimpleNamespace
+
+import pytest
+
+from headend.drivers.dlms import DlmsDriver
+from headend.drivers.read_now import CurveRange, ReadFailed, read_now
+from headend.session.client import MeterSession
+from headend.session.deadlines import Deadlines
+from headend.session.plan import plan_session
+from headend.store.writer import Written
+from headend.transport.memory import memory_pair
+from protocols.dlms import axdr
+from protocols.dlms.association import ServerSettings
+from protocols.dlms.cosem import Attribute, CaptureObject, ScalerUnit
+from protocols.dlms.cosem_time import CosemDateTime
+from protocols.dlms.enums import DataAccessResult, Mechanism
+from protocols.dlms.obis import Obis
+from protocols.dlms.security import Key
+from protocols.errors import DataAccessRefused, LinkError, LinkTimeout, LocalProtocolError
+from schemas.address import LinkAddress
+from schemas.model import MeterModel
+
+DAY = dt.datetime(2026, 3, 10, tzinfo=dt.UTC)
+ENERGY, PROFILE, CLOCK = (Obis.parse(text) for text in ("1-0:1.8.0*255", "1-0:99.1.0*255", "0-0:1.0.0*255"))
+METER = SimpleNamespace(meter_id=7, asset_id="M7")
+CURVE = CurveRange(1, DAY, DAY + dt.timedelta(hours=1))
+ROWS = [(DAY + dt.timedelta(minutes=15 * (i + 1)), i) for i in range(4)]
+MODEL = MeterModel.model_validate(
+    {
+        "name": "test",
+        "title": "Test",
+        "load_profiles": [
+            {
+                "number": 1,
+                "obis": str(PROFILE),
+                "period_s": 900,
+                "columns": [
+                    {"role": "clock", "obis": str(CLOCK)},
+                    {"role": "value", "obis": str(ENERGY), "quantity": "active_import"},
+                ],
+            }
+        ],
+        "registers": [{"obis": str(ENERGY)}],
+    }
+)
+OBJECTS = {
+    Attribute(3, ENERGY, 2): axdr.encode(axdr.u32(4711)),
+    Attribute(3, ENERGY, 3): axdr.encode(ScalerUnit(0, 30).encode()),
+    Attribute(7, PROFILE, 2): axdr.encode(
+        axdr.array(
+            axdr.structure(axdr.octets(CosemDateTime.from_utc(stamp).to_bytes()), axdr.u32(value))
+            for stamp, value in ROWS
+        )
+    ),
+    Attribute(7, PROFILE, 3): axdr.encode(
+        axdr.array([CaptureObject(8, CLOCK, 2).encode(), CaptureObject(3, ENERGY, 2).encode()])
+    ),
+}
+
+
+class FakeAccess:
+    """What `headend.session.access.Access` does, without a database."""
+
+    def __init__(self, fake_meter, objects=OBJECTS, server=None, error=None):
+        ours, theirs = memory_pair()
+        self.stream = ours
+        self.meter = fake_meter(theirs, {1: server or ServerSettings()}, dict(objects))
+        self.plan = plan_session(MODEL, LinkAddress.parse("tcp://192.0.2.1?client=1"), {}, None)
+        self.lock = asyncio.Lock()
+        self.error = error
+        self.given = None
+
+    async def prepare_one(self, meter):
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(meter=meter, model=MODEL, plan=self.plan)
+
+    def link(self, reach):
+        return self.lock
+
+    @asynccontextmanager
+    async def session(self, reach, *, stream=None):
+        self.given = stream
+        async with MeterSession(reach.plan, stream=self.stream, deadlines=Deadlines(response_s=5)) as session:
+            yield session
+
+
+class Stored:
+    def __init__(self):
+        self.batches = []
+
+    async def __call__(self, batch):
+        self.batches.append(batch)
+        return Written(1, new=len(batch), registers=len(batch.registers))
+
+
+def run_it(run_virtual, make, **request):
+    async def main():
+        stored, access = Stored(), make()
+        driver = DlmsDriver(now=lambda: DAY + dt.timedelta(days=30))
+        try:
+            return await read_now(access, driver, stored, METER, **request), stored
+        except ReadFailed as exc:
+            assert stored.batches == []
+            return exc, stored
+
+    return run_virtual(main())
+
+
+def test_registers_and_curve_in_one_transaction(run_virtual, fake_meter):
+    outcome, stored = run_it(run_virtual, lambda: FakeAccess(fake_meter), obis=("1-0:1.8.0",), curve=CURVE)
+    assert outcome.intervals == 4
+    assert [(r.obis, r.value, r.unit) for r in outcome.registers] == [(str(ENERGY), Decimal(4711), "Wh")]
+    assert outcome.refused == ()
+    assert outcome.stored == Written(1, new=4, registers=1)
+    assert len(stored.batches) == 1
+    assert stored.batches[0].covered_us == outcome.batch.covered_us != ()
+
+
+def test_without_a_request_the_models_registers_are_read(run_virtual, fake_meter):
+    outcome, _ = run_it(run_virtual, lambda: FakeAccess(fake_meter))
+    assert [r.obis for r in outcome.registers] == [str(ENERGY)]
+
+
+def test_a_refused_curve_harms_no_registers(run_virtual, fake_meter):
+    objects = OBJECTS | {Attribute(7, PROFILE, 2): DataAccessResult.READ_WRITE_DENIED}
+    outcome, _ = run_it(
+        run_virtual, lambda: FakeAccess(fake_meter, objects), obis=("1-0:1.8.0",), curve=CURVE
+    )
+    assert [r.obis for r in outcome.registers] == [str(ENERGY)]
+    assert [r.obis for r in outcome.refused] == [str(PROFILE)]
+    assert "read write denied" in outcome.refused[0].reason
+    failed, _ = run_it(run_virtual, lambda: FakeAccess(fake_meter, objects), curve=CURVE)
+    assert failed.stage == "read"
+    assert isinstance(failed.cause, DataAccessRefused)
+
+
+def test_a_meter_that_cannot_be_called_says_why(run_virtual, fake_meter):
+    error = LocalProtocolError("no address")
+    failed, _ = run_it(run_virtual, lambda: FakeAccess(fake_meter, error=error))
+    assert (failed.stage, failed.cause) == ("prepare", error)
+    assert str(failed) == "prepare: no address"
+
+
+@pytest.mark.parametrize("stage", ["associate", "read"])
+def test_failures_tell_their_stage(run_virtual, fake_meter, stage):
+    def make():
+        if stage == "associate":
+            lls = ServerSettings(mechanisms=frozenset({Mechanism.LLS}), secrets={Mechanism.LLS: Key(b"x")})
+            return FakeAccess(fake_meter, server=lls)
+        access = FakeAccess(fake_meter)
+        access.meter.meddle = lambda apdu: [apdu] if apdu[0] == 0x61 else []
+        return access
+
+    failed, _ = run_it(run_virtual, make)
+    assert failed.stage == stage
+
+
+def test_a_busy_link_is_not_waited_for_for_ever(run_virtual, fake_meter):
+    def make():
+        access = FakeAccess(fake_meter)
+        access.lock._locked = True
+        return access
+
+    failed, _ = run_it(run_virtual, make, timeout_s=20)
+    assert failed.stage == "connect"
+    assert isinstance(failed.cause, LinkTimeout)
+    assert isinstance(failed.cause, LinkError)
+    assert "20 s" in str(failed)
+
+
+def test_the_link_of_a_meter_that_dialled_in_is_handed_on(run_virtual, fake_meter):
+    made = []
+
+    def make():
+        made.append(FakeAccess(fake_meter))
+        return made[0]
+
+    link = object()
+    run_it(run_virtual, make, stream=link)
+    assert made[0].given is link
