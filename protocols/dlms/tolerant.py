@@ -87,10 +87,14 @@ def _read(buf: bytes, offset: int, depth: int, untagged: bool) -> Reading:
     except RemoteProtocolError as exc:
         return Reading(None, offset, exc)
     items: list[Data] = []
-    if untagged and kind is DataType.STRUCTURE and count == 2 and (found := _descriptor(buf, at)) is not None:
-        items.append(found)
-        at += _UNTAGGED_LENGTH
     error: RemoteProtocolError | None = None
+    if untagged and kind is DataType.STRUCTURE and count == 2:
+        found = _descriptor(buf, at)
+        if found is not None:
+            items.append(found)
+            at += _UNTAGGED_LENGTH
+        elif at < len(buf) < at + _UNTAGGED_LENGTH and buf[at] == 0:
+            error = RemoteProtocolError(f"{_CUT_SHORT} in an attribute descriptor", offset=at)
     while len(items) < count and error is None:
         item, at, error = _read(buf, at, depth + 1, untagged)
         if item is not None:
