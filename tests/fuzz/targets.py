@@ -1,0 +1,204 @@
+"""One fuzz target per decoder, each holding one invariant.
+
+Any bytes give a result, "need more", or an error of `protocols.errors` - never another exception, never more
+kept than the decoder's bound.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from protocols.dlms import apdu, axdr, ber, security
+from protocols.dlms.apdu.block_transfer import GeneralBlockTransfer
+from protocols.dlms.association import ServerAssociation
+from protocols.dlms.association.client import ClientAssociation
+from protocols.dlms.association.settings import ClientSettings, ServerSettings
+from protocols.dlms.blocks import GbtReceiver
+from protocols.dlms.cosem_time import CosemDate, CosemDateTime, CosemTime
+from protocols.dlms.hdlc import HdlcReader, server_address
+from protocols.dlms.hdlc_link import HdlcClientLink, HdlcServerLink
+from protocols.dlms.hdlc_parameters import FrameReject, LinkParameters
+from protocols.dlms.mbus import MBusAssembler, MBusFrame, MBusReader
+from protocols.dlms.profile_buffer import BufferLayout, Column, Role, decode_buffer, decode_buffer_general
+from protocols.dlms.scan import scan
+from protocols.dlms.security import CipherKeys, Key
+from protocols.dlms.wrapper import WrapperReader
+from protocols.errors import CommunicationError
+
+Target = Callable[[bytes], None]
+
+#: What a reader may keep unparsed: its longest frame and some.
+BOUND: Final = 200_000
+_KEYS: Final = CipherKeys(Key(bytes(16)), Key(bytes(range(16))))
+_TITLE: Final = b"HED\0\0\0\0\1"
+_PROFILE: Final = BufferLayout(
+    (Column(Role.CLOCK), Column(Role.STATUS), *(Column(Role.VALUE) for _ in range(4))), 900
+)
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    """The input in pieces that the input itself chooses: a reader's answer may not depend on them."""
+    size = data[0] % 37 + 1 if data else 1
+    return [data[at : at + size] for at in range(1, len(data), size)]
+
+
+def axdr_decode(data: bytes) -> None:
+    """A-XDR: what decodes encodes and decodes to the same again; skipping agrees with decoding."""
+    try:
+        value, end = axdr.decode(data)
+    except CommunicationError:
+        return
+    assert axdr.skip(data, 0) == end
+    assert axdr.decode_exact(axdr.encode(value)) == value
+
+
+def ber_span(data: bytes) -> None:
+    """BER of ACSE."""
+    at = 0
+    while at < len(data):
+        start, end = ber.span(data, at, len(data))
+        assert at < start <= end <= len(data)
+        at = end
+
+
+def apdu_decode(data: bytes) -> None:
+    """APDUs: what decodes strictly encodes to what decodes to the same."""
+    try:
+        found = apdu.decode_strict(data)
+    except CommunicationError:
+        return
+    assert apdu.decode(apdu.encode(found)) == found
+
+
+def times(data: bytes) -> None:
+    """COSEM date-time, date and time."""
+    for kind in (CosemDateTime, CosemDate, CosemTime):
+        try:
+            stamp = kind.from_bytes(data)
+        except CommunicationError:
+            continue
+        assert kind.from_bytes(stamp.to_bytes()) == stamp
+
+
+def profile_buffer(data: bytes) -> None:
+    """Profile buffers: the vectorised decoder and the general one agree, in values and in refusals."""
+    try:
+        fast = decode_buffer(data, _PROFILE)
+    except CommunicationError:
+        fast = None
+    try:
+        slow = decode_buffer_general(data, _PROFILE)
+    except CommunicationError:
+        slow = None
+    assert (fast is None) == (slow is None)
+    if fast is not None and slow is not None:
+        assert fast.stamp_us.tolist() == slow.stamp_us.tolist()
+        assert fast.values.tolist() == slow.values.tolist()
+        assert fast.valid.tolist() == slow.valid.tolist()
+
+
+def wrapper_reader(data: bytes) -> None:
+    """The wrapper on a dirty stream."""
+    reader = WrapperReader(resync=True)
+    for piece in _pieces(data):
+        reader.feed(piece)
+        while reader.next() is not None:
+            pass
+        assert reader.pending <= BOUND
+
+
+def hdlc_reader(data: bytes) -> None:
+    """HDLC frames on a dirty stream."""
+    reader = HdlcReader()
+    for piece in _pieces(data):
+        reader.feed(piece)
+        while reader.next() is not None:
+            pass
+        assert reader.pending <= BOUND
+
+
+def hdlc_link(data: bytes) -> None:
+    """Both sides of the HDLC link, whatever comes in any state."""
+    client = HdlcClientLink(server_address(0x10), server_address(1))
+    server = HdlcServerLink(server_address(1), server_address(0x10))
+    client.connect()
+    for piece in _pieces(data):
+        for link in (client, server):
+            try:
+                link.receive(piece)
+            except CommunicationError:
+                pass
+
+
+def hdlc_parameters(data: bytes) -> None:
+    """SNRM/UA parameters and FRMR reasons."""
+    for kind in (LinkParameters, FrameReject):
+        try:
+            kind.from_bytes(data)
+        except CommunicationError:
+            pass
+
+
+def mbus_reader(data: bytes) -> None:
+    """Wired M-Bus frames and their segments."""
+    reader, assembler = MBusReader(), MBusAssembler()
+    for piece in _pieces(data):
+        reader.feed(piece)
+        while (found := reader.next()) is not None:
+            if isinstance(found, MBusFrame):
+                assembler.add(found)
+        assert reader.pending <= BOUND
+
+
+def scanner(data: bytes) -> None:
+    """The scan of `headend decode`: it never raises."""
+    for item in scan(data):
+        assert 0 <= item.offset <= len(data)
+
+
+def general_blocks(data: bytes) -> None:
+    """General-block-transfer: the input as a train of blocks."""
+    receiver = GbtReceiver()
+    for number, piece in enumerate(_pieces(data), 1):
+        flags = piece[0]
+        block = GeneralBlockTransfer(
+            bool(flags & 1), bool(flags & 2), flags >> 2, number ^ (flags >> 6), 0, piece[1:]
+        )
+        receiver.receive(block)
+
+
+def deciphering(data: bytes) -> None:
+    """Secured APDU bodies under a key that did not make them."""
+    security.unprotect(data, system_title=_TITLE, keys=_KEYS)
+
+
+def client_association(data: bytes) -> None:
+    """A client that gets anything while it associates."""
+    client = ClientAssociation(ClientSettings())
+    client.associate()
+    for piece in _pieces(data):
+        client.receive(piece)
+
+
+def server_association(data: bytes) -> None:
+    """A meter that gets anything: a server never raises for its peer's bytes."""
+    server = ServerAssociation(ServerSettings())
+    for piece in _pieces(data):
+        server.receive(piece)
+
+
+TARGETS: Final[dict[str, Target]] = {
+    target.__name__: target
+    for target in (
+        axdr_decode, ber_span, apdu_decode, times, profile_buffer, wrapper_reader, hdlc_reader, hdlc_link,
+        hdlc_parameters, mbus_reader, scanner, general_blocks, deciphering, client_association,
+        server_association,
+    )
+}  # fmt: skip
+
+
+def run(name: str, data: bytes) -> None:
+    """One input through one target. An error of the tree is a good answer; everything else comes out."""
+    try:
+        TARGETS[name](data)
+    except CommunicationError:
+        pass
