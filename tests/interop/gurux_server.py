@@ -31,7 +31,7 @@ from gurux_dlms.enums import (
     ErrorCode,
     InterfaceType,
     MethodAccessMode,
-    ObjectType,
+    RequestTypes,
     Security,
     SourceDiagnostic,
     Unit,
@@ -66,7 +66,14 @@ DEVICE_NAME = b"GRX0000000001234"
 
 def row(number: int) -> tuple[dt.datetime, int, int, int, int, int]:
     """Row ``number`` of the load profile: stamp of its end, status, four energies. Zeros are among them."""
-    return (START + (number + 1) * PERIOD, number % 2, 1000 * number, 7 * number, 4_000_000_000 + number, number)
+    return (
+        START + (number + 1) * PERIOD,
+        number % 2,
+        1000 * number,
+        7 * number,
+        4_000_000_000 + number,
+        number,
+    )
 
 
 class Reply(GXServerReply):  # type: ignore[misc]
@@ -86,7 +93,7 @@ class Reply(GXServerReply):  # type: ignore[misc]
 
 
 class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
-    """One logical device. ``max_pdu`` in bytes; ``hdlc`` is (information field, window) in both directions.
+    """One logical device. ``max_pdu`` in bytes; ``hdlc`` the longest information field in both directions.
 
     ``key`` (16 or 32 bytes), ``auth_key`` and ``suite`` arm ciphering; ``general`` lets it answer in
     general-glo. ``faults`` collects what went wrong inside, for a test to look at.
@@ -95,7 +102,7 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        hdlc: tuple[int, int] | None = None,
+        hdlc: int | None = None,
         authentication: Authentication = Authentication.NONE,
         secret: bytes = b"",
         key: bytes | None = None,
@@ -126,11 +133,10 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
         # Names that the release's handlers use and its settings do not have.
         settings.gbtWndowSize = 1
         settings.meter = self
+        self.info.getCipherIndex = lambda: 0  # a ciphered request in segments is taken from its start
         settings.getMaxPduSize = lambda: settings.maxPduSize
         settings.setConnected = lambda value: setattr(settings, "connected", value)
-        size, window = hdlc or (128, 1)
-        # `GXDLMSServer.hdlc` is None at first and then read; what it is read for is in these names.
-        self.limit = SimpleNamespace(size=size, window=window)
+        self._info_field = 128 if hdlc is None else hdlc
         self._build(rows)
         self.initialize()
 
@@ -224,7 +230,8 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
         return MethodAccessMode.ACCESS
 
     def onFindObject(self, objectType: Any, sn: int, ln: str) -> None:
-        return None
+        # Its refusal of an object that is not there takes the invoke id from the wrong one of two names.
+        self.settings.invokeId = self.settings.invokeID
 
     def onPreRead(self, args: Any) -> None: ...
     def onPostRead(self, *args: Any) -> None: ...
@@ -245,13 +252,14 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
 
     def handleSnrmRequest(self, data: Any) -> None:
         """Its own reads limits from None."""
-        limits, ours = self.settings.hdlc, self.limit
+        limits = self.settings.hdlc
         limits.maxInfoRX = limits.maxInfoTX = 128
         limits.windowSizeRX = limits.windowSizeTX = 1
         GXDLMS.parseSnrmUaResponse(data, limits)
-        limits.maxInfoRX, limits.maxInfoTX = min(limits.maxInfoRX, ours.size), min(limits.maxInfoTX, ours.size)
-        limits.windowSizeRX = min(limits.windowSizeRX, ours.window)
-        limits.windowSizeTX = 1  # it never sends a window of several frames
+        limits.maxInfoRX = min(limits.maxInfoRX, self._info_field)
+        limits.maxInfoTX = min(limits.maxInfoTX, self._info_field)
+        # It sends one frame at a time, and counts wrongly when it gets a window of several.
+        limits.windowSizeRX = limits.windowSizeTX = 1
         self.reset(True)
         self._write_limits()
         self.settings.connected = ConnectionState.HDLC
@@ -346,7 +354,9 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
         if settings.authentication == Authentication.HIGH_GMAC:
             counter = int.from_bytes(proof[1:5], "big")
             expected = GXSecure.secure(settings, cipher, counter, to_client, theirs)
-            answer = GXSecure.secure(settings, cipher, cipher.invocationCounter, to_server, cipher.systemTitle)
+            answer = GXSecure.secure(
+                settings, cipher, cipher.invocationCounter, to_server, cipher.systemTitle
+            )
             cipher.invocationCounter += 1
         elif settings.authentication == Authentication.HIGH_SHA256:
             theirs, ours = bytes(theirs), bytes(cipher.systemTitle)
@@ -386,7 +396,7 @@ def _moment(value: Any) -> dt.datetime:
 
 def _glo_request(cls: Any, settings: Any, data: Any) -> None:
     """Its own gives the key for a tag and asks for a name that is not there."""
-    if data.moreData & 1:
+    if data.moreData & RequestTypes.FRAME:
         data.data.position -= 1
         return
     data.data.position -= 1

@@ -29,9 +29,7 @@ from tests.interop.gurux_server import GuruxMeter, serving, serving_pty
 UTC = dt.UTC
 KEY, AUTH = bytes(range(16)), bytes(range(0xD0, 0xE0))
 OUR_TITLE = b"HES\x00\x00\x00\x00\x01"
-DEADLINES = Deadlines(
-    connect_s=5, associate_s=5, response_s=5, gap_s=5, frame_s=5, release_s=5, session_s=8
-)
+DEADLINES = Deadlines(connect_s=5, associate_s=5, response_s=5, gap_s=5, frame_s=5, release_s=5, session_s=8)
 METER_ID = 7
 QUANTITIES = ("active_import", "active_export", "reactive_import", "reactive_export")
 
@@ -122,7 +120,12 @@ async def read_all(plan: SessionPlan, the_model: MeterModel) -> None:
         text = axdr.decode_exact(await session.get(Attribute(1, Obis.parse("0.0.96.1.9.255"), 2)))
         assert text.value == gurux.LONG_TEXT
         batch = await driver.read_load_curve(
-            session, METER_ID, the_model, 1, gurux.START + dt.timedelta(days=1), gurux.START + dt.timedelta(days=2)
+            session,
+            METER_ID,
+            the_model,
+            1,
+            gurux.START + dt.timedelta(days=1),
+            gurux.START + dt.timedelta(days=2),
         )
         check_curve(batch, 96, 192)
         raw = await session.get(Attribute(15, Obis.parse("0.0.40.0.0.255"), 2))
@@ -202,13 +205,17 @@ def test_selections_refusals_and_a_session_that_goes_on():
 
 def test_reads_by_entry_where_the_model_says_so():
     meter = GuruxMeter(max_pdu=512)
-    the_model = model().model_copy(update={"quirks": model().quirks.model_copy(update={"range_by_entry": True})})
+    the_model = model().model_copy(
+        update={"quirks": model().quirks.model_copy(update={"range_by_entry": True})}
+    )
     day = gurux.START + dt.timedelta(days=1)
 
     async def main(port):
         async with session_of(plan_for(f"tcp://127.0.0.1:{port}", the_model)) as session:
             driver = DlmsDriver(now=lambda: gurux.START + dt.timedelta(days=3))
-            batch = await driver.read_load_curve(session, METER_ID, the_model, 1, day, day + dt.timedelta(days=1))
+            batch = await driver.read_load_curve(
+                session, METER_ID, the_model, 1, day, day + dt.timedelta(days=1)
+            )
             asked = set(batch.stamp_us.tolist())
             assert asked >= {us(gurux.row(i)[0]) for i in range(96, 192)}
 
@@ -219,7 +226,7 @@ def test_reads_by_entry_where_the_model_says_so():
 
 @pytest.mark.parametrize("framing", ["wrapper", "hdlc"])
 def test_lls(framing):
-    hdlc = None if framing == "wrapper" else (128, 1)
+    hdlc = None if framing == "wrapper" else 128
     meter = GuruxMeter(authentication=Authentication.LOW, secret=b"12345678", hdlc=hdlc)
     scheme = "tcp" if framing == "wrapper" else "hdlc+tcp"
     the_model = model(mechanism="lls", framing=framing)
@@ -242,7 +249,7 @@ HLS = {
 @pytest.mark.parametrize("mechanism", HLS)
 def test_hls_without_ciphering(mechanism, framing):
     secret = b"a secret of twenty"
-    hdlc = None if framing == "wrapper" else (200, 1)
+    hdlc = None if framing == "wrapper" else 200
     meter = GuruxMeter(authentication=HLS[mechanism], secret=secret, key=KEY, auth_key=AUTH, hdlc=hdlc)
     scheme = "tcp" if framing == "wrapper" else "hdlc+tcp"
     the_model = model(mechanism=mechanism, framing=framing)
@@ -283,9 +290,12 @@ def test_ciphering_without_hls_and_with_a_dedicated_key(protection):
         asyncio.run(read_all(plan_for(f"tcp://127.0.0.1:{port}", the_model), the_model))
 
 
-@pytest.mark.parametrize("window", [1, 3, 7])
-@pytest.mark.parametrize(("size", "peer"), [(32, 128), (64, 64), (128, 128), (128, 64), (512, 512), (1024, 2030)])
+@pytest.mark.parametrize("window", [1, 7])
+@pytest.mark.parametrize(
+    ("size", "peer"), [(32, 128), (64, 64), (128, 128), (128, 64), (512, 512), (1024, 2030)]
+)
 def test_hdlc_sizes_and_windows(size, peer, window):
+    """Requests and answers in segments; the window is what we propose, the meter settles on 1."""
     the_model = model(
         mechanism="hls-gmac",
         protection="authenticated+encrypted",
@@ -293,7 +303,7 @@ def test_hdlc_sizes_and_windows(size, peer, window):
         hdlc={"max_info": size, "window": window},
     )
     meter = GuruxMeter(
-        authentication=Authentication.HIGH_GMAC, key=KEY, auth_key=AUTH, hdlc=(peer, window), max_pdu=1024
+        authentication=Authentication.HIGH_GMAC, key=KEY, auth_key=AUTH, hdlc=peer, max_pdu=1024
     )
     with serving(meter) as port:
         asyncio.run(read_all(plan_for(f"hdlc+tcp://127.0.0.1:{port}", the_model), the_model))
@@ -302,13 +312,13 @@ def test_hdlc_sizes_and_windows(size, peer, window):
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_hdlc_address_lengths(width):
     the_model = model(framing="hdlc", hdlc={"address_length": width, "physical_address": 17})
-    with serving(GuruxMeter(hdlc=(128, 1))) as port:
+    with serving(GuruxMeter(hdlc=128)) as port:
         asyncio.run(read_all(plan_for(f"hdlc+tcp://127.0.0.1:{port}", the_model), the_model))
 
 
 @pytest.mark.parametrize("protection", ["none", "authenticated+encrypted"])
 def test_hdlc_over_a_serial_line(protection):
     the_model = model(mechanism="hls-gmac", protection=protection, framing="hdlc")
-    meter = GuruxMeter(authentication=Authentication.HIGH_GMAC, key=KEY, auth_key=AUTH, hdlc=(128, 1))
+    meter = GuruxMeter(authentication=Authentication.HIGH_GMAC, key=KEY, auth_key=AUTH, hdlc=128)
     with serving_pty(meter) as device:
         asyncio.run(read_all(plan_for(f"hdlc+serial://{device}", the_model), the_model))
