@@ -1,1 +1,335 @@
-"""The composition root: everything the service is made of, opened in order and closed in reverse."""
+"""The composition root: everything the service is made of, opened in order and closed in reverse.
+
+::
+
+    database ─> keys, counters ─> ingest pipeline ─> access to meters ─> collector ─> API
+        (migrated)                                                          │
+                                       first collection, then again every read_period_s
+
+Ctrl-C (or SIGTERM) closes from the right: the API answers what it is at, sessions are aborted, what was read
+is committed, counters are stored, the database stops. A second one gives up what is waited for. Every task
+has a name and is watched: one that ends by itself stops the service and says which it was.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final, Protocol
+
+import uvicorn
+
+import api.errors
+from api.app import create_app
+from api.services import ReadRequest, ReadResult, Refused, Services
+from headend.collect.collector import Collector, Limits
+from headend.collect.outcome import Outcome
+from headend.collect.periodic import periodically
+from headend.demo import Demo, Demonstration, demonstration
+from headend.drivers.dlms import DlmsDriver, utc_now
+from headend.drivers.read_now import CurveRange, ReadFailed, read_now
+from headend.foundation import Base, make_demo_master_key, open_base
+from headend.ingest.pipeline import Pipeline
+from headend.keys.counters import CounterBlocks
+from headend.session.access import Access
+from headend.session.deadlines import Deadlines
+from headend.session.retry import RetryPolicy
+from headend.store.pool import Pool
+from headend.store.writer import Written, write
+from schemas.config import Settings
+from schemas.meter import Meter
+from schemas.model import load_model
+from schemas.reading import ReadingBatch
+
+log = logging.getLogger(__name__)
+
+#: How long open requests of the API may take after the end was asked for, in seconds.
+_LAST_ANSWERS_S: Final = 5
+_BACKLOG: Final = 256
+
+
+class ServiceError(Exception):
+    """The service cannot start or go on; the message says why."""
+
+
+class View(Protocol):
+    """What the service tells whoever started it."""
+
+    def opened(self, base: Base) -> None:
+        """The database is there."""
+
+    def demonstrating(self, shown: Demonstration) -> None:
+        """The simulated field runs and its meters are stored."""
+
+    def serving(self, url: str) -> None:
+        """The API answers there."""
+
+    def collecting(self, outcome: Outcome) -> None:
+        """The first collection goes on; called after each meter."""
+
+    async def collected(self, outcome: Outcome, pool: Pool) -> None:
+        """The first collection has ended."""
+
+    def round(self, outcome: Outcome) -> None:
+        """A periodic collection has ended."""
+
+    def stopping(self) -> None:
+        """The end was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The parts between database and API, for whoever reads meters."""
+
+    base: Base
+    pipeline: Pipeline
+    access: Access
+    driver: DlmsDriver
+    collector: Collector
+
+    async def write(self, batch: ReadingBatch) -> Written:
+        """Store one batch, past the pipeline."""
+        return await write(self.base.pool, batch)
+
+
+@asynccontextmanager
+async def open_house(base: Base) -> AsyncIterator[House]:
+    """Keys, counters, pipeline, access and collector over an open database, closed behind."""
+    settings = base.settings
+    title = bytes.fromhex(settings.system_title)
+    vault = await base.vault_if_any()
+    counters = CounterBlocks(base.pool.connection, title, block=settings.counter_block)
+    async with AsyncExitStack() as stack:
+        pipeline = await stack.enter_async_context(
+            Pipeline(partial(write, base.pool), drain_s=settings.shutdown_timeout_s)
+        )
+        access = await stack.enter_async_context(
+            Access(
+                base.pool.connection,
+                vault,
+                counters,
+                system_title=title,
+                deadlines=_deadlines(settings),
+                profile_folders=settings.profile_folders,
+            )
+        )
+        driver = DlmsDriver()
+        collector = Collector(
+            base.pool.connection,
+            access,
+            pipeline,
+            partial(load_model, folders=settings.profile_folders),
+            driver=driver,
+            limits=Limits(
+                settings.collector_concurrency,
+                retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s),
+            ),
+        )
+        yield House(base, pipeline, access, driver, collector)
+
+
+def _deadlines(settings: Settings) -> Deadlines:
+    return Deadlines(
+        connect_s=settings.connect_timeout_s,
+        associate_s=settings.response_timeout_s,
+        response_s=settings.response_timeout_s,
+        release_s=settings.release_timeout_s,
+        session_s=settings.session_timeout_s,
+    )
+
+
+async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> None:
+    """Run the service until SIGINT or SIGTERM.
+
+    With ``demo`` the simulated field is started and imported first. Raises ServiceError where a part ends by
+    itself, and whatever keeps a part from starting.
+    """
+    with _signals() as stop:
+        async with AsyncExitStack() as stack:
+            listener = _listen(settings.api_host, settings.api_port)
+            stack.callback(listener.close)
+            if demo is not None:
+                make_demo_master_key(settings)
+            base = await stack.enter_async_context(open_base(settings, share=False))
+            view.opened(base)
+            tasks = _Tasks()
+            if demo is not None:
+                shown = await stack.enter_async_context(demonstration(demo, base))
+                tasks.start("simulated field", shown.ended())
+                view.demonstrating(shown)
+            house = await stack.enter_async_context(open_house(base))
+            tasks.add(house.pipeline.task)
+            tasks.add(house.access.task)
+            server = _server(house)
+            serving = tasks.start("API", server.serve([listener]))
+            stack.push_async_callback(_end_api, server, serving)
+            collecting = tasks.start("collector", _collect(house, view, _url(listener)))
+            stack.push_async_callback(_cancelled, collecting)
+            try:
+                await tasks.first_end(stop)
+            finally:
+                view.stopping()
+
+
+async def _collect(house: House, view: View, url: str) -> None:
+    """The first collection, then one after another; without a period, only the first."""
+    settings = house.base.settings
+    view.serving(url)
+    until = utc_now()
+    since = until - timedelta(days=settings.read_days)
+    outcome = await house.collector.collect(since, until, on_progress=view.collecting)
+    await view.collected(outcome, house.base.pool)
+    if settings.read_period_s == 0:
+        await asyncio.Event().wait()
+    await periodically(
+        house.collector, days=settings.read_days, period_s=settings.read_period_s, on_round=view.round
+    )
+
+
+class _ReadNow:
+    """The API's port for reading a meter now, over the house."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    async def __call__(self, meter: Meter, request: ReadRequest) -> ReadResult:
+        house, wanted = self._house, request.profile
+        curve = None if wanted is None else CurveRange(wanted.profile, wanted.start, wanted.end)
+        try:
+            done = await read_now(
+                house.access, house.driver, house.write, meter, obis=request.obis, curve=curve
+            )
+        except ReadFailed as error:
+            raise api.errors.ReadFailed(error.stage, error.cause) from error
+        refused = tuple(Refused(one.obis, one.reason) for one in done.refused)
+        return ReadResult(done.registers, refused, done.intervals, done.stored)
+
+
+# ---- the API --------------------------------------------------------------------------------------------
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(house: House) -> _Server:
+    app = create_app(Services(house.base.pool, _ReadNow(house)))
+    return _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=_LAST_ANSWERS_S,
+        )
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The API's socket, had before anything else is started: a port in use is told at once."""
+    family, kind, protocol, _, where = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ServiceError(
+            f"the API cannot listen on {host}:{port}: {error.strerror}; HEADEND_API_PORT names another port"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _end_api(server: _Server, serving: "asyncio.Task[None]") -> None:
+    """Let open requests be answered, for a while; then end."""
+    server.should_exit = True
+    done, _ = await asyncio.wait([serving], timeout=2 * _LAST_ANSWERS_S)
+    if not done:
+        await _cancelled(serving)
+
+
+# ---- tasks and signals ----------------------------------------------------------------------------------
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+class _Tasks:
+    """Named tasks, none of which may end by itself."""
+
+    def __init__(self) -> None:
+        self._all: list[asyncio.Task[None]] = []
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Start and watch."""
+        task = asyncio.create_task(work, name=name)
+        self._all.append(task)
+        return task
+
+    def add(self, task: "asyncio.Task[None]") -> None:
+        """Watch what somebody else started and ends."""
+        self._all.append(task)
+
+    async def first_end(self, stop: asyncio.Event) -> None:
+        """Wait for ``stop``. Raises ServiceError, caused by its error, where a task ends before."""
+        asked = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            done, _ = await asyncio.wait([asked, *self._all], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+        for task in done - {asked}:
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                raise ServiceError(f"the {task.get_name()} failed: {error}") from error
+            raise ServiceError(f"the {task.get_name()} ended by itself")
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[asyncio.Event]:
+    """An event that SIGINT and SIGTERM set. Another one cancels, and the one after that ends the process."""
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+    stop = asyncio.Event()
+    received = 0
+
+    def on_signal(number: int) -> None:
+        nonlocal received
+        received += 1
+        if received == 1:
+            stop.set()
+        elif received == 2 and main is not None:
+            main.cancel()
+        else:
+            os._exit(128 + number)  # the embedded database is found and stopped by the next start
+
+    caught = (signal.SIGINT, signal.SIGTERM)
+    for number in caught:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield stop
+    finally:
+        for number in caught:
+            loop.remove_signal_handler(number)

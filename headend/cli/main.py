@@ -6,6 +6,7 @@ import typer
 
 from headend.cli import db, meters, shell, tokens
 from headend.cli.decode import decode
+from headend.cli.run import run
 
 app = typer.Typer(
     name="headend",
@@ -17,6 +18,7 @@ app = typer.Typer(
 app.add_typer(db.app, name="db")
 app.add_typer(meters.app, name="meters")
 app.add_typer(tokens.app, name="token")
+app.command()(run)
 app.command()(decode)
 
 

@@ -96,6 +96,9 @@ async def retrying(
         if on_retry is not None and error is not None:
             on_retry(state.attempt_number, error)
 
+    async def attempt() -> T:
+        return await call()  # tenacity awaits coroutine functions only, not what any callable gives
+
     attempts = AsyncRetrying(
         retry=retry_if_exception(lambda exc: classify(exc) is Verdict.TRANSIENT),
         stop=stop,
@@ -104,4 +107,4 @@ async def retrying(
         before_sleep=tell,
         reraise=True,
     )
-    return await attempts(call)
+    return await attempts(attempt)

@@ -78,6 +78,12 @@ def test_success_needs_one_call(run_virtual):
     assert len(call.times) == 1
 
 
+def test_any_callable_that_gives_an_awaitable_will_do(run_virtual):
+    call = Call(LinkTimeout("a"))
+    assert run_virtual(retrying(lambda: call(), RetryPolicy())) == "read"
+    assert len(call.times) == 2
+
+
 def test_transient_errors_are_tried_again_and_told(run_virtual):
     call, told = Call(LinkTimeout("a"), LinkClosed("b")), []
     result = run_virtual(retrying(call, RetryPolicy(), on_retry=lambda n, e: told.append((n, e.reason))))

@@ -1,0 +1,187 @@
+"""headend run: the service, told on the terminal."""
+
+import logging
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Annotated, Final
+
+import typer
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from headend.cli.shell import err, flags, out, reported
+from headend.collect.outcome import Outcome
+from headend.demo import Demo, Demonstration
+from headend.drivers.dlms import utc_now
+from headend.foundation import Base
+from headend.store import curves, meters
+from headend.store.pool import Pool
+from schemas.config import load_settings
+
+_BARS: Final = " ▁▂▃▄▅▆▇█"
+#: Kinds of failures that the summary lists; the log has all.
+_SHOWN: Final = 8
+
+
+@reported
+async def run(
+    demo: Annotated[bool, typer.Option("--demo", help="Simulate a field of meters and collect it.")] = False,
+    demo_meters: Annotated[
+        int, typer.Option("--meters", min=1, max=20_000, help="With --demo: how many meters.")
+    ] = 200,
+    seed: Annotated[int, typer.Option(help="With --demo: draws the meters' loads.")] = 1,
+    base_port: Annotated[
+        int, typer.Option(min=1024, max=65000, help="With --demo: the first meter's TCP port.")
+    ] = 20000,
+    days: Annotated[int | None, typer.Option(min=1, max=366, help="How far back to collect.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="The API's port.")] = None,
+) -> None:
+    """Run the head-end: collect load curves again and again, and serve the API. Ctrl-C stops it.
+
+    Settings come from HEADEND_* variables and headend.toml; options here go before them.
+    """
+    from headend.app import run as run_service
+
+    given = {name: value for name, value in (("read_days", days), ("api_port", port)) if value is not None}
+    settings = load_settings(**given)
+    logging.basicConfig(
+        level=logging.DEBUG if flags.debug else settings.log_level.upper(),
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_path=False, markup=False)],
+    )
+    field = Demo(demo_meters, seed, base_port) if demo else None
+    await run_service(settings, _Terminal(), demo=field)
+
+
+class _Terminal:
+    """Tells what the service does, as `headend.app.View` asks for it."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._bar: TaskID | None = None
+        self._url = ""
+        self._shown: Demonstration | None = None
+
+    def opened(self, base: Base) -> None:
+        applied = len(base.migrated.applied)
+        news = f", {applied} migrations applied" if applied else ""
+        out.print(f"database  {base.where}, TimescaleDB: {base.migrated.timescale}{news}", soft_wrap=True)
+
+    def demonstrating(self, shown: Demonstration) -> None:
+        self._shown = shown
+        demo, done = shown.demo, shown.imported
+        out.print(
+            f"field     {demo.meters} simulated meters on ports {demo.base_port} to "
+            f"{demo.base_port + demo.meters - 1}: {len(done.added)} imported, {len(done.unchanged)} known"
+        )
+
+    def serving(self, url: str) -> None:
+        self._url = url
+        out.print(f"API       {url}  (description: {url}/docs)", soft_wrap=True)
+
+    def collecting(self, outcome: Outcome) -> None:
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("collecting"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("meters  {task.fields[intervals]:,} intervals  {task.fields[failed]} failed"),
+                TimeElapsedColumn(),
+                console=err,
+            )
+            self._progress.start()
+            self._bar = self._progress.add_task("", total=outcome.due, intervals=0, failed=0)
+        if self._bar is not None:
+            self._progress.update(
+                self._bar, completed=outcome.done, intervals=outcome.intervals, failed=outcome.failed
+            )
+
+    async def collected(self, outcome: Outcome, pool: Pool) -> None:
+        self._end_progress()
+        _summary(outcome)
+        asset_id = await _some_meter(pool)
+        if asset_id is None:
+            out.print("no meters yet: headend meters import FILE")
+        else:
+            await _curve(pool, asset_id)
+            self._try_it(asset_id)
+        out.print("Ctrl-C stops it.")
+
+    def round(self, outcome: Outcome) -> None:
+        out.print(
+            f"{utc_now():%F %R}Z  {outcome.read} meters read, {outcome.written.new} intervals new, "
+            f"{outcome.failed} failed, {outcome.seconds:.1f} s"
+        )
+
+    def stopping(self) -> None:
+        self._end_progress()
+        out.print("stopping")
+
+    def _end_progress(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _try_it(self, asset_id: str) -> None:
+        until = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
+        query = f"from={until - timedelta(days=1):%FT%TZ}&to={until:%FT%TZ}"
+        token = "$HEADEND_TOKEN"  # noqa: S105 - the name of a variable
+        if self._shown is not None:
+            token = self._shown.token if self._shown.token_is_new else f"$(cat {self._shown.token_file})"
+            if self._shown.token_is_new:
+                out.print(f"token     kept in {self._shown.token_file}, shown only now", soft_wrap=True)
+        out.print("try", style="bold")
+        for line in (
+            f'curl -H "Authorization: Bearer {token}" \\',
+            f"  '{self._url}/api/v1/meters/{asset_id}/load-curve?{query}&format=csv'",
+            f"headend read {asset_id}",
+        ):
+            out.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _summary(outcome: Outcome) -> None:
+    if not outcome.due:
+        out.print("nothing was missing")
+        return
+    per_second = outcome.values / outcome.seconds if outcome.seconds else 0
+    table = Table(show_header=False, box=None)
+    table.add_row("meters", f"{outcome.read} read, {outcome.failed} failed of {outcome.due} due")
+    table.add_row("intervals", f"{outcome.intervals:,} read, {outcome.written.new:,} new")
+    table.add_row("values", f"{outcome.values:,}")
+    table.add_row("time", f"{outcome.seconds:.1f} s, {per_second:,.0f} values/s")
+    out.print(table)
+    for (fault, kind), count in outcome.kinds.most_common(_SHOWN):
+        first = next((one for one in outcome.failures if (one.fault, one.kind) == (fault, kind)), None)
+        example = "" if first is None else f", as {first.asset_id}: {first.reason}"
+        out.print(f"failed    {count} x {kind} (fault: {fault}){example}", style="yellow", markup=False)
+
+
+async def _some_meter(pool: Pool) -> str | None:
+    async with pool.connection() as connection:
+        return next((meter.asset_id for meter in await meters.page(connection, limit=1)), None)
+
+
+async def _curve(pool: Pool, asset_id: str) -> None:
+    """The last whole day of a meter as one line of bars."""
+    end = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
+    start = end - timedelta(days=1)
+    amounts = await _amounts(pool, asset_id, start, end)
+    if len(amounts) > 1:
+        top = max(max(amounts), 1)
+        bars = "".join(_BARS[(len(_BARS) - 1) * amount // top] for amount in amounts)
+        out.print(f"{asset_id} on {start:%F} (UTC), active import per 15 minutes:", markup=False)
+        out.print(f"  {bars}")
+
+
+async def _amounts(pool: Pool, asset_id: str, start: datetime, end: datetime) -> list[int]:
+    async with pool.connection() as connection, curves.snapshot(connection):
+        meter = await meters.by_asset(connection, asset_id)
+        state = await curves.meter_state(connection, meter.meter_id, 1, start, end)
+        before, rows = await curves.rows(connection, state)
+    readings = [row.values[0] for row in ([before] if before else []) + rows]
+    return [
+        max(later - earlier, 0)
+        for earlier, later in pairwise(readings)
+        if earlier is not None and later is not None
+    ]
