@@ -1,9 +1,9 @@
 """A meter made of Gurux' code, behind a TCP port or a pty: the foreign truth for our head-end.
 
 The release in the lock (see README) has a server class that cannot finish one exchange. Gurux' parts do the
-work that has to be foreign: HDLC and wrapper framing, the AARQ, ciphering both ways, the HLS functions, A-XDR of
-every value, PDUs and their blocks. What is put right here is glue, each place with its reason; nothing of it
-encodes a value, enciphers a byte or cuts a block.
+work that has to be foreign: HDLC and wrapper framing, the AARQ, ciphering both ways, the HLS functions, A-XDR
+of every value, PDUs and their blocks. What is put right here is glue, each place with its reason; nothing of
+it encodes a value, enciphers a byte or cuts a block.
 """
 
 import datetime as dt
@@ -205,7 +205,7 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
 
     # ---- what Gurux asks the application --------------------------------------------------------------
 
-    def isTarget(self, serverAddress: int, clientAddress: int) -> bool:
+    def isTarget(self, server: int, client: int) -> bool:
         return True
 
     def onValidateAuthentication(self, authentication: int, password: Any) -> SourceDiagnostic:
@@ -229,16 +229,16 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
     def onGetMethodAccess(self, e: Any) -> MethodAccessMode:
         return MethodAccessMode.ACCESS
 
-    def onFindObject(self, objectType: Any, sn: int, ln: str) -> None:
+    def onFindObject(self, kind: Any, sn: int, ln: str) -> None:
         # Its refusal of an object that is not there takes the invoke id from the wrong one of two names.
         self.settings.invokeId = self.settings.invokeID
 
     def onPreRead(self, args: Any) -> None: ...
     def onPostRead(self, *args: Any) -> None: ...
     def notifyRead(self) -> None: ...
-    def onConnected(self, connectionInfo: Any) -> None: ...
-    def onDisconnected(self, connectionInfo: Any) -> None: ...
-    def onInvalidConnection(self, connectionInfo: Any) -> None: ...
+    def onConnected(self, info: Any) -> None: ...
+    def onDisconnected(self, info: Any) -> None: ...
+    def onInvalidConnection(self, info: Any) -> None: ...
 
     def getTransaction(self) -> Any:
         return self.transaction
