@@ -1,0 +1,195 @@
+"""The command ``concentrator-sim``: serve a simulated field, and tell the truth about its meters."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+import uvloop
+
+from concentrator_sim.field import Field, find_meter, unix_now
+from concentrator_sim.generator import QUANTITIES, moment_of, quarter_of
+from concentrator_sim.scenario import (
+    MIXES,
+    Framing,
+    Scenario,
+    ScenarioError,
+    load_scenario,
+    make_scenario,
+)
+from concentrator_sim.security import MODES
+from concentrator_sim.shapes import EPOCH_S, LAST_QUARTER, QUARTER_S
+
+app = typer.Typer(
+    name="concentrator-sim",
+    help="Simulated meters that speak DLMS/COSEM, for trying out a head-end and testing it.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+_UNITS = ("Wh", "Wh", "varh", "varh")
+
+Meters = Annotated[int | None, typer.Option("--meters", help="How many meters.  [200]", show_default=False)]
+Seed = Annotated[int | None, typer.Option("--seed", help="What their load comes from.  [1]")]
+ScenarioFile = Annotated[
+    Path | None, typer.Option("--scenario", help="TOML file with the settings; options go before it.")
+]
+
+
+@app.command()
+def serve(
+    meters: Meters = None,
+    base_port: Annotated[
+        int | None, typer.Option(help="Port of the first meter; 0: the system chooses each.  [20000]")
+    ] = None,
+    seed: Seed = None,
+    mix: Annotated[str | None, typer.Option(help=f"Mixed kinds of meters: {', '.join(MIXES)}.")] = None,
+    security: Annotated[
+        str | None, typer.Option(help=f"Without a mix, of all meters: {', '.join(MODES)}.  [hls5]")
+    ] = None,
+    framing: Annotated[Framing | None, typer.Option(help="Without a mix, of all meters.  [wrapper]")] = None,
+    shared_port: Annotated[
+        bool | None, typer.Option(help="All meters behind one port, by server SAP.")
+    ] = None,
+    delay_ms: Annotated[int | None, typer.Option(help="Hold each answer back so long.")] = None,
+    silent_every: Annotated[int | None, typer.Option(help="Every n-th meter never answers.")] = None,
+    scenario: ScenarioFile = None,
+    write_meters: Annotated[
+        Path | None, typer.Option(help="Write the CSV that `headend meters import` takes, keys in the clear.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option("--for", help="Stop after so many seconds.")] = None,
+) -> None:
+    """Serve a field until Ctrl-C. Prints one line of JSON on stdout when all meters listen."""
+    settings = _scenario(
+        scenario,
+        meters=meters,
+        base_port=base_port,
+        seed=seed,
+        mix=mix,
+        security=security,
+        framing=framing,
+        shared_port=shared_port,
+        delay_ms=delay_ms,
+        silent_every=silent_every,
+    )
+    try:
+        uvloop.run(_serve(settings, write_meters, seconds))
+    except OSError as error:
+        _fail(str(error))
+
+
+@app.command()
+def show(
+    meter: Annotated[str, typer.Argument(help="Serial number, or the meter's number from 1.")],
+    begin: Annotated[
+        str | None, typer.Option("--from", help="First stamp, ISO 8601 with offset.  [a day ago]")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Last stamp, included.  [now]")] = None,
+    seed: Seed = None,
+    scenario: ScenarioFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """What a meter's load profile holds, computed and not read: the truth to compare with."""
+    number = _number(meter)
+    if meter.startswith("SIM") and seed is None and len(meter) == 15:
+        seed = int(meter[3:8])
+    field = Field(_scenario(scenario, seed=seed, meters=number, base_port=0))
+    try:
+        found = find_meter(field.meters, meter)
+    except KeyError:
+        _fail(f"no meter {meter!r} in the field with seed {field.scenario.seed}")
+    now = unix_now()
+    first = _quarter(begin, now - 86_400, up=True)
+    last = _quarter(end, now, up=False)
+    columns = found.meter.consumption.quarters(range(4), first, max(0, last - first + 1))
+    rows = [
+        (dt.datetime.fromtimestamp(moment_of(first + n), dt.UTC), [int(column[n]) for column in columns])
+        for n in range(len(columns[0]))
+    ]
+    if as_json:
+        told = [
+            {"stamp": stamp.isoformat().replace("+00:00", "Z")} | dict(zip(QUANTITIES, values, strict=True))
+            for stamp, values in rows
+        ]
+        typer.echo(json.dumps({"meter": found.meter.serial, "units": _UNITS, "rows": told}))
+        return
+    typer.echo(f"{found.meter.serial}  {found.meter.mode.name}  {found.meter.consumption.kind}")
+    heads = (f"{name} {unit}" for name, unit in zip(QUANTITIES, _UNITS, strict=True))
+    typer.echo("end of interval      " + "".join(f"{head:>14}" for head in heads))
+    for stamp, values in rows:
+        typer.echo(f"{stamp:%Y-%m-%dT%H:%M:%SZ} " + "".join(f"{value:>14}" for value in values))
+
+
+async def _serve(settings: Scenario, write_meters: Path | None, seconds: float | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with Field(settings) as field:
+        if write_meters is not None:
+            _write_private(write_meters, field.csv())
+        ports = [item.port for item in field.meters]
+        ready = {
+            "event": "ready",
+            "meters": len(field.meters),
+            "host": settings.host,
+            "first_port": ports[0],
+            "last_port": ports[-1],
+            "seed": settings.seed,
+            "pid": os.getpid(),
+        }
+        sys.stdout.write(json.dumps(ready) + "\n")
+        sys.stdout.flush()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), seconds)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """The file appears whole, and only its owner reads it: there are keys in it."""
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    part.replace(path)
+
+
+def _scenario(path: Path | None, **options: object) -> Scenario:
+    try:
+        if path is not None:
+            return load_scenario(path, **options)
+        return make_scenario({k: v for k, v in options.items() if v is not None}, "options")
+    except ScenarioError as error:
+        _fail(str(error))
+
+
+def _number(meter: str) -> int:
+    digits = meter[8:] if meter.startswith("SIM") else meter
+    if not (digits.isascii() and digits.isdigit()) or int(digits) < 1:
+        _fail(f"{meter!r} is no serial number of a simulated meter, and no number from 1")
+    return int(digits)
+
+
+def _quarter(text: str | None, default_s: int, *, up: bool) -> int:
+    moment = default_s
+    if text is not None:
+        try:
+            parsed = dt.datetime.fromisoformat(text)
+        except ValueError:
+            _fail(f"{text!r} is no time, as in 2026-01-31T00:15:00Z")
+        if parsed.utcoffset() is None:
+            _fail(f"{text!r} has no offset: write +01:00, or Z for UTC")
+        moment = int(parsed.timestamp())
+    if not EPOCH_S <= moment <= moment_of(LAST_QUARTER):
+        _fail("simulated meters know the years 2020 to 2069")
+    return quarter_of(moment + QUARTER_S - 1 if up else moment)
+
+
+def _fail(reason: str) -> NoReturn:
+    typer.echo(f"concentrator-sim: {reason}", err=True)
+    raise typer.Exit(2)

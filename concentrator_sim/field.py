@@ -1,0 +1,222 @@
+"""A field of simulated meters on the ports of this machine."""
+
+import asyncio
+import csv
+import resource
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from io import StringIO
+from typing import Final
+
+from concentrator_sim.links import HdlcLine, Line, WrapperLine
+from concentrator_sim.meter import SimulatedMeter
+from concentrator_sim.scenario import Framing, Scenario
+from concentrator_sim.security import MODES
+from concentrator_sim.server import MeterConnection, UdpMeter
+from concentrator_sim.station import Bus, Station, bus_of
+from protocols.dlms.hdlc_parameters import LinkParameters
+
+CSV_COLUMNS: Final = (
+    "asset_id", "model", "address", "system_title", "logical_device_name", "feeder", "transformer", "point",
+    "state", "encryption_key_plain", "authentication_key_plain", "master_key_plain", "lls_secret_plain",
+    "hls_secret_plain",
+)  # fmt: skip
+
+_SCHEMES: Final = {Framing.WRAPPER: "tcp", Framing.HDLC: "hdlc+tcp", Framing.UDP: "udp"}
+_BACKLOG: Final = 64
+_SPARE_FILES: Final = 64
+_METERS_PER_TRANSFORMER: Final = 40
+_TRANSFORMERS_PER_FEEDER: Final = 5
+
+
+def unix_now() -> int:
+    """The clock of the field: whole seconds."""
+    return int(time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMeter:
+    """A meter and where it is reached. ``port`` 0 until the field listens."""
+
+    meter: SimulatedMeter
+    framing: Framing
+    silent: bool
+    port: int
+
+
+class Field:
+    """The meters of a scenario; `start` makes them listen. ``clock`` gives Unix seconds.
+
+    Use it as an async context manager, or call `start` and `stop`.
+    """
+
+    def __init__(self, scenario: Scenario, *, clock: Callable[[], int] = unix_now) -> None:
+        self.scenario = scenario
+        self._clock = clock
+        self._servers: list[asyncio.Server] = []
+        self._udp: list[asyncio.DatagramTransport] = []
+        self._connections: set[MeterConnection] = set()
+        self.meters = [self._meter(number) for number in range(1, scenario.meters + 1)]
+
+    async def __aenter__(self) -> "Field":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        return len(self._connections)
+
+    def _meter(self, number: int) -> FieldMeter:
+        scenario = self.scenario
+        kind = scenario.kind(number)
+        meter = SimulatedMeter(
+            scenario.seed,
+            number,
+            MODES[kind.mode],
+            sap=1 + (number - 1) * (1 + scenario.further_devices) if scenario.shared_port else 1,
+            further=scenario.further_devices,
+            max_pdu=scenario.max_pdu,
+            block_size=scenario.block_size,
+        )
+        return FieldMeter(meter, kind.framing, scenario.is_silent(number), 0)
+
+    async def start(self) -> None:
+        """Listen. Raises OSError where a port is taken or files do not suffice; nothing is left open then."""
+        raise_file_limit(2 * len(self.meters) + _SPARE_FILES)
+        try:
+            if self.scenario.shared_port:
+                await self._share_port()
+            else:
+                for n, item in enumerate(self.meters):
+                    wanted = self.scenario.base_port + n if self.scenario.base_port else 0
+                    port = await self._listen(bus_of([item.meter]), item.framing, wanted, silent=item.silent)
+                    self.meters[n] = FieldMeter(item.meter, item.framing, item.silent, port)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _share_port(self) -> None:
+        first = self.meters[0]
+        talking = [item.meter for item in self.meters if not item.silent]
+        port = await self._listen(bus_of(talking), first.framing, self.scenario.base_port, silent=False)
+        self.meters = [FieldMeter(item.meter, first.framing, item.silent, port) for item in self.meters]
+
+    async def _listen(self, bus: Bus, framing: Framing, port: int, *, silent: bool) -> int:
+        loop = asyncio.get_running_loop()
+        host = self.scenario.host
+        if framing is Framing.UDP:
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda: UdpMeter(lambda: Station(bus, self._clock), silent=silent), (host, port)
+            )
+            self._udp.append(transport)
+            return int(transport.get_extra_info("sockname")[1])
+        server = await loop.create_server(
+            lambda: self.connection(bus, framing, silent=silent), host, port, backlog=_BACKLOG
+        )
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    def connection(self, bus: Bus, framing: Framing, *, silent: bool = False) -> MeterConnection:
+        """The protocol of one connection with these logical devices, however it came to be."""
+        return MeterConnection(
+            self.line(bus, framing),
+            self._connections,
+            answer_delay_s=self.scenario.delay_ms / 1000,
+            silent=silent,
+        )
+
+    def line(self, bus: Bus, framing: Framing) -> Line:
+        """A fresh line, no association standing."""
+        station = Station(bus, self._clock)
+        if framing is not Framing.HDLC:
+            return WrapperLine(station)
+        scenario = self.scenario
+        info, window = scenario.hdlc_max_info, scenario.hdlc_window
+        limits = LinkParameters(info, info, window, window)
+        return HdlcLine(station, physical=scenario.hdlc_physical, limits=limits)
+
+    async def stop(self) -> None:
+        """Close ports and connections."""
+        for server in self._servers:
+            server.close()
+        for transport in self._udp:
+            transport.close()
+        for connection in tuple(self._connections):
+            connection.close()
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers.clear()
+        self._udp.clear()
+
+    def csv(self) -> str:
+        """The file that ``headend meters import --allow-plain-keys`` takes. Keys are in the clear: they are
+        simulated."""
+        text = StringIO()
+        writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._row(n, item) for n, item in enumerate(self.meters))
+        return text.getvalue()
+
+    def address(self, item: FieldMeter) -> str:
+        """Where the head-end reaches a meter, as `schemas.address` writes it."""
+        scenario = self.scenario
+        query = []
+        if item.meter.management.sap != 1:
+            query.append(f"server={item.meter.management.sap}")
+        if item.framing is Framing.HDLC and scenario.hdlc_physical != _MODEL_PHYSICAL:
+            query.append(f"physical={scenario.hdlc_physical}")
+        tail = f"?{'&'.join(query)}" if query else ""
+        return f"{_SCHEMES[item.framing]}://{scenario.host}:{item.port}{tail}"
+
+    def _row(self, n: int, item: FieldMeter) -> dict[str, str]:
+        meter = item.meter
+        keys = meter.keys
+        transformer = n // _METERS_PER_TRANSFORMER
+        row = {
+            "asset_id": meter.serial,
+            "model": meter.mode.model,
+            "address": self.address(item),
+            "system_title": meter.system_title.hex().upper(),
+            "logical_device_name": meter.name,
+            "feeder": f"F{transformer // _TRANSFORMERS_PER_FEEDER + 1:02d}",
+            "transformer": f"T{transformer + 1:03d}",
+            "point": f"MP-{meter.serial}",
+            "state": "commissioned",
+        }
+        secrets = {
+            "encryption_key_plain": keys.encryption,
+            "authentication_key_plain": keys.authentication,
+            "master_key_plain": keys.master,
+            "hls_secret_plain": keys.hls,
+        }
+        row |= {name: key.reveal().hex() for name, key in secrets.items() if key is not None}
+        if keys.lls is not None:
+            row["lls_secret_plain"] = keys.lls.reveal().decode()
+        return row
+
+
+#: HDLC lower address that the head-end's profile of these meters has.
+_MODEL_PHYSICAL: Final = 17
+
+
+def raise_file_limit(wanted: int) -> None:
+    """Let this process open ``wanted`` files, as far as its hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(ValueError, OSError):  # then opening the files tells what is missing
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
+
+
+def find_meter(meters: Sequence[FieldMeter], text: str) -> FieldMeter:
+    """The meter with this serial number or number. Raises KeyError."""
+    for item in meters:
+        if text in (item.meter.serial, str(item.meter.number)):
+            return item
+    raise KeyError(text)

@@ -1,0 +1,347 @@
+"""The COSEM objects of a simulated logical device: which there are, who may read them, and their attributes.
+
+An `ObjectModel` belongs to a kind of logical device and is shared by all meters; an attribute is a function
+of the device that is asked and the moment. Everything is read-only.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from concentrator_sim import profile
+from concentrator_sim.generator import moment_of, quarter_of
+from concentrator_sim.shapes import QUARTER_S
+from protocols.dlms import axdr, cosem
+from protocols.dlms.apdu.fields import AttributeItem, Selection
+from protocols.dlms.cosem import Attribute, AttributeAccess, ClassId, Method, ObjectEntry, ScalerUnit
+from protocols.dlms.cosem_time import CosemDate, CosemDateTime, CosemTime
+from protocols.dlms.enums import ActionResult, DataAccessResult
+from protocols.dlms.obis import Obis
+
+if TYPE_CHECKING:
+    from concentrator_sim.meter import LogicalDevice
+
+#: Association SAPs on the client's side.
+MANAGEMENT_CLIENT: Final = 1
+PUBLIC_CLIENT: Final = 16
+
+SERIAL_NUMBER: Final = Obis.parse("0-0:96.1.0*255")
+INVOCATION_COUNTER: Final = Obis.parse("0-0:43.1.0*255")
+SECURITY_SETUP: Final = Obis.parse("0-0:43.0.0*255")
+MAXIMUM_DEMAND: Final = Obis.parse("1-0:1.6.0*255")
+AVERAGE_DEMAND: Final = Obis.parse("1-0:1.4.0*255")
+
+_W, _WH, _VARH = 27, 30, 32
+_READ_ONLY: Final = 1  # access mode
+_NO_TIME: Final = CosemDateTime(CosemDate(), CosemTime())
+
+
+class Asked(NamedTuple):
+    """Who asks what of whom, and when (Unix seconds)."""
+
+    device: "LogicalDevice"
+    client_sap: int
+    now_s: int
+    selection: Selection | None = None
+
+
+Value = bytes | DataAccessResult
+Read = Callable[[Asked], Value]
+
+
+class CosemObject(NamedTuple):
+    """One object. ``attributes`` by index, but for the logical name; ``public`` ones anybody may read."""
+
+    class_id: int
+    version: int
+    obis: Obis
+    attributes: Mapping[int, Read]
+    public: frozenset[int] = frozenset()
+    selectors: Mapping[int, tuple[int, ...]] = {}
+
+
+class ObjectModel:
+    """The objects of one kind of logical device."""
+
+    def __init__(self, objects: Sequence[CosemObject]) -> None:
+        self._objects = {item.obis: item for item in objects}
+
+    @cached_property
+    def public(self) -> frozenset[Attribute]:
+        """What the public client may read: of public objects their names too."""
+        return frozenset(
+            Attribute(item.class_id, item.obis, index)
+            for item in self._objects.values()
+            for index in ((1, *item.public) if item.public else ())
+        )
+
+    def read(self, item: AttributeItem, device: "LogicalDevice", client_sap: int, now_s: int) -> Value:
+        """One attribute as A-XDR bytes, or the reason why not."""
+        found = self._find(item.attribute)
+        if isinstance(found, DataAccessResult):
+            return found
+        index, selection = item.attribute.index, item.selection
+        if selection is not None and index not in found.selectors:
+            return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
+        if index == 1:
+            return b"\x09\x06" + found.obis.raw
+        return found.attributes[index](Asked(device, client_sap, now_s, selection))
+
+    def write(self, attribute: Attribute) -> DataAccessResult:
+        """The answer to a SET: nothing can be written."""
+        found = self._find(attribute)
+        return found if isinstance(found, DataAccessResult) else DataAccessResult.READ_WRITE_DENIED
+
+    def invoke(self, method: Method) -> ActionResult:
+        """The answer to an ACTION: no method can be invoked."""
+        found = self._objects.get(method.obis)
+        if found is None:
+            return ActionResult.OBJECT_UNDEFINED
+        if found.class_id != method.class_id:
+            return ActionResult.OBJECT_CLASS_INCONSISTENT
+        return ActionResult.READ_WRITE_DENIED
+
+    def object_list(self, client_sap: int) -> bytes:
+        """Attribute object_list as this client sees it."""
+        return self._lists[client_sap == PUBLIC_CLIENT]
+
+    @cached_property
+    def _lists(self) -> tuple[bytes, bytes]:
+        whole, public = [], []
+        for item in self._objects.values():
+            whole.append(_entry(item, (1, *item.attributes)))
+            if item.public:
+                public.append(_entry(item, (1, *sorted(item.public))))
+        return axdr.encode(axdr.array(whole)), axdr.encode(axdr.array(public))
+
+    def _find(self, attribute: Attribute) -> CosemObject | DataAccessResult:
+        found = self._objects.get(attribute.obis)
+        if found is None:
+            return DataAccessResult.OBJECT_UNDEFINED
+        if found.class_id != attribute.class_id:
+            return DataAccessResult.OBJECT_CLASS_INCONSISTENT
+        if attribute.index != 1 and attribute.index not in found.attributes:
+            return DataAccessResult.OBJECT_UNDEFINED
+        return found
+
+
+def _entry(item: CosemObject, indices: Sequence[int]) -> axdr.Data:
+    rights = tuple(AttributeAccess(n, _READ_ONLY, item.selectors.get(n, ())) for n in indices)
+    return ObjectEntry(item.class_id, item.version, item.obis, rights, ()).encode()
+
+
+# ---- attributes ----------------------------------------------------------------------------------
+
+
+def _constant(data: axdr.Data) -> Read:
+    raw = axdr.encode(data)
+    return lambda asked: raw
+
+
+def _u32(value: int) -> bytes:
+    return b"\x06" + value.to_bytes(4, "big")
+
+
+def _octets(value: bytes) -> bytes:
+    return axdr.encode(axdr.octets(value))
+
+
+def _time(asked: Asked, moment_s: int) -> bytes:
+    moment = dt.datetime.fromtimestamp(moment_s, dt.UTC)
+    return _octets(CosemDateTime.from_utc(moment, asked.device.meter.deviation_min).to_bytes())
+
+
+def _register(quantity: int, asked: Asked) -> bytes:
+    return _u32(asked.device.meter.consumption.at(quantity, asked.now_s))
+
+
+def _capture_objects() -> axdr.Data:
+    return axdr.array(capture.encode() for capture in profile.CAPTURE_OBJECTS)
+
+
+def _buffer(asked: Asked) -> Value:
+    meter = asked.device.meter
+    rows: profile.Rows | DataAccessResult = profile.window(asked.now_s, meter.entries)
+    if asked.selection is not None and isinstance(rows, profile.Rows):
+        rows = profile.select(rows, asked.selection, meter.deviation_min)
+    if isinstance(rows, DataAccessResult):
+        return rows
+    return profile.encode(rows, meter.consumption, meter.deviation_min)
+
+
+def _entries_in_use(asked: Asked) -> bytes:
+    return _u32(profile.window(asked.now_s, asked.device.meter.entries).length)
+
+
+def _maximum(asked: Asked) -> tuple[int, int]:
+    """Highest mean power of a quarter of this month in W, and the Unix second at which that quarter ended."""
+    meter = asked.device.meter
+    shift = meter.deviation_min * 60
+    local = dt.datetime.fromtimestamp(asked.now_s - shift, dt.UTC)
+    month = local.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    first, newest = quarter_of(int(month.timestamp()) + shift), quarter_of(asked.now_s)
+    if newest <= first:
+        return 0, moment_of(first)
+    values = meter.consumption.series(0, first, newest - first + 1)
+    energy = (values[1:] - values[:-1]) % 2**32
+    best = int(energy.argmax())
+    return int(energy[best]) * 3600 // QUARTER_S, moment_of(first + best + 1)
+
+
+def _maximum_demand() -> CosemObject:
+    return CosemObject(
+        ClassId.EXTENDED_REGISTER,
+        0,
+        MAXIMUM_DEMAND,
+        {
+            2: lambda asked: _u32(_maximum(asked)[0]),
+            3: _constant(ScalerUnit(0, _W).encode()),
+            4: _constant(axdr.u8(0)),
+            5: lambda asked: _time(asked, _maximum(asked)[1]),
+        },
+    )
+
+
+def _average(asked: Asked, *, last: bool) -> bytes:
+    begin = moment_of(quarter_of(asked.now_s))
+    span = (begin - QUARTER_S, begin) if last else (begin, asked.now_s)
+    return _u32(asked.device.meter.consumption.mean_power(*span))
+
+
+def _average_demand() -> CosemObject:
+    return CosemObject(
+        ClassId.DEMAND_REGISTER,
+        0,
+        AVERAGE_DEMAND,
+        {
+            2: partial(_average, last=False),
+            3: partial(_average, last=True),
+            4: _constant(ScalerUnit(0, _W).encode()),
+            5: _constant(axdr.u8(0)),
+            6: lambda asked: _time(asked, moment_of(quarter_of(asked.now_s))),
+            7: lambda asked: _time(asked, moment_of(quarter_of(asked.now_s))),
+            8: _constant(axdr.u32(QUARTER_S)),
+            9: _constant(axdr.u16(1)),
+        },
+    )
+
+
+def _clock() -> CosemObject:
+    return CosemObject(
+        ClassId.CLOCK,
+        0,
+        cosem.CLOCK_TIME.obis,
+        {
+            2: lambda asked: _time(asked, asked.now_s),
+            3: lambda asked: axdr.encode(axdr.i16(asked.device.meter.deviation_min)),
+            4: _constant(axdr.u8(0)),
+            5: _constant(axdr.octets(_NO_TIME.to_bytes())),
+            6: _constant(axdr.octets(_NO_TIME.to_bytes())),
+            7: _constant(axdr.i8(0)),
+            8: _constant(axdr.boolean(False)),
+            9: _constant(axdr.enum(1)),  # internal crystal
+        },
+        public=frozenset({2}),
+    )
+
+
+def _load_profile() -> CosemObject:
+    return CosemObject(
+        ClassId.PROFILE_GENERIC,
+        1,
+        profile.PROFILE,
+        {
+            cosem.PROFILE_BUFFER: _buffer,
+            cosem.PROFILE_CAPTURE_OBJECTS: _constant(_capture_objects()),
+            cosem.PROFILE_CAPTURE_PERIOD: _constant(axdr.u32(QUARTER_S)),
+            cosem.PROFILE_SORT_METHOD: _constant(axdr.enum(cosem.SortMethod.FIFO)),
+            cosem.PROFILE_SORT_OBJECT: _constant(profile.CAPTURE_OBJECTS[0].encode()),
+            cosem.PROFILE_ENTRIES_IN_USE: _entries_in_use,
+            cosem.PROFILE_ENTRIES: lambda asked: _u32(asked.device.meter.entries),
+        },
+        selectors={cosem.PROFILE_BUFFER: (cosem.BY_RANGE, cosem.BY_ENTRY)},
+    )
+
+
+def _sap_assignment(asked: Asked) -> bytes:
+    devices = asked.device.meter.devices
+    return axdr.encode(
+        axdr.array(
+            axdr.structure(axdr.u16(device.sap), axdr.octets(device.name.encode())) for device in devices
+        )
+    )
+
+
+def _association() -> CosemObject:
+    return CosemObject(
+        ClassId.ASSOCIATION_LN,
+        1,
+        cosem.CURRENT_ASSOCIATION,
+        {
+            2: lambda asked: asked.device.model.object_list(asked.client_sap),
+            3: lambda asked: axdr.encode(
+                axdr.structure(axdr.i8(asked.client_sap), axdr.u16(asked.device.sap))
+            ),
+            8: _constant(axdr.enum(2)),  # associated
+            9: _constant(axdr.octets(SECURITY_SETUP.raw)),
+        },
+        public=frozenset({2}),
+    )
+
+
+def _security_setup() -> CosemObject:
+    return CosemObject(
+        ClassId.SECURITY_SETUP,
+        1,
+        SECURITY_SETUP,
+        {
+            2: lambda asked: axdr.encode(axdr.enum(asked.device.meter.security_policy)),
+            3: lambda asked: axdr.encode(axdr.enum(asked.device.meter.mode.suite)),
+            4: lambda asked: _octets(asked.device.meter.client_title),
+            5: lambda asked: _octets(asked.device.meter.system_title),
+            6: _constant(axdr.array(())),
+        },
+    )
+
+
+def _data(obis: Obis, read: Read, *, public: bool = False) -> CosemObject:
+    return CosemObject(ClassId.DATA, 0, obis, {2: read}, frozenset({2}) if public else frozenset())
+
+
+_COMMON: Final = (
+    _association(),
+    _data(cosem.LOGICAL_DEVICE_NAME.obis, lambda asked: _octets(asked.device.name.encode()), public=True),
+    _data(SERIAL_NUMBER, lambda asked: _octets(asked.device.meter.serial.encode()), public=True),
+)
+#: The management logical device: everything.
+MANAGEMENT: Final = ObjectModel(
+    (
+        *_COMMON,
+        CosemObject(
+            ClassId.SAP_ASSIGNMENT,
+            0,
+            cosem.SAP_ASSIGNMENT_LIST.obis,
+            {2: _sap_assignment},
+            public=frozenset({2}),
+        ),
+        _security_setup(),
+        _data(INVOCATION_COUNTER, lambda asked: _u32(asked.device.meter.last_client_counter), public=True),
+        _clock(),
+        _data(profile.AMR_STATUS, _constant(axdr.u8(profile.STATUS))),
+        *(
+            CosemObject(
+                ClassId.REGISTER,
+                0,
+                obis,
+                {2: partial(_register, n), 3: _constant(ScalerUnit(0, _WH if n < 2 else _VARH).encode())},
+            )
+            for n, obis in enumerate(profile.REGISTERS)
+        ),
+        _maximum_demand(),
+        _average_demand(),
+        _load_profile(),
+    )
+)
+#: Any further logical device: it tells who it is.
+FURTHER: Final = ObjectModel(_COMMON)

@@ -1,0 +1,118 @@
+"""asyncio's part of the simulated field: ports that meters listen on, over TCP and UDP."""
+
+import asyncio
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from concentrator_sim.links import Line, datagram
+from concentrator_sim.station import Station
+from protocols.errors import RemoteProtocolError
+
+#: Bytes that one receive call can take; asyncio's own 256 kB per call cost more than the rest of it.
+RECEIVE_BUFFER: Final = 64 * 1024
+#: Bytes that may wait for a client that does not read; then it is cut off.
+MAX_WAITING: Final = 4 * 1024 * 1024
+#: UDP clients that a meter remembers with their associations.
+MAX_UDP_CLIENTS: Final = 64
+
+
+class _Buffers(threading.local):
+    """The receive buffer of this thread's loop. A thread runs one loop at a time."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(RECEIVE_BUFFER))
+
+
+_buffers = _Buffers()
+
+
+class MeterConnection(asyncio.BufferedProtocol):
+    """One connection to a meter. ``answer_delay_s`` holds answers back; ``silent`` never gives any."""
+
+    __slots__ = ("_delay_s", "_line", "_open", "_silent", "_transport", "_view")
+
+    def __init__(
+        self,
+        line: Line,
+        opened: "set[MeterConnection]",
+        *,
+        answer_delay_s: float = 0.0,
+        silent: bool = False,
+    ) -> None:
+        self._line = line
+        self._open = opened
+        self._delay_s = answer_delay_s
+        self._silent = silent
+        self._transport: asyncio.Transport | None = None
+        self._view = _buffers.view
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The loop's call."""
+        self._transport = transport  # type: ignore[assignment]
+        self._open.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The loop's call."""
+        self._transport = None
+        self._open.discard(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """The loop's call: where to put what comes."""
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """The loop's call: so many bytes came."""
+        if self._silent:
+            return
+        try:
+            out = self._line.receive(bytes(self._view[:nbytes]))
+        except RemoteProtocolError:
+            self.close()  # a stream that lost its framing
+            return
+        if not out:
+            return
+        if self._delay_s:
+            asyncio.get_running_loop().call_later(self._delay_s, self.write, out)
+        else:
+            self.write(out)
+
+    def write(self, data: bytes) -> None:
+        """Send, unless the connection has gone meanwhile."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write(data)
+        if transport.get_write_buffer_size() > MAX_WAITING:
+            transport.abort()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+class UdpMeter(asyncio.DatagramProtocol):
+    """A meter's UDP port; each client address has associations of its own."""
+
+    def __init__(self, station: Callable[[], Station], *, silent: bool = False) -> None:
+        self._make = station
+        self._silent = silent
+        self._stations: OrderedDict[tuple[str, int], Station] = OrderedDict()
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The loop's call."""
+        self._transport = transport  # type: ignore[assignment]
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """The loop's call."""
+        if self._silent or self._transport is None:
+            return
+        station = self._stations.pop(addr, None) or self._make()
+        self._stations[addr] = station
+        if len(self._stations) > MAX_UDP_CLIENTS:
+            self._stations.popitem(last=False)
+        for out in datagram(station, data):
+            self._transport.sendto(out, addr)

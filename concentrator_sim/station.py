@@ -1,0 +1,107 @@
+"""The server side of one link, sans-I/O: APDUs of any client and server SAP in, APDUs out.
+
+A station is made per connection. Behind it stand one meter, or several that share the link and are told
+apart by their server SAP.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from concentrator_sim.meter import LogicalDevice, SimulatedMeter
+from protocols.dlms.apdu.access import AccessAction, AccessGet
+from protocols.dlms.apdu.fields import AttributeItem
+from protocols.dlms.association import (
+    AccessRequested,
+    ActionRequested,
+    ClientAssociated,
+    GetRequested,
+    MethodOutcome,
+    ServerAssociation,
+    ServerEvent,
+    SetRequested,
+    Transmit,
+)
+from protocols.dlms.enums import ActionResult, DataAccessResult
+
+Bus = Mapping[int, LogicalDevice]
+
+
+def bus_of(meters: Sequence[SimulatedMeter]) -> Bus:
+    """The logical devices of these meters by server SAP. Raises ValueError where two have the same."""
+    bus: dict[int, LogicalDevice] = {}
+    for meter in meters:
+        for device in meter.devices:
+            if device.sap in bus:
+                raise ValueError(f"two logical devices have the server SAP {device.sap}")
+            bus[device.sap] = device
+    return bus
+
+
+class Station:
+    """Associations of one link. ``clock`` gives Unix seconds."""
+
+    __slots__ = ("_associations", "_bus", "_clock")
+
+    def __init__(self, bus: Bus, clock: Callable[[], int]) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._associations: dict[tuple[int, int], ServerAssociation] = {}
+
+    def knows(self, server: int) -> bool:
+        """Whether a logical device has this SAP."""
+        return server in self._bus
+
+    def receive(self, client: int, server: int, apdu: bytes) -> list[bytes]:
+        """One APDU; the APDUs to send back. A SAP that nobody has is answered with silence."""
+        device = self._bus.get(server)
+        if device is None:
+            return []
+        association = self._associations.get((client, server))
+        if association is None:
+            made = device.meter.associate(device, client, self._clock)
+            if made is None:
+                return []
+            association = self._associations[client, server] = made
+        out: list[bytes] = []
+        for event in association.receive(apdu):
+            if isinstance(event, Transmit):
+                out.append(event.apdu)
+            else:
+                out += self._serve(event, association, device, client)
+        return out
+
+    def drop(self, client: int, server: int) -> None:
+        """The data link below this association is gone."""
+        association = self._associations.get((client, server))
+        if association is not None:
+            association.reset()
+
+    def _serve(
+        self, event: ServerEvent, association: ServerAssociation, device: LogicalDevice, client: int
+    ) -> list[bytes]:
+        model, now = device.model, self._clock()
+        match event:
+            case GetRequested(items):
+                return association.respond_get([model.read(item, device, client, now) for item in items])
+            case SetRequested(items):
+                return association.respond_set([model.write(item.attribute) for item in items])
+            case ActionRequested(methods):
+                return association.respond_action([MethodOutcome(model.invoke(m)) for m in methods])
+            case AccessRequested(specs):
+                data: list[bytes | None] = []
+                results: list[DataAccessResult | ActionResult] = []
+                for spec in specs:
+                    value: bytes | DataAccessResult | ActionResult
+                    if isinstance(spec, AccessGet):
+                        item = AttributeItem(spec.attribute, spec.selection)
+                        value = model.read(item, device, client, now)
+                    elif isinstance(spec, AccessAction):
+                        value = model.invoke(spec.method)
+                    else:
+                        value = model.write(spec.attribute)
+                    data.append(value if isinstance(value, bytes) else None)
+                    results.append(DataAccessResult.SUCCESS if isinstance(value, bytes) else value)
+                return association.respond_access(data, results)
+            case ClientAssociated(client_system_title=title):
+                if title is not None:
+                    device.meter.client_title = title
+        return []
