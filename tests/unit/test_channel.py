@@ -223,11 +223,13 @@ def test_hdlc_gives_up_after_its_repetitions(run_virtual):
 
 def test_hdlc_keeps_the_deadline(run_virtual):
     async def main():
-        ours, link, _, serving = hdlc(lose=1000)
+        ours, link, meter, serving = hdlc(lose=1000)
         start = asyncio.get_running_loop().time()
         with pytest.raises(LinkTimeout):
             await link.open(in_s(7))
         assert asyncio.get_running_loop().time() - start == pytest.approx(7)
+        await asyncio.sleep(0)
+        assert meter.reads == 2  # at 0 and 5 s, and no frame more when the time is up
         ours.close()
         await serving
 

@@ -163,6 +163,20 @@ def test_refusals_leave_the_session_usable(run_virtual, fake_meter):
     run_virtual(main())
 
 
+def test_an_exception_response_is_an_answer_too(run_virtual, fake_meter):
+    async def main():
+        session, meter, _ = session_with(fake_meter)
+        async with session:
+            meter.meddle = lambda apdu: [bytes((0xD8, 1, 3))]
+            with pytest.raises(ExceptionResponse) as caught:
+                await session.get(ENERGY)
+            assert caught.value.stage == "read"
+            meter.meddle = lambda apdu: [apdu]
+            assert await session.get(EXPORT) == VALUE
+
+    run_virtual(main())
+
+
 @pytest.mark.parametrize(
     ("quirks", "conformance", "lists"),
     [
