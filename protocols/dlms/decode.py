@@ -80,7 +80,7 @@ class _Transfer(NamedTuple):
 
     builder: Builder
     receiver: GbtReceiver
-    first: bytes
+    first: bytes | None = None
 
 
 class StreamDecoder:
@@ -299,14 +299,20 @@ class StreamDecoder:
             self._messages.append(builder.build())
             return
         transfer = self._transfers.get(key)
-        if transfer is not None and block.block_number == 1 and block.data != transfer.first:
+        if (
+            transfer is not None
+            and block.block_number == 1
+            and transfer.first not in (None, block.data)  # else it is sent again
+        ):
             self._lost(self._transfers.pop(key), "cut short: a new transfer begins before the last block")
             transfer = None
         if transfer is None:
-            transfer = _Transfer(builder, GbtReceiver(answering=False), block.data)
-            self._transfers[key] = transfer
+            transfer = _Transfer(builder, GbtReceiver(answering=False))
         else:
             transfer.builder.join(builder)
+        if block.block_number == 1:
+            transfer = transfer._replace(first=block.data)
+        self._transfers[key] = transfer
         try:
             whole = transfer.receiver.receive(block).apdu
         except RemoteProtocolError as exc:

@@ -95,21 +95,23 @@ def _read(buf: bytes, offset: int, depth: int, untagged: bool) -> Reading:
             at += _UNTAGGED_LENGTH
         elif at < len(buf) < at + _UNTAGGED_LENGTH and buf[at] == 0:
             error = RemoteProtocolError(f"{_CUT_SHORT} in an attribute descriptor", offset=at)
+    complete = len(items)
     while len(items) < count and error is None:
         item, at, error = _read(buf, at, depth + 1, untagged)
         if item is not None:
             items.append(item)
+        complete += error is None
     if error is not None and error.reason.startswith(_CUT_SHORT):
-        error = RemoteProtocolError(_cut_short(error, kind, len(items), count), offset=error.offset)
+        error = RemoteProtocolError(_cut_short(error, kind, complete, count), offset=error.offset)
     return Reading(Data(kind, tuple(items)), at, error)
 
 
-def _cut_short(error: RemoteProtocolError, kind: DataType, got: int, count: int) -> str:
+def _cut_short(error: RemoteProtocolError, kind: DataType, complete: int, count: int) -> str:
     """The reason with the count of the outermost array (structure): that is what a reader wants to know."""
     reason, _, inner = error.reason.partition(" (")
     if kind is DataType.STRUCTURE and "array" in inner:
         return error.reason
-    return f"{reason} ({got} of {count} elements of the {kind.name.lower()} were begun)"
+    return f"{reason} ({complete} of {count} elements of the {kind.name.lower()} are whole)"
 
 
 def _descriptor(buf: bytes, offset: int) -> Data | None:

@@ -66,7 +66,7 @@ def test_cut_short_anywhere_says_where_and_keeps_what_was_there(raw: bytes, leas
 
 def test_reason_counts_the_elements_of_the_outer_array() -> None:
     error = tolerant.read(UNTAGGED[:-1]).error
-    assert error.reason == "cut short: 1 bytes needed, 0 left (2 of 2 elements of the array were begun)"
+    assert error.reason == "cut short: 1 bytes needed, 0 left (1 of 2 elements of the array are whole)"
 
 
 def test_bytes_behind_the_value() -> None:
