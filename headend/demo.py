@@ -31,6 +31,8 @@ ACTOR: Final = "demo"
 #: How long the simulator may take to get ready, and to end, in seconds.
 READY_S: Final = 120.0
 END_S: Final = 10.0
+#: The command `concentrator-sim` by this interpreter, wherever its scripts are.
+_PROGRAM: Final = "from concentrator_sim.cli import app; app(prog_name='concentrator-sim')"
 #: What the simulator says when all its meters listen.
 _READY: Final = "ready"
 
@@ -86,7 +88,7 @@ async def demonstration(demo: Demo, base: Base) -> AsyncIterator[Demonstration]:
 
 async def _start(demo: Demo, meters_file: Path) -> asyncio.subprocess.Process:
     command = [
-        sys.executable, "-m", "concentrator_sim", "serve",
+        sys.executable, "-c", _PROGRAM, "serve",
         "--meters", str(demo.meters), "--seed", str(demo.seed), "--base-port", str(demo.base_port),
         "--mix", "demo", "--write-meters", str(meters_file),
     ]  # fmt: skip

@@ -50,6 +50,9 @@ async def run(
         format="%(message)s",
         handlers=[RichHandler(console=err, show_path=False, markup=False)],
     )
+    if not flags.debug:
+        for talkative in ("yoyo", "uvicorn"):
+            logging.getLogger(talkative).setLevel(logging.WARNING)
     field = Demo(demo_meters, seed, base_port) if demo else None
     await run_service(settings, _Terminal(), demo=field)
 
@@ -167,10 +170,11 @@ async def _curve(pool: Pool, asset_id: str) -> None:
     end = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
     start = end - timedelta(days=1)
     amounts = await _amounts(pool, asset_id, start, end)
-    if len(amounts) > 1:
-        top = max(max(amounts), 1)
-        bars = "".join(_BARS[(len(_BARS) - 1) * amount // top] for amount in amounts)
-        out.print(f"{asset_id} on {start:%F} (UTC), active import per 15 minutes:", markup=False)
+    hours = [sum(amounts[n : n + 4]) for n in range(0, len(amounts), 4)]
+    if len(hours) > 1:
+        top = max(*hours, 1)
+        bars = "".join(2 * _BARS[1 + (len(_BARS) - 2) * amount // top] for amount in hours)
+        out.print(f"{asset_id} on {start:%F} (UTC), active import by hours:", markup=False)
         out.print(f"  {bars}")
 
 
