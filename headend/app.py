@@ -17,11 +17,9 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack
 from datetime import timedelta
-from functools import partial
 from typing import Any, Final, Protocol
 
 import uvicorn
@@ -29,24 +27,16 @@ import uvicorn
 import api.errors
 from api.app import create_app
 from api.services import ReadRequest, ReadResult, Refused, Services
-from headend.collect.collector import Collector, Limits
 from headend.collect.outcome import Outcome
 from headend.collect.periodic import periodically
 from headend.demo import Demo, Demonstration, demonstration
-from headend.drivers.dlms import DlmsDriver, utc_now
+from headend.drivers.dlms import utc_now
 from headend.drivers.read_now import CurveRange, ReadFailed, read_now
 from headend.foundation import Base, make_demo_master_key, open_base
-from headend.ingest.pipeline import Pipeline
-from headend.keys.counters import CounterBlocks
-from headend.session.access import Access
-from headend.session.deadlines import Deadlines
-from headend.session.retry import RetryPolicy
+from headend.house import House, open_house
 from headend.store.pool import Pool
-from headend.store.writer import Written, write
 from schemas.config import Settings
 from schemas.meter import Meter
-from schemas.model import load_model
-from schemas.reading import ReadingBatch
 
 log = logging.getLogger(__name__)
 
@@ -82,67 +72,6 @@ class View(Protocol):
 
     def stopping(self) -> None:
         """The end was asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """The parts between database and API, for whoever reads meters."""
-
-    base: Base
-    pipeline: Pipeline
-    access: Access
-    driver: DlmsDriver
-    collector: Collector
-
-    async def write(self, batch: ReadingBatch) -> Written:
-        """Store one batch, past the pipeline."""
-        return await write(self.base.pool, batch)
-
-
-@asynccontextmanager
-async def open_house(base: Base) -> AsyncIterator[House]:
-    """Keys, counters, pipeline, access and collector over an open database, closed behind."""
-    settings = base.settings
-    title = bytes.fromhex(settings.system_title)
-    vault = await base.vault_if_any()
-    counters = CounterBlocks(base.pool.connection, title, block=settings.counter_block)
-    async with AsyncExitStack() as stack:
-        pipeline = await stack.enter_async_context(
-            Pipeline(partial(write, base.pool), drain_s=settings.shutdown_timeout_s)
-        )
-        access = await stack.enter_async_context(
-            Access(
-                base.pool.connection,
-                vault,
-                counters,
-                system_title=title,
-                deadlines=_deadlines(settings),
-                profile_folders=settings.profile_folders,
-            )
-        )
-        driver = DlmsDriver()
-        collector = Collector(
-            base.pool.connection,
-            access,
-            pipeline,
-            partial(load_model, folders=settings.profile_folders),
-            driver=driver,
-            limits=Limits(
-                settings.collector_concurrency,
-                retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s),
-            ),
-        )
-        yield House(base, pipeline, access, driver, collector)
-
-
-def _deadlines(settings: Settings) -> Deadlines:
-    return Deadlines(
-        connect_s=settings.connect_timeout_s,
-        associate_s=settings.response_timeout_s,
-        response_s=settings.response_timeout_s,
-        release_s=settings.release_timeout_s,
-        session_s=settings.session_timeout_s,
-    )
 
 
 async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> None:

@@ -6,6 +6,7 @@ import typer
 
 from headend.cli import db, meters, shell, tokens
 from headend.cli.decode import decode
+from headend.cli.read import collect, read
 from headend.cli.run import run
 
 app = typer.Typer(
@@ -19,6 +20,8 @@ app.add_typer(db.app, name="db")
 app.add_typer(meters.app, name="meters")
 app.add_typer(tokens.app, name="token")
 app.command()(run)
+app.command()(read)
+app.command()(collect)
 app.command()(decode)
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Final
 import typer
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from headend.cli.read import tell_outcome
 from headend.cli.shell import err, flags, out, reported
 from headend.collect.outcome import Outcome
 from headend.demo import Demo, Demonstration
@@ -20,8 +20,6 @@ from headend.store.pool import Pool
 from schemas.config import load_settings
 
 _BARS: Final = " ▁▂▃▄▅▆▇█"
-#: Kinds of failures that the summary lists; the log has all.
-_SHOWN: Final = 8
 
 
 @reported
@@ -84,6 +82,8 @@ class _Terminal:
         out.print(f"API       {url}  (description: {url}/docs)", soft_wrap=True)
 
     def collecting(self, outcome: Outcome) -> None:
+        if not outcome.due:
+            return
         if self._progress is None:
             self._progress = Progress(
                 TextColumn("collecting"),
@@ -102,7 +102,7 @@ class _Terminal:
 
     async def collected(self, outcome: Outcome, pool: Pool) -> None:
         self._end_progress()
-        _summary(outcome)
+        tell_outcome(outcome)
         asset_id = await _some_meter(pool)
         if asset_id is None:
             out.print("no meters yet: headend meters import FILE")
@@ -141,23 +141,6 @@ class _Terminal:
             f"headend read {asset_id}",
         ):
             out.print(f"  {line}", markup=False, soft_wrap=True)
-
-
-def _summary(outcome: Outcome) -> None:
-    if not outcome.due:
-        out.print("nothing was missing")
-        return
-    per_second = outcome.values / outcome.seconds if outcome.seconds else 0
-    table = Table(show_header=False, box=None)
-    table.add_row("meters", f"{outcome.read} read, {outcome.failed} failed of {outcome.due} due")
-    table.add_row("intervals", f"{outcome.intervals:,} read, {outcome.written.new:,} new")
-    table.add_row("values", f"{outcome.values:,}")
-    table.add_row("time", f"{outcome.seconds:.1f} s, {per_second:,.0f} values/s")
-    out.print(table)
-    for (fault, kind), count in outcome.kinds.most_common(_SHOWN):
-        first = next((one for one in outcome.failures if (one.fault, one.kind) == (fault, kind)), None)
-        example = "" if first is None else f", as {first.asset_id}: {first.reason}"
-        out.print(f"failed    {count} x {kind} (fault: {fault}){example}", style="yellow", markup=False)
 
 
 async def _some_meter(pool: Pool) -> str | None:

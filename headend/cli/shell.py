@@ -31,8 +31,11 @@ from schemas.model import ModelError
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: Columns of a table that goes into a file or a pipe: nobody's screen cuts it.
+_PIPE_WIDTH: Final = 200
+
 #: For people; tables and progress. JSON goes to standard output undecorated.
-out: Final = Console(highlight=False)
+out: Final = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 err: Final = Console(stderr=True, highlight=False)
 
 #: Errors that say all a person needs; everything else is a defect of ours and shows its traceback.

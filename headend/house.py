@@ -1,0 +1,84 @@
+"""The parts between database and API, put together: for the service, and for commands that read meters."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from headend.collect.collector import Collector, Limits
+from headend.drivers.dlms import DlmsDriver
+from headend.foundation import Base
+from headend.ingest.pipeline import Pipeline
+from headend.keys.counters import CounterBlocks
+from headend.session.access import Access
+from headend.session.deadlines import Deadlines
+from headend.session.retry import RetryPolicy
+from headend.store.writer import Written, write
+from schemas.config import Settings
+from schemas.model import load_model
+from schemas.reading import ReadingBatch
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What reads meters and stores what they give."""
+
+    base: Base
+    pipeline: Pipeline
+    access: Access
+    driver: DlmsDriver
+    collector: Collector
+
+    async def write(self, batch: ReadingBatch) -> Written:
+        """Store one batch, past the pipeline."""
+        return await write(self.base.pool, batch)
+
+
+@asynccontextmanager
+async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIterator[House]:
+    """Keys, counters, pipeline, access and collector over an open database, closed behind.
+
+    ``counter_block`` invocation counters are reserved at once instead of the settings' number. Raises
+    SealError where keys are stored and no master key opens them.
+    """
+    settings = base.settings
+    title = bytes.fromhex(settings.system_title)
+    vault = await base.vault_if_any()
+    counters = CounterBlocks(base.pool.connection, title, block=counter_block or settings.counter_block)
+    async with AsyncExitStack() as stack:
+        pipeline = await stack.enter_async_context(
+            Pipeline(partial(write, base.pool), drain_s=settings.shutdown_timeout_s)
+        )
+        access = await stack.enter_async_context(
+            Access(
+                base.pool.connection,
+                vault,
+                counters,
+                system_title=title,
+                deadlines=_deadlines(settings),
+                profile_folders=settings.profile_folders,
+            )
+        )
+        driver = DlmsDriver()
+        collector = Collector(
+            base.pool.connection,
+            access,
+            pipeline,
+            partial(load_model, folders=settings.profile_folders),
+            driver=driver,
+            limits=Limits(
+                settings.collector_concurrency,
+                retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s),
+            ),
+        )
+        yield House(base, pipeline, access, driver, collector)
+
+
+def _deadlines(settings: Settings) -> Deadlines:
+    return Deadlines(
+        connect_s=settings.connect_timeout_s,
+        associate_s=settings.response_timeout_s,
+        response_s=settings.response_timeout_s,
+        release_s=settings.release_timeout_s,
+        session_s=settings.session_timeout_s,
+    )
