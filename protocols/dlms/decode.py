@@ -6,11 +6,10 @@ teaches serves those behind it: system titles and dedicated keys of AARQ and AAR
 asked for. Nothing here raises for the peer's bytes.
 """
 
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from protocols.dlms import apdu as apdus
-from protocols.dlms import axdr, push_values, tolerant
+from protocols.dlms import axdr, tolerant
 from protocols.dlms import decode_tree as trees
 from protocols.dlms.apdu import (
     Aare,
@@ -36,7 +35,6 @@ from protocols.dlms.apdu import (
 from protocols.dlms.axdr import DataType
 from protocols.dlms.blocks import BlockJoiner, GbtReceiver
 from protocols.dlms.cosem import Attribute
-from protocols.dlms.cosem_time import CosemDateTime
 from protocols.dlms.decode_cipher import (
     Ciphered,
     Keys,
@@ -46,6 +44,7 @@ from protocols.dlms.decode_cipher import (
     open_message,
 )
 from protocols.dlms.decode_message import Builder, Message, Problem, Security, Status, unreadable
+from protocols.dlms.decode_values import ValueFinder
 from protocols.dlms.framing import Framing
 from protocols.dlms.hdlc import HdlcFrame
 from protocols.dlms.mbus import MBusFrame
@@ -92,7 +91,7 @@ class StreamDecoder:
 
     def __init__(self, keys: Keys | None = None, model: MeterModel | None = None) -> None:
         self._keys = keys or Keys()
-        self._model = model
+        self._finder = ValueFinder(model)
         self._client_title: bytes | None = None
         self._server_title: bytes | None = None
         self._dedicated: Key | None = None
@@ -157,7 +156,7 @@ class StreamDecoder:
                 builder = Builder(ScanItem(0, Framing.UNKNOWN), data, base)
                 builder.notes.append("no APDU, but one value as an APDU carries it")
                 builder.tree = trees.of_data(value)
-                self._values(builder, push_values.find(value, self._model))
+                self._finder.values(builder, value)
                 self._messages.append(builder.build())
                 return
 
@@ -194,7 +193,7 @@ class StreamDecoder:
         builder.layers.clear()
         builder.notes.append("no APDU, but one value as an APDU carries it")
         builder.tree = trees.of_data(reading.data)
-        self._values(builder, push_values.find(reading.data, self._model))
+        self._finder.values(builder, reading.data)
         return True
 
     def _complete(self, builder: Builder, message: Apdu) -> None:
@@ -202,27 +201,27 @@ class StreamDecoder:
         builder.tree = trees.of_apdu(message)
         match message:
             case DataNotification(date_time=stamp, body=body):
-                self._time(builder, stamp)
-                self._body(builder, message, body)
+                self._finder.time(builder, stamp)
+                self._finder.body(builder, message, body)
             case EventNotificationRequest(time=stamp, attribute=attribute, value=value):
-                self._time(builder, stamp)
-                self._answer(builder, message, (attribute,), (value,))
+                self._finder.time(builder, stamp)
+                self._finder.answers(builder, message, (attribute,), (value,))
             case GetRequestNormal(invoke=invoke, attribute=attribute):
                 self._asked[builder.peers, invoke.invoke_id] = (attribute,)
             case GetRequestWithList(invoke=invoke, items=items):
                 self._asked[builder.peers, invoke.invoke_id] = tuple(item.attribute for item in items)
             case GetResponseNormal(invoke=invoke, result=result):
                 asked = self._asked.pop((builder.peers, invoke.invoke_id), ())
-                self._answer(builder, message, asked, (result,))
+                self._finder.answers(builder, message, asked, (result,))
             case GetResponseWithList(invoke=invoke, results=results):
                 asked = self._asked.pop((builder.peers, invoke.invoke_id), ())
-                self._answer(builder, message, asked, results)
+                self._finder.answers(builder, message, asked, results)
             case Aarq() | Aare() | Rlrq() | Rlre():
                 self._association(builder, message)
             case InitiateRequest(dedicated_key=bytes() as key):
                 self._dedicated = Key(key)
             case _:
-                self._tail(builder, message)
+                self._finder.tail(builder, message)
         self._messages.append(builder.build())
 
     def _association(self, builder: Builder, message: Aarq | Aare | Rlrq | Rlre) -> None:
@@ -403,74 +402,6 @@ class StreamDecoder:
         else:
             builder.notes.append("the first block alone: those behind it are not here")
         self._messages.append(builder.build())
-
-    # ---- values ----------------------------------------------------------------------------------
-
-    def _time(self, builder: Builder, stamp: bytes | None) -> None:
-        if not stamp:
-            return
-        try:
-            moment = CosemDateTime.from_bytes(stamp)
-        except RemoteProtocolError as exc:
-            builder.problem(RemoteProtocolError(f"date-time: {exc.reason}"))
-            return
-        builder.time = moment
-        builder.time_utc = push_values.utc(moment, self._model)
-
-    def _body(self, builder: Builder, message: Apdu, body: Raw) -> None:
-        """Values of pushed data: those that could be read, and the problem where it ends."""
-        reading = tolerant.read(body.data)
-        if reading.error is not None:
-            self._bad_value(builder, message, body, reading.error)
-        if reading.data is None:
-            return
-        if tolerant.has_descriptors(reading.data):
-            builder.notes.append("attribute descriptors without A-XDR tags, as some makers write them")
-        self._values(builder, push_values.find(reading.data, self._model))
-
-    def _answer(
-        self, builder: Builder, message: Apdu, asked: tuple[Attribute, ...], results: Iterable[object]
-    ) -> None:
-        results = tuple(results)
-        for index, result in enumerate(results):
-            if not isinstance(result, Raw):
-                continue
-            reading = tolerant.read(result.data)
-            if reading.error is not None:
-                self._bad_value(builder, message, result, reading.error)
-            if reading.data is None:
-                continue
-            attribute = asked[index] if len(asked) == len(results) else None
-            value = None
-            if attribute is not None and attribute.index != 1:
-                value = push_values.named(attribute.obis, reading.data, self._model)
-            if value is not None:
-                builder.values.append(value)
-            elif reading.data.type in (DataType.ARRAY, DataType.STRUCTURE):
-                builder.values += push_values.find(reading.data, self._model).values
-
-    def _tail(self, builder: Builder, message: Apdu) -> None:
-        tail = apdus.tail_of(message)
-        error = None if tail is None else tolerant.read(tail.data).error
-        if tail is not None and error is not None:
-            self._bad_value(builder, message, tail, error)
-
-    def _bad_value(self, builder: Builder, message: Apdu, value: Raw, error: RemoteProtocolError) -> None:
-        reason = error.reason
-        if builder.security is not None and not builder.security.verified and builder.security.encrypted:
-            reason += "; nothing verifies the message: wrong key?"
-        # The offset of a value that ends the APDU; where others follow it tells the value's own.
-        behind = len(message.to_bytes()) - len(value)
-        at = None if apdus.tail_of(message) is not value else behind + (error.offset or 0)
-        builder.problem(RemoteProtocolError(reason, offset=at))
-
-    def _values(self, builder: Builder, found: push_values.Values) -> None:
-        builder.values += found.values
-        builder.unnamed += found.unnamed
-        if found.push_list is not None:
-            builder.notes.append(f"push list {found.push_list!r} of the profile")
-        elif found.unnamed:
-            builder.notes.append(f"{len(found.unnamed)} values without an OBIS code: a profile may name them")
 
 
 def _unverified(message: Ciphered) -> str:

@@ -130,3 +130,12 @@ def test_a_password_is_not_shown() -> None:
         assert "AARQ" in output
         assert "12345678" not in output
         assert "3132333435363738" not in output
+
+
+def test_a_challenge_is_shown() -> None:
+    aarq = (
+        "6036a1090607608574050801018a0207808b0760857405080205ac0a80084b35366956616759"
+        "be10040e01000000065f1f0400007e1f04b0"
+    )
+    (message,) = json.loads(run("--json", text=aarq).stdout)
+    assert message["tree"]["calling_authentication_value"] == b"K56iVagY".hex()

@@ -47,6 +47,11 @@ def test_digits_in_groups_of_four_are_no_offsets() -> None:
     assert joined("7ea0 0801\n0201 1037\n8d7e").hex() == DATA.hex()
 
 
+def test_a_second_dump_begins_at_zero_again() -> None:
+    first, second = "00000000: 7ea0 0801\n00000004: 0201", "00000000: 1037\n00000002: 8d7e\n"
+    assert joined(f"{first}\n{second}") == DATA
+
+
 def test_blank_lines_end_messages_and_comments_do_not() -> None:
     pieces, bad = read(f"{GET.hex()}\n\n{ANSWER.hex()[:6]}\n# in between\n{ANSWER.hex()[6:]}\n".encode())
     assert not bad

@@ -161,3 +161,16 @@ def test_utc_by_deviation_by_profile_or_not_at_all() -> None:
     assert utc(stamp, load_model("aidon")) == datetime(2019, 2, 4, 22, 52, 22, tzinfo=UTC)
     zulu = CosemDateTime.from_bytes(CLOCK[:9] + bytes.fromhex("000000"))
     assert utc(zulu) == datetime(2019, 2, 4, 23, 52, 22, tzinfo=UTC)
+
+
+def test_deviation_as_the_profile_means_it() -> None:
+    east = CosemDateTime.from_bytes(CLOCK[:9] + bytes.fromhex("ffc400"))  # -60 minutes: UTC+1
+    aidon = load_model("aidon")
+    assert utc(east, aidon) == datetime(2019, 2, 4, 22, 52, 22, tzinfo=UTC)
+    inverted = aidon.model_copy(update={"clock": aidon.clock.model_copy(update={"deviation": "inverted"})})
+    assert utc(east, inverted) == datetime(2019, 2, 5, 0, 52, 22, tzinfo=UTC)
+    unspecified = aidon.clock.model_copy(update={"deviation": "unspecified"})
+    summer = CosemDateTime.from_bytes(bytes.fromhex("07e3070401173416ff000000"))
+    assert utc(summer, aidon) == datetime(2019, 7, 4, 23, 52, 22, tzinfo=UTC)
+    model = aidon.model_copy(update={"clock": unspecified})
+    assert utc(summer, model) == datetime(2019, 7, 4, 21, 52, 22, tzinfo=UTC)
