@@ -28,7 +28,7 @@ def decode(
         typer.Option(
             metavar="HEX",
             help="Global unicast encryption key.",
-            envvar="HEADEND_DECODE_KEY",
+            envvar="DLMS_KEY",
             show_default=False,
         ),
     ] = None,
@@ -37,7 +37,7 @@ def decode(
         typer.Option(
             metavar="HEX",
             help="Authentication key.",
-            envvar="HEADEND_DECODE_AUTH_KEY",
+            envvar="DLMS_AUTH_KEY",
             show_default=False,
         ),
     ] = None,
@@ -46,7 +46,7 @@ def decode(
         typer.Option(
             metavar="HEX",
             help="Master key, for messages that bring a wrapped key.",
-            envvar="HEADEND_DECODE_MASTER_KEY",
+            envvar="DLMS_MASTER_KEY",
             show_default=False,
         ),
     ] = None,
@@ -63,8 +63,8 @@ def decode(
     """Decode frames and messages: find the framing, join, decipher, show.
 
     Takes hex (comments, spaces, dumps with offsets, several frames and messages) or binary. Exit status 1 if
-    anything is bad; what is ciphered and has no key given is not bad. Keys in environment variables stay
-    out of the list of processes.
+    anything is bad; what is ciphered and has no key given is not bad. Keys in environment variables
+    stay out of the list of processes; they have no HEADEND_ before their names, those are settings.
     """
     keys = Keys(
         _key(key, "--key"),
@@ -146,13 +146,13 @@ def _shown(message: Message) -> Group:
         inside = "" if problem.apdu_offset is None else f" (byte {problem.apdu_offset} of the APDU)"
         reason = Text(f"{problem.reason}, at byte {problem.offset}{inside}", "red")
         facts.add_row(Text("bad", "red"), reason)
-    parts: list[Any] = [heading, Padding(facts, (0, 0, 0, 2))]
+    parts: list[Any] = [heading, Padding(facts, (0, 0, 0, 2), expand=False)]
     if message.values or message.unnamed:
-        parts.append(Padding(_values(told), (0, 0, 0, 2)))
+        parts.append(Padding(_values(told), (0, 0, 0, 2), expand=False))
     if told["tree"] is not None:
         tree = Tree(Text("tree", "dim"), guide_style="dim")
         _grow(tree, told["tree"])
-        parts.append(Padding(tree, (0, 0, 0, 2)))
+        parts.append(Padding(tree, (0, 0, 0, 2), expand=False))
     return Group(*parts, Text())
 
 

@@ -70,9 +70,9 @@ def test_readable_output_says_what_json_says() -> None:
 
 
 def test_keys_come_from_the_environment_and_never_show() -> None:
-    result = run("--json", text=MBUS, HEADEND_DECODE_KEY=KEY)
+    result = run("--json", text=MBUS, DLMS_KEY=KEY)
     assert json.loads(result.stdout)[0]["status"] == "ok"
-    for output in (result, run(text=MBUS, HEADEND_DECODE_KEY=KEY), run("--help", HEADEND_DECODE_KEY=KEY)):
+    for output in (result, run(text=MBUS, DLMS_KEY=KEY), run("--help", DLMS_KEY=KEY)):
         assert KEY.lower() not in output.output.lower()
 
 
