@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gurux_dlms import GXByteBuffer, GXDLMSClient, GXReplyData
-from gurux_dlms.enums import Authentication, InterfaceType, Security
+from gurux_dlms.enums import Authentication, InterfaceType, RequestTypes, Security
 from gurux_dlms.objects.enums import SecuritySuite
 from gurux_dlms.secure import GXDLMSSecureClient
 
@@ -43,7 +43,7 @@ def make_client(
 ) -> Any:
     """A client with these settings; ``hdlc`` is the information field in bytes, None the wrapper."""
     address = server_sap
-    if hdlc is not None:
+    if hdlc is not None and width > 1:
         address = GXDLMSClient.getServerAddress(server_sap, physical, width)
     client = GXDLMSSecureClient(
         True,
@@ -69,10 +69,12 @@ def make_client(
 
 
 class Connection:
-    """One conversation of a Gurux ``client`` over a connected socket."""
+    """One conversation of a Gurux ``client`` over a connected socket. ``general_blocks`` counts the turns of
+    general block transfer."""
 
     def __init__(self, client: Any, stream: socket.socket) -> None:
         self.client = client
+        self.general_blocks = 0
         self._socket = stream
         self._socket.settimeout(TIMEOUT_S)
 
@@ -85,6 +87,7 @@ class Connection:
             reply = GXReplyData() if not reply.isMoreData() else reply
             self._one(frame, reply)
             while reply.isMoreData():
+                self.general_blocks += bool(reply.moreData & RequestTypes.GBT)
                 self._one(None if reply.isStreaming() else self.client.receiverReady(reply), reply)
         return reply
 

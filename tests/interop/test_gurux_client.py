@@ -10,6 +10,7 @@ from gurux_dlms import GXDateTime
 from gurux_dlms.enums import Authentication, Conformance, DataType, Security
 from gurux_dlms.GXDLMSConfirmedServiceError import GXDLMSConfirmedServiceError
 from gurux_dlms.GXDLMSException import GXDLMSException
+from gurux_dlms.GXDLMSSettings import GXDLMSSettings
 from gurux_dlms.objects import (
     GXDLMSClock,
     GXDLMSData,
@@ -68,14 +69,15 @@ def client_for(meter: SimulatedMeter, **options):
     """The Gurux client that fits the meter's mode and keys."""
     keys = meter.keys
     secret = keys.lls or keys.hls
-    return make_client(
-        authentication=AUTHENTICATIONS[meter.mode.name],
-        secret=None if secret is None else secret.reveal(),
-        key=None if keys.encryption is None else keys.encryption.reveal(),
-        auth_key=None if keys.authentication is None else keys.authentication.reveal(),
-        suite=int(meter.mode.suite),
-        **({"security": Security.AUTHENTICATION_ENCRYPTION} if meter.mode.ciphered else {}) | options,
-    )
+    fitting = {
+        "authentication": AUTHENTICATIONS[meter.mode.name],
+        "secret": None if secret is None else secret.reveal(),
+        "key": None if keys.encryption is None else keys.encryption.reveal(),
+        "auth_key": None if keys.authentication is None else keys.authentication.reveal(),
+        "suite": int(meter.mode.suite),
+        "security": Security.AUTHENTICATION_ENCRYPTION if meter.mode.ciphered else Security.NONE,
+    }
+    return make_client(**fitting | options)
 
 
 def truth(meter: SimulatedMeter, first: dt.datetime, count: int) -> list[list]:
@@ -240,7 +242,7 @@ def test_rows_by_entry_and_selected_columns():
                 oldest = newest - (meter.entries - first) * QUARTER
                 assert rows_of(profile.buffer) == truth(meter, oldest, count)
             reply = connection.exchange(client.readRowsByEntry(profile, meter.entries + 1, 5))
-            assert reply.value == []
+            assert not reply.value
             some = [profile.captureObjects[0], profile.captureObjects[3]]
             reply = connection.exchange(
                 client.readRowsByRange(profile, GXDateTime(MIDNIGHT), GXDateTime(MIDNIGHT + QUARTER), some)
@@ -274,7 +276,7 @@ def test_object_list_and_what_it_leads_to(framing):
             for index in (2, 3, 4, 6, 7, 8, 9):
                 connection.read(demand, index)
             assert demand.period == 900
-            saps = GXDLMSSapAssignment()
+            saps = GXDLMSSapAssignment("0.0.41.0.0.255")
             connection.read(saps, 2)
             assert [(sap, str(name)) for sap, name in saps.sapAssignmentList] == [
                 (device.sap, device.name) for device in meter.devices
@@ -354,15 +356,21 @@ def test_who_cannot_prove_himself_gets_nothing(mode, wrong):
     run(work, security=mode)
 
 
-@pytest.mark.parametrize("mode", ["none", "hls5"])
+SIZES = [(32, 32), (128, 32), (32, 128), (128, 128), (512, 1024), (2030, 2030)]
+
+
 @pytest.mark.parametrize("width", [1, 2, 4])
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [(32, 32), (128, 32), (32, 128), (128, 128), (512, 1024), (2030, 2030)]
+    ("ours", "theirs", "mode"),
+    [
+        *((ours, theirs, "none") for ours, theirs in SIZES),
+        # Its ciphered request for the next block has 40 bytes, and of its segments it sends the first alone.
+        *((max(ours, 64), max(theirs, 64), "hls5") for ours, theirs in SIZES),
+    ],
 )
-def test_hdlc_sizes_and_addresses(ours, theirs, width, mode):
+def test_hdlc_sizes_and_addresses(ours, theirs, mode, width):
     def work(meter, port):
-        client = client_for(meter, hdlc=theirs, width=width)
-        with talking(client, port) as connection:
+        with talking(client_for(meter, hdlc=theirs, width=width), port) as connection:
             check_meter(connection, meter)
 
     run(work, security=mode, framing="hdlc", hdlc_max_info=ours, hdlc_window=3)
@@ -385,12 +393,16 @@ def test_public_client_reads_the_counter_and_nothing_else():
 
 
 @pytest.mark.parametrize("security", ["none", "hls5"])
-def test_general_block_transfer(security):
+def test_general_block_transfer(security, monkeypatch):
+    # Its acknowledgement reads its own block number from a name that its settings do not have.
+    monkeypatch.setattr(GXDLMSSettings, "blockNumber", property(lambda s: s.blockIndex), raising=False)
+
     def work(meter, port):
         client = client_for(meter, max_pdu=256)
         client.proposedConformance |= Conformance.GENERAL_BLOCK_TRANSFER
         client.gbtWindowSize = 3
         with talking(client, port) as connection:
             check_meter(connection, meter)
+            assert connection.general_blocks > 5
 
     run(work, with_settings(prefer_gbt=True, gbt_window=3), security=security, max_pdu=256)
