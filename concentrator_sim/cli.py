@@ -1,7 +1,6 @@
 """The command ``concentrator-sim``: serve a simulated field, and tell the truth about its meters."""
 
 import asyncio
-import contextlib
 import datetime as dt
 import json
 import os
@@ -59,6 +58,14 @@ def serve(
     ] = None,
     delay_ms: Annotated[int | None, typer.Option(help="Hold each answer back so long.")] = None,
     silent_every: Annotated[int | None, typer.Option(help="Every n-th meter never answers.")] = None,
+    dial_in: Annotated[
+        str | None, typer.Option(help="Listen nowhere: dial in to this host:port with a heartbeat.")
+    ] = None,
+    push_to: Annotated[
+        str | None, typer.Option(help="Push Data-Notifications to tcp://host:port or udp://host:port.")
+    ] = None,
+    push_every_s: Annotated[int | None, typer.Option(help="Seconds between a meter's pushes.  [900]")] = None,
+    push_confirm: Annotated[bool | None, typer.Option(help="Ask for confirmation (TCP).")] = None,
     scenario: ScenarioFile = None,
     write_meters: Annotated[
         Path | None, typer.Option(help="Write the CSV that `headend meters import` takes, keys in the clear.")
@@ -77,6 +84,10 @@ def serve(
         shared_port=shared_port,
         delay_ms=delay_ms,
         silent_every=silent_every,
+        dial_in=dial_in,
+        push_to=push_to,
+        push_every_s=push_every_s,
+        push_confirm=push_confirm,
     )
     try:
         uvloop.run(_serve(settings, write_meters, seconds))
@@ -146,8 +157,14 @@ async def _serve(settings: Scenario, write_meters: Path | None, seconds: float |
         }
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), seconds)
+        watch, told = asyncio.create_task(field.watch()), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({watch, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if watch.done():
+                watch.result()
+        finally:
+            watch.cancel()
+            told.cancel()
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -4,17 +4,21 @@ import asyncio
 import csv
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from io import StringIO
-from typing import Final
+from typing import Any, Final
+from urllib.parse import quote
 
 from concentrator_sim.links import HdlcLine, Line, WrapperLine
 from concentrator_sim.meter import SimulatedMeter
-from concentrator_sim.scenario import Framing, Scenario
+from concentrator_sim.outbound import Pusher, cancel_all, stay_dialled_in
+from concentrator_sim.push import heartbeat
+from concentrator_sim.scenario import HDLC_INBOUND, Framing, Scenario
 from concentrator_sim.security import MODES
-from concentrator_sim.server import MeterConnection, UdpMeter
+from concentrator_sim.server import MeterConnection, SerialMeter, UdpMeter
 from concentrator_sim.station import Bus, Station, bus_of
 from protocols.dlms.hdlc_parameters import LinkParameters
 
@@ -38,12 +42,13 @@ def unix_now() -> int:
 
 @dataclass(frozen=True, slots=True)
 class FieldMeter:
-    """A meter and where it is reached. ``port`` 0 until the field listens."""
+    """A meter and where it is reached: ``port`` 0 until the field listens, or its serial ``device``."""
 
     meter: SimulatedMeter
     framing: Framing
     silent: bool
-    port: int
+    port: int = 0
+    device: str = ""
 
 
 class Field:
@@ -57,7 +62,10 @@ class Field:
         self._clock = clock
         self._servers: list[asyncio.Server] = []
         self._udp: list[asyncio.DatagramTransport] = []
+        self._serial: list[SerialMeter] = []
         self._connections: set[MeterConnection] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.pusher: Pusher | None = None
         self.meters = [self._meter(number) for number in range(1, scenario.meters + 1)]
 
     async def __aenter__(self) -> "Field":
@@ -84,57 +92,100 @@ class Field:
             max_pdu=scenario.max_pdu,
             block_size=scenario.block_size,
         )
-        return FieldMeter(meter, kind.framing, scenario.is_silent(number), 0)
+        return FieldMeter(meter, kind.framing, scenario.is_silent(number))
 
     async def start(self) -> None:
         """Listen. Raises OSError where a port is taken or files do not suffice; nothing is left open then."""
         raise_file_limit(2 * len(self.meters) + _SPARE_FILES)
         try:
-            if self.scenario.shared_port:
-                await self._share_port()
+            if self.scenario.dial_in is not None:
+                self._dial_in(self.scenario.dial_in)
+            elif self.scenario.shared_port:
+                talking = bus_of([item.meter for item in self.meters if not item.silent])
+                place = await self._listen(talking, self.meters[0], self.scenario.base_port, silent=False)
+                self.meters = [replace(item, port=place.port, device=place.device) for item in self.meters]
             else:
                 for n, item in enumerate(self.meters):
                     wanted = self.scenario.base_port + n if self.scenario.base_port else 0
-                    port = await self._listen(bus_of([item.meter]), item.framing, wanted, silent=item.silent)
-                    self.meters[n] = FieldMeter(item.meter, item.framing, item.silent, port)
+                    bus = bus_of([item.meter])
+                    self.meters[n] = await self._listen(bus, item, wanted, silent=item.silent)
+            if self.scenario.push_to is not None:
+                self._push(self.scenario.push_to)
         except BaseException:
             await self.stop()
             raise
 
-    async def _share_port(self) -> None:
-        first = self.meters[0]
-        talking = [item.meter for item in self.meters if not item.silent]
-        port = await self._listen(bus_of(talking), first.framing, self.scenario.base_port, silent=False)
-        self.meters = [FieldMeter(item.meter, first.framing, item.silent, port) for item in self.meters]
+    def _dial_in(self, endpoint: str) -> None:
+        for item in self.meters:
+            self._start(stay_dialled_in(endpoint, partial(self._dialled, item, bus_of([item.meter]))))
 
-    async def _listen(self, bus: Bus, framing: Framing, port: int, *, silent: bool) -> int:
+    def _dialled(self, item: FieldMeter, bus: Bus, closed: Callable[[], None]) -> MeterConnection:
+        greeting = heartbeat(item.meter)
+        return self.connection(bus, item.framing, silent=item.silent, greeting=greeting, closed=closed)
+
+    def _push(self, target: str) -> None:
+        scenario = self.scenario
+        self.pusher = Pusher(
+            target,
+            [(item.meter, item.framing) for item in self.meters if not item.silent],
+            self._clock,
+            every_s=scenario.push_every_s,
+            confirm=scenario.push_confirm,
+            physical=scenario.hdlc_physical,
+        )
+        self._start(self.pusher.run())
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def watch(self) -> None:
+        """Wait for ever; raises what ended one of the field's own tasks."""
+        if self._tasks:
+            await asyncio.gather(*self._tasks)
+        await asyncio.get_running_loop().create_future()
+
+    async def _listen(self, bus: Bus, item: FieldMeter, port: int, *, silent: bool) -> FieldMeter:
         loop = asyncio.get_running_loop()
-        host = self.scenario.host
+        host, framing = self.scenario.host, item.framing
+        if framing is Framing.SERIAL:
+            serial = SerialMeter(self.line(bus, framing), silent=silent)
+            self._serial.append(serial)
+            return replace(item, device=serial.device)
         if framing is Framing.UDP:
             transport, _ = await loop.create_datagram_endpoint(
                 lambda: UdpMeter(lambda: Station(bus, self._clock), silent=silent), (host, port)
             )
             self._udp.append(transport)
-            return int(transport.get_extra_info("sockname")[1])
+            return replace(item, port=int(transport.get_extra_info("sockname")[1]))
         server = await loop.create_server(
             lambda: self.connection(bus, framing, silent=silent), host, port, backlog=_BACKLOG
         )
         self._servers.append(server)
-        return int(server.sockets[0].getsockname()[1])
+        return replace(item, port=int(server.sockets[0].getsockname()[1]))
 
-    def connection(self, bus: Bus, framing: Framing, *, silent: bool = False) -> MeterConnection:
+    def connection(
+        self,
+        bus: Bus,
+        framing: Framing,
+        *,
+        silent: bool = False,
+        greeting: bytes = b"",
+        closed: Callable[[], None] | None = None,
+    ) -> MeterConnection:
         """The protocol of one connection with these logical devices, however it came to be."""
         return MeterConnection(
             self.line(bus, framing),
             self._connections,
             answer_delay_s=self.scenario.delay_ms / 1000,
             silent=silent,
+            greeting=greeting,
+            closed=closed,
         )
 
     def line(self, bus: Bus, framing: Framing) -> Line:
         """A fresh line, no association standing."""
         station = Station(bus, self._clock)
-        if framing is not Framing.HDLC:
+        if framing not in (Framing.HDLC, Framing.SERIAL):
             return WrapperLine(station)
         scenario = self.scenario
         info, window = scenario.hdlc_max_info, scenario.hdlc_window
@@ -142,17 +193,22 @@ class Field:
         return HdlcLine(station, physical=scenario.hdlc_physical, limits=limits)
 
     async def stop(self) -> None:
-        """Close ports and connections."""
+        """Close ports and connections, end pushes. Raises what one of the field's own tasks ended with."""
+        tasks, self._tasks = self._tasks, []
         for server in self._servers:
             server.close()
         for transport in self._udp:
             transport.close()
+        for serial in self._serial:
+            serial.close()
         for connection in tuple(self._connections):
             connection.close()
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
         self._udp.clear()
+        self._serial.clear()
+        await cancel_all(tasks)
 
     def csv(self) -> str:
         """The file that ``headend meters import --allow-plain-keys`` takes. Keys are in the clear: they are
@@ -169,10 +225,19 @@ class Field:
         query = []
         if item.meter.management.sap != 1:
             query.append(f"server={item.meter.management.sap}")
-        if item.framing is Framing.HDLC and scenario.hdlc_physical != _MODEL_PHYSICAL:
+        if item.framing in (Framing.HDLC, Framing.SERIAL) and scenario.hdlc_physical != _MODEL_PHYSICAL:
             query.append(f"physical={scenario.hdlc_physical}")
         tail = f"?{'&'.join(query)}" if query else ""
+        if scenario.dial_in is not None:
+            return "inbound:"
+        if item.framing is Framing.SERIAL:
+            return f"hdlc+serial://{quote(item.device)}{tail}"
         return f"{_SCHEMES[item.framing]}://{scenario.host}:{item.port}{tail}"
+
+    def _model(self, item: FieldMeter) -> str:
+        if self.scenario.dial_in is not None and item.framing is Framing.HDLC:
+            return HDLC_INBOUND[item.meter.mode.name]
+        return item.meter.mode.model
 
     def _row(self, n: int, item: FieldMeter) -> dict[str, str]:
         meter = item.meter
@@ -180,7 +245,7 @@ class Field:
         transformer = n // _METERS_PER_TRANSFORMER
         row = {
             "asset_id": meter.serial,
-            "model": meter.mode.model,
+            "model": self._model(item),
             "address": self.address(item),
             "system_title": meter.system_title.hex().upper(),
             "logical_device_name": meter.name,

@@ -22,6 +22,7 @@ class Framing(StrEnum):
     WRAPPER = "wrapper"
     HDLC = "hdlc"
     UDP = "udp"
+    SERIAL = "serial"
 
 
 class Kind(NamedTuple):
@@ -59,12 +60,44 @@ def _known_mix(name: str) -> str:
     return name
 
 
+def _endpoint(text: str) -> str:
+    split_endpoint(text)
+    return text
+
+
+def _push_target(text: str) -> str:
+    scheme, found, rest = text.partition("://")
+    if not found or scheme not in ("tcp", "udp"):
+        raise ValueError("must be tcp://host:port or udp://host:port")
+    split_endpoint(rest)
+    return text
+
+
+def split_endpoint(text: str) -> tuple[str, int]:
+    """Host and port of ``host:port``. Raises ValueError."""
+    host, found, port = text.rpartition(":")
+    if not found or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) <= 65_535:
+        raise ValueError("must be host:port")
+    return host.strip("[]"), int(port)
+
+
+#: Model of the head-end for meters that dial in over HDLC, by mode.
+HDLC_INBOUND: Final[Mapping[str, str]] = MappingProxyType(
+    {"none": "headend-sim-hdlc", "hls5": "headend-sim-hls5-hdlc"}
+)
+
+
 class Scenario(BaseModel):
     """A field. With ``mix`` each meter takes its kind from there, else all have ``security`` and ``framing``.
 
     ``base_port`` is the first meter's, the next ones follow; 0 lets the system choose. ``shared_port`` puts
     all meters behind the first port, told apart by server SAP. Delays are in milliseconds; every
     ``silent_every``-th meter is dead: it takes connections and never answers (0: none is).
+
+    ``dial_in`` (``host:port``): the meters listen nowhere but dial there, say their heartbeat, and are served
+    on that connection. ``push_to`` (``tcp://host:port`` or ``udp://host:port``): each meter sends a
+    Data-Notification there every ``push_every_s`` seconds, the meters spread over that time; with
+    ``push_confirm`` over TCP it waits for the confirmation.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -85,6 +118,10 @@ class Scenario(BaseModel):
     hdlc_physical: int = Field(default=17, ge=0, le=0x3FFF)
     delay_ms: int = Field(default=0, ge=0, le=600_000)
     silent_every: int = Field(default=0, ge=0)
+    dial_in: Annotated[str, AfterValidator(_endpoint)] | None = None
+    push_to: Annotated[str, AfterValidator(_push_target)] | None = None
+    push_every_s: int = Field(default=900, ge=1, le=86_400)
+    push_confirm: bool = False
 
     @model_validator(mode="after")
     def _ports_suffice(self) -> Self:
@@ -92,6 +129,15 @@ class Scenario(BaseModel):
             raise ValueError(f"{self.meters} meters from port {self.base_port} on go beyond 65535")
         if self.shared_port and (1 + self.further_devices) * self.meters > 0x3FFF:
             raise ValueError("one port has at most 16383 server SAPs")
+        if self.shared_port and (self.mix is not None or self.dial_in is not None):
+            raise ValueError("shared_port goes with one framing, and not with dial_in")
+        if self.dial_in is not None:
+            for number in range(1, min(self.meters, 64) + 1):
+                kind = self.kind(number)
+                if kind.framing in (Framing.UDP, Framing.SERIAL):
+                    raise ValueError(f"meters with framing {kind.framing} cannot dial in")
+                if kind.framing is Framing.HDLC and kind.mode not in HDLC_INBOUND:
+                    raise ValueError(f"meters that dial in over HDLC have mode {' or '.join(HDLC_INBOUND)}")
         return self
 
     def kind(self, number: int) -> Kind:

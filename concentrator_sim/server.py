@@ -1,7 +1,9 @@
 """asyncio's part of the simulated field: ports that meters listen on, over TCP and UDP."""
 
 import asyncio
+import os
 import threading
+import tty
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -29,9 +31,12 @@ _buffers = _Buffers()
 
 
 class MeterConnection(asyncio.BufferedProtocol):
-    """One connection to a meter. ``answer_delay_s`` holds answers back; ``silent`` never gives any."""
+    """One connection to a meter. ``answer_delay_s`` holds answers back; ``silent`` never gives any.
 
-    __slots__ = ("_delay_s", "_line", "_open", "_silent", "_transport", "_view")
+    ``greeting`` is sent first, and ``closed`` told of the end: for meters that dial in.
+    """
+
+    __slots__ = ("_closed", "_delay_s", "_greeting", "_line", "_open", "_silent", "_transport", "_view")
 
     def __init__(
         self,
@@ -40,7 +45,11 @@ class MeterConnection(asyncio.BufferedProtocol):
         *,
         answer_delay_s: float = 0.0,
         silent: bool = False,
+        greeting: bytes = b"",
+        closed: Callable[[], None] | None = None,
     ) -> None:
+        self._greeting = greeting
+        self._closed = closed
         self._line = line
         self._open = opened
         self._delay_s = answer_delay_s
@@ -52,11 +61,15 @@ class MeterConnection(asyncio.BufferedProtocol):
         """The loop's call."""
         self._transport = transport  # type: ignore[assignment]
         self._open.add(self)
+        if self._greeting:
+            self.write(self._greeting)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The loop's call."""
         self._transport = None
         self._open.discard(self)
+        if self._closed is not None:
+            self._closed()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """The loop's call: where to put what comes."""
@@ -91,6 +104,54 @@ class MeterConnection(asyncio.BufferedProtocol):
         """Close the connection."""
         if self._transport is not None:
             self._transport.close()
+
+
+class SerialMeter:
+    """A meter on a pseudo-terminal; ``device`` is the path that a client opens."""
+
+    def __init__(self, line: Line, *, silent: bool = False) -> None:
+        self._line = line
+        self._silent = silent
+        # Our end stays open beside the client's: else reading fails whenever no client is there.
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._master)
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.device = os.ttyname(self._slave)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._master, self._readable)
+        self._waiting = bytearray()
+
+    def close(self) -> None:
+        """Give the pseudo-terminal back."""
+        self._loop.remove_reader(self._master)
+        self._loop.remove_writer(self._master)
+        os.close(self._master)
+        os.close(self._slave)
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._master, RECEIVE_BUFFER)
+        except BlockingIOError:
+            return
+        if self._silent or not data:
+            return
+        try:
+            out = self._line.receive(data)
+        except RemoteProtocolError:
+            return  # noise on the line: there is nobody to hang up on
+        if len(self._waiting) + len(out) <= MAX_WAITING:
+            self._waiting += out
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._waiting:
+                del self._waiting[: os.write(self._master, self._waiting)]
+        except BlockingIOError:
+            self._loop.add_writer(self._master, self._flush)
+            return
+        self._loop.remove_writer(self._master)
 
 
 class UdpMeter(asyncio.DatagramProtocol):
