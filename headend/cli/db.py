@@ -6,12 +6,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from headend.cli.shell import out, print_json, reported
+from headend.cli.shell import reported
+from headend.cli.terminal import out, print_json
 from headend.foundation import database
 from headend.store.migrate import migrate, redacted, status
 from schemas.config import load_settings
 
-app = typer.Typer(help="The database: migrations and their status.", no_args_is_help=True)
+app = typer.Typer(
+    help="The database: migrations and their status.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command("migrate")

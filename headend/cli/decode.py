@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from headend.cli import hex_input, shell
+from headend.cli import hex_input, terminal
 from protocols.dlms.decode import Keys, Message, Status, StreamDecoder, unreadable
 from protocols.dlms.security import Key
 from protocols.errors import LocalProtocolError
@@ -81,11 +81,11 @@ def decode(
     messages += decoder.finish()
     messages.sort(key=lambda message: message.offset)
     if as_json:
-        shell.print_json([message.to_json() for message in messages])
+        terminal.print_json([message.to_json() for message in messages])
     else:
         for message in messages:
-            shell.out.print(_shown(message))
-        shell.out.print(_summary(messages))
+            terminal.out.print(_shown(message))
+        terminal.out.print(_summary(messages))
     if any(message.status is Status.BAD for message in messages):
         raise typer.Exit(1)
 

@@ -1,33 +1,78 @@
-"""The headend command: one module per group of commands, gathered here."""
+"""The headend command: one module per group of commands, loaded when it is asked for.
 
-from typing import Annotated
+`headend decode` must start in no time, and the web framework or the database's driver are of no use to it: so
+a command's module is imported when the command is run, or when help tells of all of them.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from headend.cli import db, meters, shell, tokens
-from headend.cli.decode import decode
-from headend.cli.read import collect, read
-from headend.cli.run import run
+from headend.cli.terminal import flags
+
+#: Command -> where it is: a function, or the typer app of a group.
+_COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "run": "headend.cli.run:run",
+        "read": "headend.cli.read:read",
+        "collect": "headend.cli.read:collect",
+        "decode": "headend.cli.decode:decode",
+        "meters": "headend.cli.meters:app",
+        "points": "headend.cli.points:app",
+        "readings": "headend.cli.readings:app",
+        "inbox": "headend.cli.inbox:app",
+        "token": "headend.cli.tokens:app",
+        "db": "headend.cli.db:app",
+    }
+)
+
+
+class _Commands(TyperGroup):
+    """The commands of `_COMMANDS`. Any: typer brings a click of its own, or takes the installed one."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order in which help tells them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import one command; None where there is none of this name."""
+        place = _COMMANDS.get(cmd_name)
+        return None if place is None else _load(cmd_name, place)
+
+
+def _load(name: str, place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    found: Any = getattr(import_module(module), attribute)
+    if not isinstance(found, typer.Typer):
+        single = typer.Typer(
+            add_completion=False, rich_markup_mode="rich", pretty_exceptions_show_locals=False
+        )
+        single.command(name)(found)
+        found = single
+    command = get_command(found)
+    command.name = name
+    return command
+
 
 app = typer.Typer(
     name="headend",
+    cls=_Commands,
     help="An open head-end for smart meters: read, store and serve load curves.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,  # locals may hold keys
 )
-app.add_typer(db.app, name="db")
-app.add_typer(meters.app, name="meters")
-app.add_typer(tokens.app, name="token")
-app.command()(run)
-app.command()(read)
-app.command()(collect)
-app.command()(decode)
 
 
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
-    """Options of all commands."""
-    shell.flags.debug = debug
+    """An open head-end for smart meters: read, store and serve load curves."""
+    flags.debug = debug

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from headend.cli.shell import base, err, moment, out, print_json, reported
+from headend.cli.shell import base, reported
+from headend.cli.terminal import err, moment, out, print_json
+from headend.cli.values import registers
 from headend.foundation import has_master_key, sealer
 from headend.ingest.meter_import import import_meters
 from headend.keys.transport import transport_key
@@ -17,7 +19,9 @@ from headend.store.meters import MeterFilter
 from schemas.config import load_settings
 from schemas.meter import Meter, MeterState
 
-app = typer.Typer(help="Meters: import, list, show, change state.", no_args_is_help=True)
+app = typer.Typer(
+    help="Meters: import, list, show, change state, exchange.", no_args_is_help=True, add_completion=False
+)
 
 ACTOR = "cli"
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
@@ -151,6 +155,48 @@ async def state_command(
             detail={"from": meter.state, "to": state, "since": begins.isoformat()},
         )
     out.print(f"{asset_id} is {state} since {begins:%F %T}Z")
+
+
+@app.command("exchange")
+@reported
+async def exchange(
+    old: Annotated[str, typer.Argument(help="Asset id of the meter that is taken off its point.")],
+    new: Annotated[str, typer.Argument(help="Asset id of the meter that is put there.")],
+    at: Annotated[str | None, typer.Option(help="When (RFC 3339); default now.")] = None,
+    removed: Annotated[
+        list[str] | None, typer.Option(help="Register of the old one, as 1.8.0=12345.6; may be repeated.")
+    ] = None,
+    started: Annotated[
+        list[str] | None, typer.Option(help="Register of the new one, as 1.8.0=0; may be repeated.")
+    ] = None,
+) -> None:
+    """Exchange a meter: one installation ends and another begins, at the same moment or not at all."""
+    moment_ = datetime.now(UTC) if at is None else moment(at, option="--at")
+    removal, start = registers(removed), registers(started)
+    async with base() as opened, opened.pool.connection() as connection:
+        before = await meters.by_asset(connection, old)
+        after = await meters.by_asset(connection, new)
+        await points.exchange(
+            connection,
+            old_meter_id=before.meter_id,
+            new_meter_id=after.meter_id,
+            at=moment_,
+            removal_registers=removal,
+            start_registers=start,
+        )
+        await audit.record(
+            connection,
+            actor=ACTOR,
+            action="meter.exchanged",
+            object_=f"meter:{old}",
+            detail={
+                "by": new,
+                "at": moment_.isoformat(),
+                "removed": {obis: format(value, "f") for obis, value in removal.items()},
+                "started": {obis: format(value, "f") for obis, value in start.items()},
+            },
+        )
+    out.print(f"{new} is in the place of {old} since {moment_:%F %T}Z")
 
 
 def _shown(meter: Meter) -> dict[str, object]:

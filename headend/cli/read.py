@@ -7,7 +7,8 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from headend.cli.shell import CommandError, base, err, moment, out, print_json, reported
+from headend.cli.shell import base, reported
+from headend.cli.terminal import CommandError, err, moment, out, print_json
 from headend.collect.outcome import Outcome
 from headend.drivers.dlms import utc_now
 from headend.drivers.read_now import CurveRange, ReadFailed, ReadOutcome, read_now

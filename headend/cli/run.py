@@ -10,9 +10,10 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from headend.cli.read import tell_outcome
-from headend.cli.shell import err, flags, out, reported
+from headend.cli.shell import reported
+from headend.cli.terminal import CommandError, err, flags, out
 from headend.collect.outcome import Outcome
-from headend.demo import Demo, Demonstration
+from headend.demo import Demo, DemoError, Demonstration
 from headend.drivers.dlms import utc_now
 from headend.foundation import Base
 from headend.store import curves, meters
@@ -39,7 +40,7 @@ async def run(
 
     Settings come from HEADEND_* variables and headend.toml; options here go before them.
     """
-    from headend.app import run as run_service
+    from headend import app as service
 
     given = {name: value for name, value in (("read_days", days), ("api_port", port)) if value is not None}
     settings = load_settings(**given)
@@ -52,7 +53,10 @@ async def run(
         for talkative in ("yoyo", "uvicorn"):
             logging.getLogger(talkative).setLevel(logging.WARNING)
     field = Demo(demo_meters, seed, base_port) if demo else None
-    await run_service(settings, _Terminal(), demo=field)
+    try:
+        await service.run(settings, _Terminal(), demo=field)
+    except (service.ServiceError, DemoError) as error:
+        raise CommandError(str(error)) from error
 
 
 class _Terminal:

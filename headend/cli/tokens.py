@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from headend.cli.shell import CommandError, base, err, out, print_json, reported
+from headend.cli.shell import base, reported
+from headend.cli.terminal import CommandError, err, out, print_json
 from headend.store import audit, tokens
 from headend.store.tokens import Scope, Token
 
-app = typer.Typer(help="Bearer tokens of the API.", no_args_is_help=True)
+app = typer.Typer(help="Bearer tokens of the API.", no_args_is_help=True, add_completion=False)
 
 ACTOR = "cli"
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
