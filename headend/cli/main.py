@@ -28,6 +28,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "inbox": "headend.cli.inbox:app",
         "token": "headend.cli.tokens:app",
         "db": "headend.cli.db:app",
+        "bench": "headend.cli.bench:bench",
     }
 )
 

@@ -1,0 +1,189 @@
+"""The parts of the benchmark, and a run of some or all of them."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+import uvloop
+
+from headend.bench import store
+from headend.bench.meter import KEYS, MAX_PDU
+from headend.bench.processes import BenchError, Process, meter, ours, peers
+from headend.bench.report import Line, Report, compare, cpu_us
+from headend.bench.worker import Round
+
+Say = Callable[[str], None]
+
+_GURUX: Final = "gurux-dlms"
+_COSEM: Final = "dlms-cosem"
+_ASSOCIATIONS: Final = 10_000
+_MOST_KB: Final = 30.0
+_COPY_SHARE: Final = 0.8
+_BATCH_ROWS: Final = 96_000
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured: rounds, seconds of CPU for each client in a round, and batches stored."""
+
+    rounds: int
+    seconds: float
+    batches: int
+    associations: int
+
+
+FULL: Final = Effort(rounds=5, seconds=2.0, batches=6, associations=_ASSOCIATIONS)
+QUICK: Final = Effort(rounds=2, seconds=0.3, batches=1, associations=500)
+
+
+class _Peers:
+    """The peers that are installed, started once for all parts."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.found: dict[str, Process] = {}
+        self.missing: list[str] = []
+        for name, process in peers().items():
+            if process is None:
+                self.missing.append(name)
+            else:
+                self.found[name] = stack.enter_context(process)
+
+
+def _take_turns(
+    clients: Mapping[str, tuple[Process, str, Mapping[str, Any]]], effort: Effort
+) -> dict[str, list[Round]]:
+    """Rounds of each client, in turns, the order reversed each time; all must have read the same values."""
+    rounds: dict[str, list[Round]] = {name: [] for name in clients}
+    for number in range(effort.rounds):
+        names = list(clients)
+        for name in names if number % 2 == 0 else reversed(names):
+            process, work, arguments = clients[name]
+            rounds[name].append(process.round(work, effort.seconds, **arguments))
+    values = {one["fingerprint"] for of_one in rounds.values() for one in of_one}
+    if len(values) != 1:
+        raise BenchError(f"the clients did not read the same values: {', '.join(clients)}")
+    return rounds
+
+
+def _lines(
+    work: str, rounds: Mapping[str, Sequence[Round]], marks: Mapping[str, float | None], note: str = ""
+) -> list[Line]:
+    """Ours against each peer of ``marks`` that took part, and alone where none did."""
+    mine = cpu_us(rounds["ours"])
+    return [
+        compare(work, name, mine, cpu_us(rounds[name]), "us CPU", mark, note)
+        if name in rounds
+        else Line(work, name, statistics.median(mine), None, "us CPU", mark=mark, note="peer not installed")
+        for name, mark in marks.items()
+    ]
+
+
+def decode(effort: Effort, say: Say) -> list[Line]:
+    """Decoding a load-profile day of 96 rows: alone, as one of a thousand, and with stamps never seen."""
+    with ExitStack() as stack:
+        mine = stack.enter_context(ours())
+        theirs = _Peers(stack)
+        clients: dict[str, tuple[Process, str, Mapping[str, Any]]] = {
+            "ours": (mine, "decode", {}),
+            "batch": (mine, "decode-batch", {}),
+            "cold": (mine, "decode-cold", {}),
+            **{name: (process, "decode", {}) for name, process in theirs.found.items()},
+        }
+        say("decoding")
+        rounds = _take_turns(clients, effort)
+    one = _lines("decode one profile of 96 rows", rounds, {_GURUX: 200.0, _COSEM: None})
+    batch = _lines(
+        "decode a batch of 1,000, each profile", {**rounds, "ours": rounds["batch"]}, {_GURUX: 250.0}
+    )
+    cold = _lines(
+        "decode one, its stamps never seen before", {**rounds, "ours": rounds["cold"]}, {_GURUX: None}
+    )
+    return [*one, *batch, *cold]
+
+
+def session(effort: Effort, say: Say) -> list[Line]:
+    """Whole read sessions: connect, associate, GET by range, release, close, decode."""
+    with ExitStack() as stack:
+        field = stack.enter_context(meter())
+        mine = stack.enter_context(ours())
+        theirs = _Peers(stack)
+        plain = {"ports": field.hello["plain"]}
+        ciphered = {"ports": field.hello["ciphered"], "keys": KEYS, "max_pdu": MAX_PDU}
+        lines = []
+        for title, work, arguments, marks, note in (
+            ("whole session, no ciphering", "session", plain, {_GURUX: 10.0, _COSEM: 6.0}, ""),
+            (
+                "whole session, HLS-GMAC, ciphered",
+                "ciphered-session",
+                ciphered,
+                {_GURUX: 30.0, _COSEM: 6.0},
+                "authenticated and encrypted, PDU 1,024, in blocks",
+            ),
+        ):
+            say(title)
+            clients = {
+                name: (process, work, arguments) for name, process in {"ours": mine, **theirs.found}.items()
+            }
+            lines += _lines(title, _take_turns(clients, effort), marks, note)
+        return lines
+
+
+def storing(effort: Effort, say: Say) -> list[Line]:
+    """Storing new intervals beside a bare COPY BINARY."""
+    say("storing")
+    where, rounds = uvloop.run(store.measure(effort.rounds, effort.batches))
+    bare = [seconds for one in rounds for seconds in one.bare]
+    lines = []
+    for work, own in (
+        ("store new intervals, 1,000 meter-days a batch", [s for one in rounds for s in one.writer]),
+        ("the same by the ingest pipeline, meter by meter", [s for one in rounds for s in one.pipeline]),
+    ):
+        cost_us = [1e6 * seconds / _BATCH_ROWS for seconds in own]
+        reference_us = [1e6 * seconds / _BATCH_ROWS for seconds in bare]
+        lines.append(compare(work, "bare COPY BINARY", cost_us, reference_us, "us/row", _COPY_SHARE, where))
+    return lines
+
+
+def associations(effort: Effort, say: Say) -> list[Line]:
+    """Many associations open at once in one process, and what each costs in resident memory."""
+    lines = []
+    count = effort.associations
+    for title, ciphered in (("ciphered (HLS-GMAC)", True), ("without ciphering", False)):
+        say(f"{count:,} associations, {title}")
+        with meter() as field, ours() as mine:
+            found = mine.ask(
+                "associations",
+                count=count,
+                ports=field.hello["ciphered" if ciphered else "plain"],
+                keys=KEYS if ciphered else None,
+                max_pdu=MAX_PDU,
+            )
+        if found["open"] != count or found["released"] != count:
+            raise BenchError(f"{found['open']} of {count} associations were open")
+        note = f"growth of resident memory; opened in {found['opened_s']:.1f} s"
+        work = f"{count:,} associations open at once, each, {title}"
+        lines.append(Line(work, "-", found["bytes_each"] / 1000, None, "kB", mark=_MOST_KB, note=note))
+    return lines
+
+
+#: The parts by the names that ``--only`` takes.
+PARTS: Final[Mapping[str, Callable[[Effort, Say], list[Line]]]] = {
+    "decode": decode,
+    "session": session,
+    "store": storing,
+    "associations": associations,
+}
+
+
+def run(only: Sequence[str], effort: Effort, say: Say) -> Report:
+    """Run these parts, in their order. Raises BenchError, and DatabaseError without a database."""
+    lines = [line for name in only for line in PARTS[name](effort, say)]
+    notes = []
+    missing = {line.against for line in lines if line.note == "peer not installed"}
+    if missing:
+        notes.append(
+            f"{', '.join(sorted(missing))} not installed: run `make bench`, which installs the peers"
+        )
+    return Report(tuple(lines), tuple(notes))
