@@ -71,6 +71,9 @@ def serve(
         Path | None, typer.Option(help="Write the CSV that `headend meters import` takes, keys in the clear.")
     ] = None,
     seconds: Annotated[float | None, typer.Option("--for", help="Stop after so many seconds.")] = None,
+    until_eof: Annotated[
+        bool, typer.Option("--until-eof", help="Stop when standard input ends, as when its holder dies.")
+    ] = False,
 ) -> None:
     """Serve a field until Ctrl-C. Prints one line of JSON on stdout when all meters listen."""
     settings = _scenario(
@@ -90,7 +93,7 @@ def serve(
         push_confirm=push_confirm,
     )
     try:
-        uvloop.run(_serve(settings, write_meters, seconds))
+        uvloop.run(_serve(settings, write_meters, seconds, until_eof=until_eof))
     except OSError as error:
         _fail(str(error))
 
@@ -137,11 +140,15 @@ def show(
         typer.echo(f"{stamp:%Y-%m-%dT%H:%M:%SZ} " + "".join(f"{value:>14}" for value in values))
 
 
-async def _serve(settings: Scenario, write_meters: Path | None, seconds: float | None) -> None:
+async def _serve(
+    settings: Scenario, write_meters: Path | None, seconds: float | None, *, until_eof: bool
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if until_eof:
+        loop.add_reader(sys.stdin.fileno(), _stop_at_eof, stop)
     async with Field(settings) as field:
         if write_meters is not None:
             _write_private(write_meters, field.csv())
@@ -165,6 +172,12 @@ async def _serve(settings: Scenario, write_meters: Path | None, seconds: float |
         finally:
             watch.cancel()
             told.cancel()
+
+
+def _stop_at_eof(stop: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        stop.set()
 
 
 def _write_private(path: Path, text: str) -> None:

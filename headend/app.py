@@ -17,8 +17,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
@@ -34,6 +34,7 @@ from headend.drivers.dlms import utc_now
 from headend.drivers.read_now import CurveRange, ReadFailed, read_now
 from headend.foundation import Base, make_demo_master_key, open_base
 from headend.house import House, open_house
+from headend.listen.push import PushListener
 from headend.store.pool import Pool
 from schemas.config import Settings
 from schemas.meter import Meter
@@ -57,6 +58,9 @@ class View(Protocol):
 
     def demonstrating(self, shown: Demonstration) -> None:
         """The simulated field runs and its meters are stored."""
+
+    def listening(self, what: str, where: str) -> None:
+        """A listener is open there."""
 
     def serving(self, url: str) -> None:
         """The API answers there."""
@@ -96,6 +100,7 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             house = await stack.enter_async_context(open_house(base))
             tasks.add(house.pipeline.task)
             tasks.add(house.access.task)
+            await stack.enter_async_context(_listening(house, view))
             server = _server(house)
             serving = tasks.start("API", server.serve([listener]))
             stack.push_async_callback(_end_api, server, serving)
@@ -105,6 +110,22 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
                 await tasks.first_end(stop)
             finally:
                 view.stopping()
+
+
+@asynccontextmanager
+async def _listening(house: House, view: View) -> AsyncIterator[None]:
+    """The listeners that the settings ask for. Raises ServiceError where an address cannot be had."""
+    settings = house.base.settings
+    listener = PushListener(settings, house.base.pool.connection, house.vault, house.pipeline)
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(listener)
+        except OSError as error:
+            raise ServiceError(f"a listener cannot listen: {error}") from error
+        for name, where in (("TCP", settings.listen_push_tcp), ("UDP", settings.listen_push_udp)):
+            if where is not None:
+                view.listening(f"pushes over {name}", where)
+        yield
 
 
 async def _collect(house: House, view: View, url: str) -> None:

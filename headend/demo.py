@@ -90,7 +90,7 @@ async def _start(demo: Demo, meters_file: Path) -> asyncio.subprocess.Process:
     command = [
         sys.executable, "-c", _PROGRAM, "serve",
         "--meters", str(demo.meters), "--seed", str(demo.seed), "--base-port", str(demo.base_port),
-        "--mix", "demo", "--write-meters", str(meters_file),
+        "--mix", "demo", "--write-meters", str(meters_file), "--until-eof",
     ]  # fmt: skip
     return await asyncio.create_subprocess_exec(
         *command,

@@ -10,6 +10,7 @@ from headend.drivers.dlms import DlmsDriver
 from headend.foundation import Base
 from headend.ingest.pipeline import Pipeline
 from headend.keys.counters import CounterBlocks
+from headend.keys.vault import Vault
 from headend.session.access import Access
 from headend.session.deadlines import Deadlines
 from headend.session.retry import RetryPolicy
@@ -24,6 +25,7 @@ class House:
     """What reads meters and stores what they give."""
 
     base: Base
+    vault: Vault | None
     pipeline: Pipeline
     access: Access
     driver: DlmsDriver
@@ -71,7 +73,7 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
                 retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s),
             ),
         )
-        yield House(base, pipeline, access, driver, collector)
+        yield House(base, vault, pipeline, access, driver, collector)
 
 
 def _deadlines(settings: Settings) -> Deadlines:

@@ -81,6 +81,9 @@ class _Terminal:
             f"{demo.base_port + demo.meters - 1}: {len(done.added)} imported, {len(done.unchanged)} known"
         )
 
+    def listening(self, what: str, where: str) -> None:
+        out.print(f"listening {where}, {what}", soft_wrap=True)
+
     def serving(self, url: str) -> None:
         self._url = url
         out.print(f"API       {url}  (description: {url}/docs)", soft_wrap=True)
