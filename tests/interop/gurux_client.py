@@ -1,11 +1,14 @@
-"""A Gurux client over a real socket: reads whatever listens on a port of 127.0.0.1, the foreign truth for our
+"""A Gurux client over a real socket or line: reads whatever listens on a port of 127.0.0.1, the foreign truth for our
 server side. Its client is sound where window 1 is used (see README); nothing of it is put right here.
 """
 
+import os
+import select
 import socket
+import tty
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import closing, contextmanager
+from typing import Any, Protocol
 
 from gurux_dlms import GXByteBuffer, GXDLMSClient, GXReplyData
 from gurux_dlms.enums import Authentication, InterfaceType, RequestTypes, Security
@@ -13,7 +16,7 @@ from gurux_dlms.objects.enums import SecuritySuite
 from gurux_dlms.secure import GXDLMSSecureClient
 
 TITLE = b"GRX\x00\x00\x00\x00\x01"
-TIMEOUT_S = 5.0
+TIMEOUT_S = 10.0
 
 
 class Refused(Exception):
@@ -68,15 +71,45 @@ def make_client(
     return client
 
 
+class Stream(Protocol):
+    """What a conversation needs of a socket; a serial line can have it too."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send all of it."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Something; empty at the end. Raises TimeoutError."""
+
+
+class SerialLine:
+    """A serial device as a `Stream`, raw."""
+
+    def __init__(self, device: str) -> None:
+        self._descriptor = os.open(device, os.O_RDWR | os.O_NOCTTY)
+        tty.setraw(self._descriptor)
+
+    def sendall(self, data: bytes, /) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def recv(self, size: int, /) -> bytes:
+        if not select.select([self._descriptor], [], [], TIMEOUT_S)[0]:
+            raise TimeoutError
+        return os.read(self._descriptor, size)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
 class Connection:
-    """One conversation of a Gurux ``client`` over a connected socket. ``general_blocks`` counts the turns of
+    """One conversation of a Gurux ``client`` over a stream. ``general_blocks`` counts the turns of
     general block transfer."""
 
-    def __init__(self, client: Any, stream: socket.socket) -> None:
+    def __init__(self, client: Any, stream: Stream) -> None:
         self.client = client
         self.general_blocks = 0
-        self._socket = stream
-        self._socket.settimeout(TIMEOUT_S)
+        self._stream = stream
 
     def exchange(self, frames: Any) -> Any:
         """Send a request, one frame or several, and give what Gurux made of the whole answer."""
@@ -93,11 +126,11 @@ class Connection:
 
     def _one(self, frame: Any, reply: Any) -> None:
         if frame is not None:
-            self._socket.sendall(bytes(frame))
+            self._stream.sendall(bytes(frame))
         received = GXByteBuffer()
         reply.error = 0
         while not self.client.getData(received, reply):
-            data = self._socket.recv(65536)
+            data = self._stream.recv(65536)
             if not data:
                 raise ConnectionError("the server closed the connection")
             received.set(data)
@@ -142,10 +175,18 @@ class Connection:
 
 
 @contextmanager
-def talking(client: Any, port: int) -> Iterator[Connection]:
-    """Associated inside, released behind."""
-    with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as stream:
-        connection = Connection(client, stream)
+def talking(client: Any, port: int | str, *, udp: bool = False) -> Iterator[Connection]:
+    """Associated inside, released behind; ``port`` of 127.0.0.1, or a serial device."""
+    if isinstance(port, str):
+        stream: Any = closing(SerialLine(port))
+    elif udp:
+        stream = socket.socket(type=socket.SOCK_DGRAM)
+        stream.settimeout(TIMEOUT_S)
+        stream.connect(("127.0.0.1", port))
+    else:
+        stream = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
+    with stream as opened:
+        connection = Connection(client, opened)
         connection.associate()
         yield connection
         connection.release()

@@ -2,6 +2,9 @@
 
 import asyncio
 import datetime as dt
+import os
+import threading
+import tty
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -26,7 +29,8 @@ from concentrator_sim.field import Field
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.objects import MANAGEMENT_CLIENT, PUBLIC_CLIENT
-from concentrator_sim.scenario import make_scenario
+from concentrator_sim.scenario import Framing, make_scenario
+from concentrator_sim.station import bus_of
 from protocols.dlms.enums import ActionResult, DataAccessResult
 from protocols.dlms.security import Policy, Protection
 from tests.interop.gurux_client import Connection, Refused, make_client, talking
@@ -406,3 +410,39 @@ def test_general_block_transfer(security, monkeypatch):
             assert connection.general_blocks > 5
 
     run(work, with_settings(prefer_gbt=True, gbt_window=3), security=security, max_pdu=256)
+
+
+@pytest.mark.parametrize("mode", ["none", "hls5"])
+def test_over_udp(mode):
+    def work(meter, port):
+        with talking(client_for(meter), port, udp=True) as connection:
+            check_meter(connection, meter)
+
+    run(work, security=mode, framing="udp")
+
+
+@pytest.mark.parametrize("mode", ["lls", "hls5"])
+def test_over_a_serial_line(mode):
+    field = Field(make_scenario({"meters": 1, "security": mode, "framing": "hdlc"}), clock=lambda: NOW)
+    meter = field.meters[0].meter
+    line = field.line(bus_of([meter]), Framing.HDLC)
+    ours, theirs = os.openpty()
+    tty.setraw(theirs)
+
+    def serve():
+        while data := os.read(ours, 4096):
+            if data == b"end":  # no HDLC: the test's own last word
+                return
+            os.write(ours, line.receive(data))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        with talking(client_for(meter, hdlc=128), os.ttyname(theirs)) as connection:
+            check_meter(connection, meter)
+    finally:
+        os.write(theirs, b"end")
+        thread.join(10)
+        os.close(theirs)
+        os.close(ours)
+    assert not thread.is_alive()

@@ -26,10 +26,13 @@ from schemas.model import MeterModel
 from tests.interop import gurux_server as gurux
 from tests.interop.gurux_server import GuruxMeter, serving, serving_pty
 
-UTC = dt.UTC
+pytestmark = pytest.mark.interop
+
 KEY, AUTH = bytes(range(16)), bytes(range(0xD0, 0xE0))
 OUR_TITLE = b"HES\x00\x00\x00\x00\x01"
-DEADLINES = Deadlines(connect_s=5, associate_s=5, response_s=5, gap_s=5, frame_s=5, release_s=5, session_s=8)
+DEADLINES = Deadlines(
+    connect_s=10, associate_s=10, response_s=10, gap_s=10, frame_s=10, release_s=10, session_s=30
+)
 METER_ID = 7
 QUANTITIES = ("active_import", "active_export", "reactive_import", "reactive_export")
 
