@@ -83,6 +83,8 @@ class HdlcLine:
             match event:
                 case Transmit(data):
                     out += data
+                case Apdu(unconfirmed=True):
+                    pass  # an unconfirmed request has no answer, and no connection that could carry one
                 case Apdu(apdu):
                     answers = self._station.receive(peer.upper, own.upper, apdu)
                     replies = [reply for answer in answers for reply in link.send(answer)]

@@ -84,7 +84,7 @@ def framed(apdu: bytes, framing: Framing, server_sap: int, physical: int) -> byt
     if framing is not Framing.HDLC:
         return wrapper.encode(server_sap, MANAGEMENT_CLIENT, apdu)
     own = HdlcAddress(server_sap, physical, wide=max(server_sap, physical) > 0x7F)
-    data = hdlc.LLC_COMMAND + apdu
+    data = hdlc.LLC_RESPONSE + apdu
     control = hdlc.u_control(hdlc.FrameType.UI, poll=False)
     return b"".join(
         hdlc.encode_frame(

@@ -78,7 +78,7 @@ def converse(line, link, events, client):
     done = []
     while events:
         out = b"".join(e.data for e in events if isinstance(e, Transmit))
-        done += [found for e in events if isinstance(e, Apdu) for found in client.receive(e.apdu)]
+        done += [found for e in events if isinstance(e, Apdu) for found in client.receive(e.data)]
         events = link.receive(line.receive(out)) if out else []
     return done
 
@@ -126,7 +126,7 @@ def test_a_new_connection_forgets_the_association_of_the_old_one():
     converse(line, link, link.send(client.associate()), client)
     again = HdlcClientLink(HdlcAddress(1), address)
     converse(line, again, again.connect(), client)
-    with pytest.raises(Exception, match="(?i)exception"):
+    with pytest.raises(Exception, match=r"(?i)exception"):
         converse(line, again, again.send(client.get(SERIAL)), client)
 
 
@@ -149,6 +149,15 @@ def test_clients_of_one_line_are_bounded():
         link = HdlcClientLink(HdlcAddress(upper), server_address(1, 17, 4))
         line.receive(b"".join(e.data for e in link.connect()))
     assert len(line._links) == MAX_LINKS
+
+
+def test_an_unconfirmed_frame_is_not_answered():
+    line = hdlc_line()
+    link = HdlcClientLink(HdlcAddress(1), server_address(1, 17, 4))
+    aarq = ClientAssociation(ClientSettings()).associate()
+    assert line.receive(b"".join(e.data for e in link.send_unconfirmed(aarq))) == b""
+    converse(line, link, link.connect(), None)
+    assert line.receive(b"".join(e.data for e in link.send_unconfirmed(aarq))) == b""
 
 
 # ---- UDP, dirt -------------------------------------------------------------------------------------
@@ -254,7 +263,7 @@ def test_frames_of_a_push():
     assert [f.segmented for f in frames] == [True] * (len(frames) - 1) + [False]
     assert {f.type for f in frames} == {hdlc.FrameType.UI}
     assert frames[0].source == HdlcAddress(1, 300, wide=True)
-    assert hdlc.split_llc(information)[1] == apdu
+    assert hdlc.split_llc(information) == (hdlc.LLC_RESPONSE, apdu)
 
 
 @pytest.mark.parametrize("framing", [Framing.WRAPPER, Framing.HDLC])

@@ -1,0 +1,119 @@
+"""The command itself, as a process where signals matter."""
+
+import csv
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from concentrator_sim.cli import app
+from concentrator_sim.generator import Consumption
+
+COMMAND = [sys.executable, "-c", "from concentrator_sim.cli import app; app()"]
+runner = CliRunner()
+
+
+def serve(*options):
+    return subprocess.Popen(
+        [*COMMAND, "serve", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_says_ready_and_stops_on_a_signal(tmp_path, number):
+    path = tmp_path / "meters.csv"
+    process = serve("--meters", "20", "--base-port", "0", "--mix", "demo", "--write-meters", str(path))
+    try:
+        ready = json.loads(process.stdout.readline())
+        assert (ready["event"], ready["meters"], ready["pid"]) == ("ready", 20, process.pid)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        rows = list(csv.DictReader(path.read_text().splitlines()))
+        assert len(rows) == 20
+        port = int(rows[0]["address"].rpartition(":")[2])
+        assert port == ready["first_port"]
+        with socket.create_connection(("127.0.0.1", port), timeout=20):
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+        assert (process.returncode, out, err) == (0, "", "")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_serve_for_some_seconds():
+    done = subprocess.run(
+        [*COMMAND, "serve", "--meters", "1", "--base-port", "0", "--for", "0"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["meters"] == 1
+
+
+def test_a_taken_port_is_one_line_and_a_status():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = runner.invoke(app, ["serve", "--meters", "1", "--base-port", str(port)])
+    assert result.exit_code == 2
+    assert "in use" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_show_tells_the_truth():
+    options = [
+        "show",
+        "SIM000070000003",
+        "--from",
+        "2026-11-01T00:00:00Z",
+        "--to",
+        "2026-11-01T02:00:00+01:00",
+    ]
+    result = runner.invoke(app, [*options, "--json"])
+    told = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert told["meter"] == "SIM000070000003"
+    assert [row["stamp"] for row in told["rows"]][::4] == ["2026-11-01T00:00:00Z", "2026-11-01T01:00:00Z"]
+    truth = Consumption(7, 3)
+    assert told["rows"][0] == {
+        "stamp": "2026-11-01T00:00:00Z",
+        **{f"{n + 1}.8.0": truth.at(n, 1_793_491_200) for n in range(4)},
+    }
+    table = runner.invoke(app, options).stdout
+    assert str(truth.at(0, 1_793_491_200)) in table
+    assert len(table.splitlines()) == 2 + 5
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["show", "x"], "no serial number"),
+        (["show", "0"], "no serial number"),
+        (["show", "1", "--from", "yesterday"], "no time"),
+        (["show", "1", "--from", "2026-11-01T00:00:00"], "no offset"),
+        (["show", "1", "--from", "1999-11-01T00:00:00Z"], "2020 to 2069"),
+        (["serve", "--mix", "x"], "must be one of"),
+        (["serve", "--meters", "0"], "meters"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(options, says):
+    result = runner.invoke(app, options)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_keys_file_is_replaced_whole(tmp_path):
+    from concentrator_sim.cli import _write_private
+
+    path = tmp_path / "meters.csv"
+    path.write_text("old")
+    os.chmod(path, 0o644)  # noqa: PTH101
+    _write_private(path, "new")
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
