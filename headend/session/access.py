@@ -192,11 +192,9 @@ class Access:
         return self._links.setdefault(name, asyncio.Lock())
 
     @asynccontextmanager
-    async def session(
-        self, reach: Reach, *, stream: Stream | None = None, learn_counter: bool | None = None
-    ) -> AsyncIterator[MeterSession]:
+    async def session(self, reach: Reach, *, stream: Stream | None = None) -> AsyncIterator[MeterSession]:
         """An associated session; hold `link` around it. ``stream`` is the connection of a meter that dialled
-        in. Without ``learn_counter`` our counter is learnt from meters that are new to us.
+        in. From meters that are new to us our counter is learnt first.
 
         Raises the tree of `protocols.errors`.
         """
@@ -211,18 +209,18 @@ class Access:
             peer_counter=bar,
             deadlines=self._deadlines,
             stream=stream,
-            learn_counter=reach.is_new and last is None if learn_counter is None else learn_counter,
+            learn_counter=reach.is_new and last is None,
         )
         title = reach.meter.system_title
         try:
             async with session:
                 told = session.associated.server_system_title
-                if told is not None and title is not None and told != title:
+                known_title, title = title, told or title
+                if known_title is not None and title != known_title:
                     raise RemoteProtocolError(
-                        f"the meter at {reach.plan.address} has system title {told.hex().upper()}, "
-                        f"meter {reach.meter.asset_id} has {title.hex().upper()}"
+                        f"the meter at {reach.plan.address} has system title {_hex(title)}, "
+                        f"meter {reach.meter.asset_id} has {_hex(known_title)}"
                     )
-                title = told or title
                 yield session
         finally:
             peer = _peer(reach.key_id, title)
@@ -266,6 +264,10 @@ class Access:
             except UnavailableError as error:
                 log.warning("the meters' last counters wait: %s", str(error).split("\n", 1)[0])
                 self._some.set()
+
+
+def _hex(title: bytes | None) -> str:
+    return "" if title is None else title.hex().upper()
 
 
 def _peer(key_id: bytes | None, title: bytes | None) -> _Peer | None:
