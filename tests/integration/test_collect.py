@@ -228,8 +228,9 @@ async def test_a_cancelled_collection_ends_and_the_next_one_finishes_it(embedded
 async def test_without_a_master_key_meters_without_keys_are_read(embedded_database: Any) -> None:
     async with field_of(meters=1, security="none") as field:
         csv, serial = field.csv(), field.meters[0].meter.serial
-        for column in ("encryption_key_plain", "authentication_key_plain", "master_key_plain"):
-            csv = altered(csv, serial, column, "")
+        for column in csv.splitlines()[0].split(","):
+            if column.endswith("_plain"):
+                csv = altered(csv, serial, column, "")
         settings = load_settings(database_url=embedded_database.dsn)
         async with open_base(settings) as base, open_house(base) as house:
             assert house.vault is None
