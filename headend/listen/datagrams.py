@@ -102,11 +102,7 @@ class DatagramListener(asyncio.DatagramProtocol):
         if not self._bucket(addr[0]).take():
             self.totals.refused += 1
             return
-        for item in self._stream(address).feed(data):
-            try:
-                self._queue.put_nowait(_Work(item, address))
-            except asyncio.QueueFull:
-                self.totals.dropped += 1
+        self._enqueue(self._stream(address).feed(data), address)
 
     def error_received(self, exc: Exception) -> None:
         """The loop's call: somebody does not take our confirms."""
@@ -121,8 +117,15 @@ class DatagramListener(asyncio.DatagramProtocol):
         self._streams[address] = stream
         if len(self._streams) > _MOST_SENDERS:
             oldest = next(iter(self._streams))
-            del self._streams[oldest]
+            self._enqueue(self._streams.pop(oldest).end(), oldest)  # segments whose message never ended
         return stream
+
+    def _enqueue(self, items: list[Item], address: _Address) -> None:
+        for item in items:
+            try:
+                self._queue.put_nowait(_Work(item, address))
+            except asyncio.QueueFull:
+                self.totals.dropped += 1
 
     def _bucket(self, host: str) -> Bucket:
         bucket = self._buckets.pop(host, None) or Bucket(self._limits.frames_per_s, self._limits.burst)

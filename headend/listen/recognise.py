@@ -292,7 +292,12 @@ def _values(
         event = push_values.named(message.attribute.obis, data, model)
         return ([event] if event is not None and event.value is not None else []), ()
     found = push_values.find(data, model)
-    return [value for value in found.values if value.value is not None], found.unnamed
+    # what stands before the rest of a push list is left out by the profile on purpose
+    begin = 0
+    if model is not None and found.push_list is not None:
+        begin = next((pushed.rest_from for pushed in model.push if pushed.name == found.push_list), 0)
+    unnamed = [item for item in found.unnamed if item.at >= begin]
+    return [value for value in found.values if value.value is not None], unnamed
 
 
 def _meter_us(
