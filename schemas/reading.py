@@ -152,10 +152,17 @@ def concatenate(batches: Sequence[ReadingBatch], *, source: str) -> ReadingBatch
     if not batches:
         raise ValueError("there is nothing to concatenate")
     places: dict[ChannelLayout, int] = {}
+    seen: dict[int, int] = {}  # by identity: meters of a kind share one, and hashing it takes long
     layout = []
     for batch in batches:
-        remap = np.array([places.setdefault(one, len(places)) for one in batch.layouts], dtype=np.int16)
-        layout.append(remap[batch.layout] if len(batch) else batch.layout)
+        remap = []
+        for one in batch.layouts:
+            place = seen.get(id(one))
+            if place is None:
+                place = seen[id(one)] = places.setdefault(one, len(places))
+            remap.append(place)
+        same = remap == list(range(len(remap)))
+        layout.append(batch.layout if same else np.array(remap, dtype=np.int16)[batch.layout])
     plain: dict[str, Any] = {
         name: np.concatenate([getattr(batch, name) for batch in batches]) for name in _PLAIN_COLUMNS
     }

@@ -55,8 +55,17 @@ def integers(values: Iterable[int]) -> str:
 
 
 def _moments(us: npt.ArrayLike) -> str:
-    texts = np.datetime_as_string(np.asarray(us, dtype=np.int64).view("datetime64[us]")).tolist()
-    return f"{{{','.join(f'{text}Z' for text in texts)}}}"
+    # Meters of a night share their ranges: each time is written once.
+    times, of_each = np.unique(np.asarray(us, dtype=np.int64), return_inverse=True)
+    texts = [f"{text}Z" for text in np.datetime_as_string(times.view("datetime64[us]")).tolist()]
+    return f"{{{','.join([texts[place] for place in of_each.tolist()])}}}"
+
+
+def _place(rows: Index) -> "Index | slice":
+    """``rows`` as a slice where they are one run, which they are in most batches: its columns are views."""
+    if len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows) and bool((np.diff(rows) == 1).all()):
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,7 @@ def check(batch: ReadingBatch) -> None:
         if int(batch.period_s.min()) <= 0:
             raise ValueError("ReadingBatch.period_s must be positive")
         has_channel = np.array([[c is not None for c in layout.channels] for layout in batch.layouts])
-        if (batch.valid & ~has_channel[batch.layout]).any():
+        if not has_channel.all() and (batch.valid & ~has_channel[batch.layout]).any():
             raise ValueError("ReadingBatch.valid is set in a column that the row's layout does not have")
     for meter_id, profile, since, until in batch.covered_us:
         if not EARLIEST_US <= since < until <= LATEST_US:
@@ -124,17 +133,19 @@ def sort(batch: ReadingBatch) -> Sorted:
 
 
 def _key_changes(batch: ReadingBatch, rows: Index) -> npt.NDArray[np.bool_]:
+    at = _place(rows)
     changes: npt.NDArray[np.bool_] = (
-        (np.diff(batch.meter_id[rows]) != 0)
-        | (np.diff(batch.profile[rows]) != 0)
-        | (np.diff(batch.start_us[rows]) != 0)
+        (np.diff(batch.meter_id[at]) != 0)
+        | (np.diff(batch.profile[at]) != 0)
+        | (np.diff(batch.start_us[at]) != 0)
     )
     return changes
 
 
 def _strictly_ascending(batch: ReadingBatch, rows: Index) -> bool:
-    meter, profile = np.diff(batch.meter_id[rows]), np.diff(batch.profile[rows])
-    start = np.diff(batch.start_us[rows])
+    at = _place(rows)
+    meter, profile = np.diff(batch.meter_id[at]), np.diff(batch.profile[at])
+    start = np.diff(batch.start_us[at])
     return bool(((meter > 0) | ((meter == 0) & ((profile > 0) | ((profile == 0) & (start > 0))))).all())
 
 
@@ -151,7 +162,8 @@ def group_bounds(batch: ReadingBatch, rows: Index) -> tuple[Index, Index]:
     if not len(rows):
         empty = np.empty(0, dtype=np.intp)
         return empty, empty
-    cut = np.flatnonzero((np.diff(batch.meter_id[rows]) != 0) | (np.diff(batch.profile[rows]) != 0))
+    at = _place(rows)
+    cut = np.flatnonzero((np.diff(batch.meter_id[at]) != 0) | (np.diff(batch.profile[at]) != 0))
     return np.concatenate([[0], cut + 1]), np.concatenate([cut, [len(rows) - 1]])
 
 
@@ -168,11 +180,12 @@ def run_bounds(batch: ReadingBatch, rows: Index) -> tuple[Index, Index]:
     """First and last place in ``rows`` (sorted) of each run of intervals without a gap."""
     if not len(rows):
         return group_bounds(batch, rows)
-    end = batch.start_us[rows] + batch.period_s[rows].astype(np.int64) * 1_000_000
+    at = _place(rows)
+    end = batch.start_us[at] + batch.period_s[at].astype(np.int64) * 1_000_000
     breaks = (
-        (np.diff(batch.meter_id[rows]) != 0)
-        | (np.diff(batch.profile[rows]) != 0)
-        | (batch.start_us[rows][1:] != end[:-1])
+        (np.diff(batch.meter_id[at]) != 0)
+        | (np.diff(batch.profile[at]) != 0)
+        | (batch.start_us[at][1:] != end[:-1])
     )
     cut = np.flatnonzero(breaks)
     return np.concatenate([[0], cut + 1]), np.concatenate([cut, [len(rows) - 1]])
@@ -183,23 +196,21 @@ def copy_rows(
 ) -> Iterator[bytes]:
     """Rows as a binary COPY stream, columns in the order of copy_direct and copy_staged."""
     column = copy_binary.Column
-    amr, clock = batch.amr_status[rows], batch.clock_status[rows]
+    at = _place(rows)
+    amr, clock = batch.amr_status[at], batch.clock_status[at]
     return copy_binary.encode(
         [
-            copy_binary.timestamps(batch.start_us[rows]),
-            copy_binary.timestamps(batch.stamp_us[rows]),
+            copy_binary.timestamps(batch.start_us[at]),
+            copy_binary.timestamps(batch.stamp_us[at]),
             column(np.full(len(rows), batch_id, dtype=np.int64), 8),
-            *(
-                column(batch.values[rows, k], 8, batch.valid[rows, k])
-                for k in range(len(INTERVAL_QUANTITIES))
-            ),
-            column(batch.meter_id[rows], 4),
-            column(batch.period_s[rows], 4),
-            column(layout_ids[batch.layout[rows]], 4),
+            *(column(batch.values[at, k], 8, batch.valid[at, k]) for k in range(len(INTERVAL_QUANTITIES))),
+            column(batch.meter_id[at], 4),
+            column(batch.period_s[at], 4),
+            column(layout_ids[batch.layout[at]], 4),
             column(amr, 4, amr != NO_STATUS),
-            column(batch.profile[rows], 2),
+            column(batch.profile[at], 2),
             column(clock, 2, clock != NO_STATUS),
-            column(batch.quality[rows], 2),
+            column(batch.quality[at], 2),
         ]
     )
 
