@@ -1,0 +1,99 @@
+"""What is asked for: wanted ranges on the profiles' grids, due ranges joined."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headend.collect.outcome import MOST_FAILURES, Failure, Outcome
+from headend.collect.schedule import JOIN, joined, wanted_ranges
+from headend.store.coverage import Due
+from protocols.errors import LinkTimeout
+from schemas.model import Clock, Column, LoadProfile, MeterModel
+
+T0 = datetime(2026, 3, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def model(*periods_s: int, zone: str | None = None, driver: str = "dlms") -> MeterModel:
+    clock = Column(role="clock", obis="0-0:1.0.0*255")
+    return MeterModel(
+        name="m",
+        title="m",
+        driver=driver,
+        clock=Clock(time_zone=zone),
+        load_profiles=tuple(
+            LoadProfile(number=n, obis=f"1-0:99.{n}.0*255", period_s=period, columns=(clock,))
+            for n, period in enumerate(periods_s, 1)
+        ),
+    )
+
+
+def test_only_whole_intervals_that_have_ended_are_wanted():
+    (wanted,) = wanted_ranges(model(900), T0 + timedelta(minutes=1), T0 + timedelta(minutes=59))
+    assert (wanted.since, wanted.until) == (T0 + timedelta(minutes=15), T0 + timedelta(minutes=45))
+
+
+def test_bounds_on_the_grid_stay():
+    (wanted,) = wanted_ranges(model(3600), T0, T0 + 5 * HOUR)
+    assert (wanted.model, wanted.profile, wanted.since, wanted.until) == ("m", 1, T0, T0 + 5 * HOUR)
+
+
+def test_days_are_the_meters_own():
+    # Berlin is an hour ahead of UTC in winter, two in summer: 2026-03-29 has 23 hours
+    since, until = datetime(2026, 3, 27, 12, tzinfo=UTC), datetime(2026, 3, 30, 12, tzinfo=UTC)
+    (wanted,) = wanted_ranges(model(86400, zone="Europe/Berlin"), since, until)
+    assert wanted.since == datetime(2026, 3, 27, 23, tzinfo=UTC)
+    assert wanted.until == datetime(2026, 3, 29, 22, tzinfo=UTC)
+
+
+def test_nothing_is_wanted_of_too_short_a_time_or_of_meters_that_only_push():
+    assert wanted_ranges(model(900), T0 + timedelta(minutes=1), T0 + timedelta(minutes=29)) == []
+    assert wanted_ranges(model(900, driver="dlms-push"), T0, T0 + HOUR) == []
+    assert wanted_ranges(model(), T0, T0 + HOUR) == []
+
+
+def test_each_profile_has_its_own_grid():
+    found = wanted_ranges(model(900, 3600), T0, T0 + timedelta(minutes=75))
+    assert [(one.profile, one.until - one.since) for one in found] == [
+        (1, timedelta(minutes=75)),
+        (2, HOUR),
+    ]
+
+
+def test_close_ranges_of_one_profile_are_asked_for_as_one():
+    ranges = [Due(7, 1, T0, T0 + HOUR), Due(7, 1, T0 + 2 * HOUR, T0 + 3 * HOUR)]
+    assert joined(ranges) == [Due(7, 1, T0, T0 + 3 * HOUR)]
+    apart = [Due(7, 1, T0, T0 + HOUR), Due(7, 1, T0 + HOUR + JOIN, T0 + 9 * HOUR)]
+    assert joined(apart) == apart
+    others = [Due(7, 1, T0, T0 + HOUR), Due(7, 2, T0 + HOUR, T0 + 2 * HOUR)]
+    assert joined(others) == others
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=12))
+def test_joining_loses_nothing(steps):
+    at, due = T0, []
+    for gap, length in steps:
+        since = at + timedelta(hours=gap, minutes=1)
+        at = since + timedelta(hours=length)
+        due.append(Due(1, 1, since, at))
+    found = joined(due)
+    for one in due:
+        assert sum(other.since <= one.since and one.until <= other.until for other in found) == 1
+    for earlier, later in pairwise(found):
+        assert later.since - earlier.until >= JOIN
+
+
+def test_failures_are_all_counted_and_the_first_are_kept():
+    outcome = Outcome()
+    for n in range(MOST_FAILURES + 5):
+        outcome.fail(Failure.of(f"m{n}", LinkTimeout("silent\nfor long"), 2))
+    assert outcome.failed == outcome.done == MOST_FAILURES + 5
+    assert len(outcome.failures) == MOST_FAILURES
+    assert outcome.failures[0] == Failure("m0", "link", "LinkTimeout", "silent", 2)
+    assert outcome.kinds == {("link", "LinkTimeout"): MOST_FAILURES + 5}
+
+
+def test_what_is_not_the_peers_or_the_links_is_ours():
+    assert Failure.of("m", RuntimeError("defect"), 1).fault == "ours"
