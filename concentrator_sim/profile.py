@@ -75,27 +75,39 @@ def select(held: Rows, selection: Selection, deviation_min: int) -> Rows | DataA
     if chooser is None:
         return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
     try:
-        return chooser(held, axdr.decode_exact(selection.parameters), deviation_min)
+        return chooser(held, selection.parameters, deviation_min)
     except RemoteProtocolError:
         return DataAccessResult.TYPE_UNMATCHED
 
 
-def _by_range(held: Rows, parameters: Data, deviation_min: int) -> Rows | DataAccessResult:
-    descriptor = RangeDescriptor.decode(parameters)
-    if descriptor.restricting != CAPTURE_OBJECTS[_CLOCK]:
-        return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
-    columns = held.columns
-    if descriptor.selected:
-        if not set(descriptor.selected) <= set(CAPTURE_OBJECTS):
-            return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
-        columns = tuple(n for n, capture in enumerate(CAPTURE_OBJECTS) if capture in descriptor.selected)
+def _by_range(held: Rows, parameters: bytes, deviation_min: int) -> Rows | DataAccessResult:
+    asked = _range(parameters, deviation_min)
+    if isinstance(asked, DataAccessResult):
+        return asked
+    low, high, columns = asked
     first, end = held.first, held.first + held.length
-    low, high = (_moment(bound, deviation_min) for bound in (descriptor.low, descriptor.high))
     if low is not None:
         first = max(first, quarter_of(low + QUARTER_S - 1))  # both bounds are included
     if high is not None:
         end = min(end, quarter_of(high) + 1)
     return Rows(first, max(0, end - first), columns)
+
+
+@lru_cache(maxsize=64)
+def _range(
+    parameters: bytes, deviation_min: int
+) -> tuple[int | None, int | None, tuple[int, ...]] | DataAccessResult:
+    """Bounds in Unix seconds and columns of a range; kept, since all meters are asked for the same one."""
+    descriptor = RangeDescriptor.decode(axdr.decode_exact(parameters))
+    if descriptor.restricting != CAPTURE_OBJECTS[_CLOCK]:
+        return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
+    columns = ALL_COLUMNS
+    if descriptor.selected:
+        if not set(descriptor.selected) <= set(CAPTURE_OBJECTS):
+            return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
+        columns = tuple(n for n, capture in enumerate(CAPTURE_OBJECTS) if capture in descriptor.selected)
+    low, high = (_moment(bound, deviation_min) for bound in (descriptor.low, descriptor.high))
+    return low, high, columns
 
 
 def _moment(bound: Data, deviation_min: int) -> int | None:
@@ -109,8 +121,8 @@ def _moment(bound: Data, deviation_min: int) -> int | None:
     return int(since) + deviation * 60
 
 
-def _by_entry(held: Rows, parameters: Data, deviation_min: int) -> Rows | DataAccessResult:
-    asked = EntryDescriptor.decode(parameters)
+def _by_entry(held: Rows, parameters: bytes, deviation_min: int) -> Rows | DataAccessResult:
+    asked = EntryDescriptor.decode(axdr.decode_exact(parameters))
     if asked.from_entry == 0 or asked.from_value == 0:
         return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
     last = min(asked.to_entry or held.length, held.length)
@@ -120,7 +132,7 @@ def _by_entry(held: Rows, parameters: Data, deviation_min: int) -> Rows | DataAc
     return Rows(held.first + asked.from_entry - 1, max(0, last - asked.from_entry + 1), columns)
 
 
-_SELECTORS: Final[dict[int, Callable[[Rows, Data, int], Rows | DataAccessResult]]] = {
+_SELECTORS: Final[dict[int, Callable[[Rows, bytes, int], Rows | DataAccessResult]]] = {
     BY_RANGE: _by_range,
     BY_ENTRY: _by_entry,
 }
