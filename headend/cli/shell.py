@@ -5,7 +5,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import wraps
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec
 
 import typer
 import uvloop
@@ -25,9 +25,10 @@ from schemas.meter import LifeCycleError
 from schemas.model import ModelError
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
-#: Errors that say all a person needs; everything else is a defect of ours and shows its traceback.
+#: Exit status for a defect of ours (EX_SOFTWARE of sysexits.h).
+_DEFECT: Final = 70
+#: Errors that say all a person needs; everything else is a defect of ours.
 _TOLD: Final = (
     AddressError,
     CommandError,
@@ -65,6 +66,16 @@ def reported(command: Callable[P, Coroutine[Any, Any, int | None]]) -> Callable[
         except (KeyboardInterrupt, asyncio.CancelledError):
             err.print("headend: interrupted")
             raise typer.Exit(130) from None
+        except Exception as error:  # noqa: BLE001 - the outermost boundary: what nobody foresaw
+            if flags.debug:
+                traceback.print_exc()
+            name = type(error).__name__
+            err.print(
+                f"headend: a defect of ours: {name}: {error}", style="red", markup=False, soft_wrap=True
+            )
+            if not flags.debug:
+                err.print("headend --debug ... shows where")
+            raise typer.Exit(_DEFECT) from None
         raise typer.Exit(status or 0)
 
     return run
