@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from headend.ingest.pipeline import Pipeline
 from headend.listen.directory import Connect
+from headend.listen.heartbeat import Claim
 from headend.listen.push_stream import Payload
 from headend.listen.recognise import Context, Counter, Explained, Kept, Recogniser
 from headend.store import inbox, keyring
@@ -114,6 +115,10 @@ class PushHandler:
             await self.keep(payload.apdu, source, reason, asset_id)
         batch = registers_only(explained.registers, source=source)
         return Pending(payload, source, explained, await self._pipeline.submit(batch))
+
+    async def claim_of(self, payload: Payload) -> Claim | None:
+        """Which meter a payload says to be from, proven or not; None where it tells none that we know."""
+        return await _patiently(lambda: self._recogniser.claim_of(payload))
 
     async def finish(self, pending: Pending) -> bytes | None:
         """Wait for the commit; the confirm to send, None where the sender waits for none.

@@ -77,6 +77,12 @@ class AnyReader(StreamReader[Frame]):
         self._beginnings = tuple({bytes.fromhex(pattern.prefix)[:1] for pattern in heartbeats})
         self._checked = False
 
+    def take_back(self) -> bytes:
+        """The bytes that are not yet a frame, which are then forgotten here."""
+        data = bytes(self._buffer)
+        self._drop(len(data))
+        return data
+
     def _find(self, start: int) -> int:
         buffer = self._buffer
         end = len(buffer)
@@ -143,6 +149,10 @@ class PushStream:
     def pending(self) -> int:
         """Bytes of a frame that has begun."""
         return self._reader.pending
+
+    def take_back(self) -> bytes:
+        """Bytes of a frame that has begun; somebody else goes on reading."""
+        return self._reader.take_back()
 
     def feed(self, data: bytes) -> list[Item]:
         """What these bytes complete. Never raises."""

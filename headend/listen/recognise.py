@@ -142,6 +142,25 @@ class Recogniser:
             confirm = message.long_invoke
         return Explained(known, registers, opened.counter, "; ".join(remarks) or None, confirm)
 
+    async def claim_of(self, payload: Payload) -> Claim | None:
+        """Which meter a payload says to be from, without asking for any proof; None where it tells none.
+
+        Raises UnavailableError while the database is away.
+        """
+        try:
+            message = apdus.decode(payload.apdu)
+        except RemoteProtocolError:
+            return None
+        title = _title(message)
+        if title is not None:
+            return Claim(title=title)
+        if not isinstance(message, DataNotification | EventNotificationRequest):
+            return None
+        raw = message.body.data if isinstance(message, DataNotification) else message.value.data
+        data = tolerant.read(raw).data
+        told = None if data is None else await self._told(message, data, payload.line, None)
+        return Claim(name=told.meter.asset_id) if isinstance(told, Known) else None
+
     # ---- ciphered: the title tells, the tag proves ----------------------------------------------------
 
     async def _open(self, apdu: bytes) -> _Opened | Kept:

@@ -48,12 +48,14 @@ class Sender:
         self._room = asyncio.Semaphore(limits.unsettled)
         self._writing = asyncio.Lock()
         self._bad = 0
+        self._stop = asyncio.Event()
+        self._waiting: asyncio.Task[object] | None = None
         self._loop = asyncio.get_running_loop()
 
     async def serve(self) -> str:
         """Until the end of the connection; why it ended. What was taken in is settled by then."""
         try:
-            reason = await self._receive()
+            reason = await self.receive()
             await self._take(self._bytes.end())
         except (Nuisance, PipelineClosed) as error:
             reason = str(error)
@@ -63,25 +65,40 @@ class Sender:
             await asyncio.wait(self._settling)
         return reason
 
-    async def _receive(self) -> str:
+    async def receive(self) -> str:
+        """Handle what comes until the connection ends or `stop` is called; why it ended."""
         begun: float | None = None
-        while True:
-            now = self._loop.time()
-            deadline = now + self._limits.idle_s
+        while not self._stop.is_set():
+            deadline = self._loop.time() + self._limits.idle_s
             if begun is not None:
                 deadline = min(deadline, begun + self._limits.frame_s)
+            self._waiting = asyncio.current_task()
             try:
                 data = await self._stream.read_some(deadline)
             except LinkTimeout:
                 return "silent" if begun is None else "a frame that began did not end"
             except LinkClosed as closed:
                 return closed.reason
+            except asyncio.CancelledError:
+                if not self._stop.is_set():
+                    raise
+                break
+            finally:
+                self._waiting = None
             items = self._bytes.feed(data)
             if items or not self._bytes.pending:
                 begun = None
             if self._bytes.pending and begun is None:
                 begun = self._loop.time()
             await self._take(items)
+        self._stream.unread(self._bytes.take_back())
+        return "stopped"
+
+    def stop(self) -> None:
+        """Let `receive` end as soon as it has nothing in hand; bytes of an unfinished frame go back."""
+        self._stop.set()
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     async def _take(self, items: list[Item]) -> None:
         for item in items:

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 from weakref import WeakValueDictionary
 
 from headend.keys.counters import CounterBlocks
@@ -40,6 +40,13 @@ _LINGER_S: Final = 1.0
 
 Connect = Callable[[], AbstractAsyncContextManager[Connection]]
 _Peer = tuple[bytes, bytes]
+
+
+class Lines(Protocol):
+    """The open links of meters that dialled in."""
+
+    def lease(self, meter_id: int) -> AbstractAsyncContextManager[Stream]:
+        """The meter's link, for one user at a time. Raises LinkError where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,8 @@ class Access:
         self._titles: dict[int, bytes] = {}
         self._some = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        #: where sessions with ``inbound:`` meters find their links; None where nobody listens
+        self.inbound: Lines | None = None
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._keep(), name="peer counters")
@@ -193,11 +202,19 @@ class Access:
 
     @asynccontextmanager
     async def session(self, reach: Reach, *, stream: Stream | None = None) -> AsyncIterator[MeterSession]:
-        """An associated session; hold `link` around it. ``stream`` is the connection of a meter that dialled
-        in. From meters that are new to us our counter is learnt first.
+        """An associated session; hold `link` around it. ``stream`` is an open link of the caller's; without
+        one the meter is dialled, or leased from ``inbound``. From meters that are new to us our counter is
+        learnt first.
 
         Raises the tree of `protocols.errors`.
         """
+        if stream is None and self.inbound is not None and reach.plan.address.scheme is Scheme.INBOUND:
+            async with (
+                self.inbound.lease(reach.meter.meter_id) as line,
+                self.session(reach, stream=line) as session,
+            ):
+                yield session
+            return
         known = _peer(reach.key_id, reach.meter.system_title)
         last = reach.peer_last
         if known is not None and known in self._accepted:
