@@ -1,4 +1,4 @@
-"""A Gurux client over a real socket or line: reads whatever listens on a port of 127.0.0.1, the foreign truth for our
+"""A Gurux client over a real socket or line: reads what listens there, the foreign truth for our
 server side. Its client is sound where window 1 is used (see README); nothing of it is put right here.
 """
 

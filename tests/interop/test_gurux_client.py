@@ -15,6 +15,7 @@ from gurux_dlms.GXDLMSConfirmedServiceError import GXDLMSConfirmedServiceError
 from gurux_dlms.GXDLMSException import GXDLMSException
 from gurux_dlms.GXDLMSSettings import GXDLMSSettings
 from gurux_dlms.objects import (
+    GXDLMSAssociationLogicalName,
     GXDLMSClock,
     GXDLMSData,
     GXDLMSDemandRegister,
@@ -446,3 +447,21 @@ def test_over_a_serial_line(mode):
         os.close(theirs)
         os.close(ours)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("security", ["none", "hls5"])
+@pytest.mark.parametrize("max_pdu", [192, 1024])
+def test_a_list_with_long_values_comes_in_blocks(max_pdu, security):
+    """GET with list whose answer, the object list in its middle, needs many blocks."""
+
+    def work(meter, port):
+        with talking(client_for(meter, max_pdu=max_pdu), port) as connection:
+            association = GXDLMSAssociationLogicalName()
+            values = connection.read_list(
+                [(GXDLMSRegister(ENERGIES[0]), 2), (association, 2), (GXDLMSRegister(ENERGIES[2]), 2)]
+            )
+            first, listed, last = values
+            assert (first, last) == (meter.consumption.at(0, NOW), meter.consumption.at(2, NOW))
+            assert len(listed) == len(connection.objects())
+
+    run(work, security=security, max_pdu=max_pdu)

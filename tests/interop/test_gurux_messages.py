@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from gurux_dlms import (
     GXByteBuffer,
+    GXDateTime,
     GXDLMSAccessItem,
     GXDLMSTranslator,
     GXReplyData,
@@ -57,6 +58,7 @@ from protocols.dlms.enums import ActionResult, DataAccessResult, ServiceErrorCod
 from protocols.dlms.enums import SecuritySuite as Suite
 from protocols.dlms.obis import Obis
 from protocols.dlms.security import CipherKeys, Key, Policy, Protection
+from protocols.errors import RemoteProtocolError
 
 pytestmark = pytest.mark.interop
 
@@ -180,6 +182,20 @@ def test_gurux_reports_an_event():
     assert axdr.decode_exact(decoded.value.data).value == 77
     assert decoded.time is None
     assert decoded.to_bytes() == message
+
+
+def test_the_time_of_an_event_as_gurux_writes_it_is_refused():
+    """It writes the tag 09 where the standard has 01, "there is a time": refused with the offset."""
+    register = GXDLMSRegister("1.0.1.8.0.255")
+    register.value = 77
+    register.setDataType(2, DataType.UINT32)
+    notify = notifier(InterfaceType.WRAPPER)
+    report = notify.generateReport(GXDateTime(MOMENT), [(register, 2)])
+    (message,) = unframed(InterfaceType.WRAPPER, report)
+    assert message[:3] == bytes.fromhex("c2090c")
+    with pytest.raises(RemoteProtocolError) as refusal:
+        apdus.decode(message)
+    assert refusal.value.offset == 1
 
 
 # ---- what our meter pushes: Gurux reads ---------------------------------------------------------------
