@@ -141,6 +141,8 @@ class _Terminal:
             token = self._shown.token if self._shown.token_is_new else f"$(cat {self._shown.token_file})"
             if self._shown.token_is_new:
                 out.print(f"token     kept in {self._shown.token_file}, shown only now", soft_wrap=True)
+        else:
+            out.print("token     headend token create NAME makes one")
         out.print("try", style="bold")
         for line in (
             f'curl -H "Authorization: Bearer {token}" \\',

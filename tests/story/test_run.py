@@ -5,15 +5,11 @@ is played by httpx, and `concentrator-sim show` tells the truth.
 """
 
 import json
-import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
+BIN = Path(sys.executable).parent
+DEADLINE_S = 60
 METERS = 20  # every kind of the demonstration's mix
 QUANTITIES = {
     "active_import": "1.8.0",
@@ -30,109 +28,6 @@ QUANTITIES = {
 }
 BIN = Path(sys.executable).parent
 DEADLINE_S = 60
-
-
-def free_ports(count: int) -> int:
-    """The first of ``count`` free ports in a row."""
-    for first in range(20_000 + os.getpid() % 5000, 60_000, count):
-        held = []
-        try:
-            for port in range(first, first + count):
-                one = socket.socket()
-                held.append(one)
-                one.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        finally:
-            for one in held:
-                one.close()
-        return first
-    raise AssertionError("no free ports")
-
-
-class Service:
-    """`headend run --demo` in a folder of its own."""
-
-    def __init__(self, folder: Path, base_port: int) -> None:
-        self.folder = folder
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("HEADEND_")}
-        self.environment = environment | {"HEADEND_DATA_DIR": str(folder), "HEADEND_READ_PERIOD_S": "0"}
-        self.base_port = base_port
-        self.said: list[str] = []
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        command = [
-            str(BIN / "headend"), "run", "--demo", "--meters", str(METERS), "--days", "1", "--port", "0",
-            "--base-port", str(self.base_port),
-        ]  # fmt: skip
-        self.said = []
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=self.environment,
-            cwd=self.folder,
-        )
-
-    def until(self, what: str) -> str:
-        """Everything said until a line holds ``what``."""
-        assert self.process is not None
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.said.append(line)
-            if what in line:
-                return "".join(self.said)
-        raise AssertionError("it ended: " + "".join(self.said))
-
-    def stop(self) -> int:
-        """Ctrl-C; the exit status."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGINT)
-        rest, _ = self.process.communicate(timeout=DEADLINE_S)
-        self.said.append(rest)
-        return self.process.returncode
-
-    def command(self, *arguments: str) -> Any:
-        done = subprocess.run(
-            [str(BIN / "headend"), *arguments, "--json"],
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            cwd=self.folder,
-            timeout=DEADLINE_S,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-
-def relatives(marks: list[str]) -> list[str]:
-    """Command lines of processes that have one of these marks."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if any(mark in line for mark in marks):
-                found.append(line)
-    return found
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    folder = Path(tempfile.mkdtemp(prefix="headend-story-"))
-    folder.chmod(0o711)  # as root the server runs as another user, who must get to its data
-    made = Service(folder, free_ports(METERS))
-    try:
-        yield made
-    finally:
-        if made.process is not None and made.process.poll() is None:
-            made.process.send_signal(signal.SIGINT)
-            made.process.wait(DEADLINE_S)
-        shutil.rmtree(folder)
 
 
 def truth(asset_id: str, first: datetime, last: datetime) -> dict[datetime, dict[str, int]]:
@@ -147,7 +42,7 @@ def truth(asset_id: str, first: datetime, last: datetime) -> dict[datetime, dict
 
 @pytest.mark.storage
 @pytest.mark.timeout(240)
-def test_one_command_collects_serves_stops_and_goes_on(service: Service) -> None:
+def test_one_command_collects_serves_stops_and_goes_on(service: Any) -> None:
     service.start()
     said = service.until("Ctrl-C stops it")
     assert f"{METERS} read, 0 failed of {METERS} due" in said
@@ -183,7 +78,7 @@ def test_one_command_collects_serves_stops_and_goes_on(service: Service) -> None
         assert covered["due"] == 0
 
     assert service.stop() == 0
-    assert relatives([str(service.folder), f"--base-port {service.base_port}"]) == []
+    assert service.relatives() == {}
 
     service.start()
     said = service.until("Ctrl-C stops it")
@@ -193,7 +88,7 @@ def test_one_command_collects_serves_stops_and_goes_on(service: Service) -> None
     assert f"0 imported, {METERS} known" in said
     assert "hdnd_" not in said  # shown only once
     assert service.stop() == 0
-    assert relatives([str(service.folder), f"--base-port {service.base_port}"]) == []
+    assert service.relatives() == {}
 
 
 def assert_true(curve: dict[str, Any], told: dict[datetime, dict[str, int]], expected: int) -> None:
@@ -202,3 +97,34 @@ def assert_true(curve: dict[str, Any], told: dict[datetime, dict[str, int]], exp
         registers = told[datetime.fromisoformat(row["end"])]
         for quantity, obis in QUANTITIES.items():
             assert row["values"][quantity] == str(registers[obis]), row
+
+
+@pytest.mark.storage
+def test_when_a_part_dies_the_service_stops_and_says_which(service: Any) -> None:
+    service.start(meters=2)
+    service.until("Ctrl-C stops it")
+    (field,) = (pid for pid, line in service.relatives().items() if "concentrator_sim" in line)
+    subprocess.run(["kill", "-9", str(field)], check=True)
+    assert service.end() == 1
+    assert "the simulated field ended by itself" in "".join(service.said)
+    assert service.relatives() == {}
+
+
+@pytest.mark.storage
+def test_sigterm_ends_it_as_ctrl_c_does(service: Any) -> None:
+    service.start(meters=2)
+    service.until("Ctrl-C stops it")
+    assert service.stop(signal.SIGTERM) == 0
+    assert service.relatives() == {}
+
+
+def test_a_port_in_use_is_told_before_anything_is_started(service: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        service.start(meters=2, port=port)
+        assert service.end() == 1
+    said = "".join(service.said)
+    assert f"the API cannot listen on 127.0.0.1:{port}" in said
+    assert "HEADEND_API_PORT" in said
+    assert "Traceback" not in said
+    assert list(service.folder.iterdir()) == []
