@@ -39,13 +39,20 @@ class Process:
             text=True,
             env={**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"},
         )
-        self.hello = self._answer()
+        try:
+            self.hello = self._answer()
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        process = self._process
+        self._stop()
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
         if process is None:
             return
         if process.stdin is not None:
@@ -57,13 +64,6 @@ class Process:
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
-
-    @property
-    def pid(self) -> int:
-        """Its number. Raises BenchError before start."""
-        if self._process is None:
-            raise BenchError(f"{self.name} is not started")
-        return self._process.pid
 
     def ask(self, work: str, **arguments: Any) -> dict[str, Any]:
         """Have it do one piece of work. Raises BenchError."""

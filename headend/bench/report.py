@@ -118,8 +118,9 @@ def compare(
 ) -> Line:
     """Costs of ours and of the reference, round by round, the n-th beside the n-th; less is better.
 
-    The ratio is that of the medians; its extremes are those of the single rounds.
+    The ratio is the median of the rounds' ratios: both costs of a round were measured side by side, so that
+    a machine that is busy with something else for a while changes both of them.
     """
     each = [theirs / mine for mine, theirs in zip(ours, reference, strict=True)]
     own, other = statistics.median(ours), statistics.median(reference)
-    return Line(work, against, own, other, unit, other / own, min(each), max(each), mark, note)
+    return Line(work, against, own, other, unit, statistics.median(each), min(each), max(each), mark, note)

@@ -18,24 +18,27 @@ Say = Callable[[str], None]
 
 _GURUX: Final = "gurux-dlms"
 _COSEM: Final = "dlms-cosem"
-_ASSOCIATIONS: Final = 10_000
 _MOST_KB: Final = 30.0
 _COPY_SHARE: Final = 0.8
-_BATCH_ROWS: Final = 96_000
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is measured: rounds, seconds of CPU for each client in a round, and batches stored."""
+    """How much is measured.
+
+    ``rounds`` of ``seconds`` of CPU for each client, ``stores`` rounds of ``batches`` batches stored in each
+    way, and so many ``associations`` at once.
+    """
 
     rounds: int
     seconds: float
+    stores: int
     batches: int
     associations: int
 
 
-FULL: Final = Effort(rounds=5, seconds=2.0, batches=6, associations=_ASSOCIATIONS)
-QUICK: Final = Effort(rounds=2, seconds=0.3, batches=1, associations=500)
+FULL: Final = Effort(rounds=7, seconds=1.5, stores=9, batches=4, associations=10_000)
+QUICK: Final = Effort(rounds=2, seconds=0.3, stores=1, batches=1, associations=500)
 
 
 class _Peers:
@@ -133,17 +136,16 @@ def session(effort: Effort, say: Say) -> list[Line]:
 def storing(effort: Effort, say: Say) -> list[Line]:
     """Storing new intervals beside a bare COPY BINARY."""
     say("storing")
-    where, rounds = uvloop.run(store.measure(effort.rounds, effort.batches))
-    bare = [seconds for one in rounds for seconds in one.bare]
-    lines = []
-    for work, own in (
-        ("store new intervals, 1,000 meter-days a batch", [s for one in rounds for s in one.writer]),
-        ("the same by the ingest pipeline, meter by meter", [s for one in rounds for s in one.pipeline]),
-    ):
-        cost_us = [1e6 * seconds / _BATCH_ROWS for seconds in own]
-        reference_us = [1e6 * seconds / _BATCH_ROWS for seconds in bare]
-        lines.append(compare(work, "bare COPY BINARY", cost_us, reference_us, "us/row", _COPY_SHARE, where))
-    return lines
+    where, rounds = uvloop.run(store.measure(effort.stores, effort.batches))
+    per_row = 1e6 / (store.BATCH_ROWS * effort.batches)
+    bare = [per_row * sum(one.bare) for one in rounds]
+    writer = [per_row * sum(one.writer) for one in rounds]
+    pipeline = [per_row * sum(one.pipeline) for one in rounds]
+    works: list[tuple[str, list[float], float | None]] = [
+        ("store new intervals, a day of 1,000 meters a batch", writer, _COPY_SHARE),
+        ("the same rows by the ingest pipeline, meter by meter", pipeline, None),
+    ]
+    return [compare(work, "bare COPY BINARY", own, bare, "us/row", mark, where) for work, own, mark in works]
 
 
 def associations(effort: Effort, say: Say) -> list[Line]:

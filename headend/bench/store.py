@@ -35,6 +35,8 @@ from schemas.reading import (
 TIMESCALEDB_URL: Final = "HEADEND_TEST_TIMESCALEDB_URL"
 _METERS: Final = 1_000  # of one batch, and of one transaction
 _ROWS: Final = 96
+#: Rows of one batch.
+BATCH_ROWS: Final = _METERS * _ROWS
 _FIRST_DAY_US: Final = 1_772_409_600_000_000  # 2026-03-02T00:00Z
 _DAY_US: Final = 86_400_000_000
 _PERIOD_S: Final = 900
