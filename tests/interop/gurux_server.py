@@ -60,6 +60,8 @@ CLOCK = START + dt.timedelta(days=3, hours=7, minutes=11, seconds=5)
 PERIOD = dt.timedelta(minutes=15)
 TITLE = b"GRX\x00\x00\x00\x12\x34"
 REGISTERS = tuple((12_048_950 * (i + 1), 10 ** (i - 1)) for i in range(4))  # raw value, factor
+PUBLIC_CLIENT = 16
+LAST_COUNTER = 70_000
 LONG_TEXT = bytes(i % 251 for i in range(3000))
 DEVICE_NAME = b"GRX0000000001234"
 
@@ -96,7 +98,8 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
     """One logical device. ``max_pdu`` in bytes; ``hdlc`` the longest information field in both directions.
 
     ``key`` (16 or 32 bytes), ``auth_key`` and ``suite`` arm ciphering; ``general`` lets it answer in
-    general-glo. ``faults`` collects what went wrong inside, for a test to look at.
+    general-glo, ``public`` lets client SAP 16 in without. ``counters`` are those of the client's messages,
+    ``faults`` collects what went wrong inside, for a test to look at.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
         rows: int = 96 * 3,
         general: bool = False,
         lists: bool = True,
+        public: bool = False,
     ) -> None:
         self._inside = False
         super().__init__(True, InterfaceType.WRAPPER if hdlc is None else InterfaceType.HDLC)
@@ -119,6 +123,8 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
         self.faults: list[Exception] = []
         self.selections: list[tuple[int, Any]] = []
         self.requests: list[int] = []
+        self.counters: list[int] = []
+        self.public = public
         settings = self.settings
         settings.maxServerPDUSize = max_pdu
         settings.proposedConformance &= ~Conformance.GENERAL_PROTECTION
@@ -154,6 +160,9 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
         status = GXDLMSData("0.0.96.10.1.255")
         status.value = 0
         status.setDataType(2, DataType.UINT8)
+        counter = GXDLMSData("0.0.43.1.0.255")
+        counter.value = LAST_COUNTER
+        counter.setDataType(2, DataType.UINT32)
         energies = []
         for obis, (raw, factor) in zip(ENERGIES, REGISTERS, strict=True):
             register = GXDLMSRegister(obis)
@@ -173,7 +182,7 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
             profile.buffer.append([GXDateTime(stamp), *values])
         profile.entriesInUse = profile.profileEntries = rows
         association = GXDLMSAssociationLogicalName()
-        for item in (clock, name, long_text, status, *energies, profile, association):
+        for item in (clock, name, long_text, counter, status, *energies, profile, association):
             self.items.append(item)
             association.objectList.append(item)
 
@@ -209,6 +218,8 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
         return True
 
     def onValidateAuthentication(self, authentication: int, password: Any) -> SourceDiagnostic:
+        if self.settings.clientAddress == PUBLIC_CLIENT and self.public:
+            return SourceDiagnostic.NONE
         if authentication != self.mechanism:
             return SourceDiagnostic.AUTHENTICATION_MECHANISM_NAME_NOT_RECOGNISED
         if authentication == Authentication.LOW and bytes(password or b"") != self.secret:
@@ -407,6 +418,7 @@ def _glo_request(cls: Any, settings: Any, data: Any) -> None:
     )
     plain = GXCiphering.decrypt(settings, p, data.data)
     cipher.security = p.security
+    settings.meter.counters.append(int(p.invocationCounter))
     data.data.clear()
     data.data.set(plain)
     data.command = Command(data.data.getUInt8())

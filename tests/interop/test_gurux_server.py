@@ -325,3 +325,35 @@ def test_hdlc_over_a_serial_line(protection):
     meter = GuruxMeter(authentication=Authentication.HIGH_GMAC, key=KEY, auth_key=AUTH, hdlc=128)
     with serving_pty(meter) as device:
         asyncio.run(read_all(plan_for(f"hdlc+serial://{device}", the_model), the_model))
+
+
+@pytest.mark.parametrize("framing", ["wrapper", "hdlc"])
+def test_a_new_meters_counter_is_learnt_from_its_public_object(framing):
+    """The public client reads it over the same link; then every message counts on above it."""
+    the_model = model(
+        client_sap=1,
+        mechanism="hls-gmac",
+        protection="authenticated+encrypted",
+        framing=framing,
+        invocation_counter="0-0:43.1.0*255",
+    )
+    meter = GuruxMeter(
+        authentication=Authentication.HIGH_GMAC,
+        key=KEY,
+        auth_key=AUTH,
+        public=True,
+        hdlc=None if framing == "wrapper" else 128,
+    )
+
+    async def main(address):
+        plan = plan_for(address, the_model)
+        session = MeterSession(plan, counters=Counters(), deadlines=DEADLINES, learn_counter=True)
+        async with session:
+            readout = await DlmsDriver().read_registers(session, METER_ID, the_model)
+            assert len(readout.batch.registers) == 4
+        assert session.release_error is None
+
+    with serving(meter) as port:
+        asyncio.run(main(f"{'tcp' if framing == 'wrapper' else 'hdlc+tcp'}://127.0.0.1:{port}"))
+    assert min(meter.counters) > gurux.LAST_COUNTER
+    assert meter.counters == sorted(set(meter.counters))
