@@ -380,16 +380,15 @@ class MeterModel(_Part):
         return next((p for p in self.push if p.matches(container, length, list_id)), None)
 
 
-def _packaged() -> Traversable:
-    return files("schemas") / "profiles"
+def _places(folders: tuple[Path, ...], family: str) -> list[Traversable]:
+    return [place / family if family else place for place in (*folders, files("schemas") / "profiles")]
 
 
-def _find(name: str, folders: tuple[Path, ...]) -> Traversable | None:
+def _find(name: str, folders: tuple[Path, ...], family: str) -> Traversable | None:
     # a name is a plain word: it must not walk out of the folder
     if not name.replace("-", "").replace("_", "").isalnum():
         return None
-    places: list[Traversable] = [folder / f"{name}.toml" for folder in folders]
-    places.append(_packaged() / f"{name}.toml")
+    places = (place / f"{name}.toml" for place in _places(folders, family))
     return next((place for place in places if place.is_file()), None)
 
 
@@ -401,13 +400,19 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _read(name: str, folders: tuple[Path, ...], heirs: tuple[str, ...]) -> dict[str, Any]:
+def read_profile(
+    name: str, folders: tuple[Path, ...], *, family: str = "", heirs: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The table of profile ``name`` with all it inherits. ``family`` is a folder beside the DLMS profiles.
+
+    Raises ModelError.
+    """
     if name in heirs:
         raise ModelError(f"{heirs[-1]}.toml: inherit: goes round in a circle: {' -> '.join((*heirs, name))}")
-    place = _find(name, folders)
+    place = _find(name, folders, family)
     if place is None:
         asked = f"{heirs[-1]}.toml: inherit: " if heirs else ""
-        raise ModelError(f"{asked}no meter model {name!r}; known: {', '.join(model_names(folders))}")
+        raise ModelError(f"{asked}no meter model {name!r}; known: {', '.join(model_names(folders, family))}")
     try:
         table = tomllib.loads(place.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -419,10 +424,11 @@ def _read(name: str, folders: tuple[Path, ...], heirs: tuple[str, ...]) -> dict[
         return table
     if not isinstance(parent, str):
         raise ModelError(f"{name}.toml: inherit: must be the name of another profile")
-    return _merged(_read(parent, folders, (*heirs, name)), table)
+    return _merged(read_profile(parent, folders, family=family, heirs=(*heirs, name)), table)
 
 
-def _places(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
+    """Every wrong key of a profile and what is wrong with it, in one line."""
     return "; ".join(
         f"{'.'.join(map(str, item['loc'])) or 'profile'}: {item['msg'].removeprefix('Value error, ')}"
         for item in error.errors(include_url=False, include_input=False)
@@ -435,17 +441,17 @@ def load_model(name: str, folders: tuple[Path, ...] = ()) -> MeterModel:
 
     Raises ModelError naming the file and every wrong key (unknown keys too).
     """
-    table = _read(name, folders, ())
+    table = read_profile(name, folders)
     try:
         return MeterModel.model_validate({**table, "name": name})
     except ValidationError as error:
-        raise ModelError(f"{name}.toml: {_places(error)}") from error
+        raise ModelError(f"{name}.toml: {explain(error)}") from error
 
 
-def model_names(folders: tuple[Path, ...] = ()) -> tuple[str, ...]:
-    """Names of all meter models, sorted."""
-    names = {entry.name for entry in _packaged().iterdir()}
-    for folder in folders:
-        if folder.is_dir():
-            names.update(entry.name for entry in folder.iterdir())
+def model_names(folders: tuple[Path, ...] = (), family: str = "") -> tuple[str, ...]:
+    """Names of all meter models of a family, sorted; the DLMS models have no family."""
+    names: set[str] = set()
+    for place in _places(folders, family):
+        if place.is_dir():
+            names.update(entry.name for entry in place.iterdir())
     return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
