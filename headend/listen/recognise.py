@@ -39,6 +39,7 @@ _CLOCK: Final = "0-0:1.0.0*255"
 _LONGEST_IDENTITY: Final = 64
 #: Lines of one connection that are told apart; a line is a framing and its addresses.
 _MOST_LINES: Final = 256
+_CONTAINERS: Final = frozenset({DataType.ARRAY, DataType.STRUCTURE, DataType.COMPACT_ARRAY})
 #: Framings of a local line, where one meter stands behind one connection.
 _LINES: Final = (Framing.HDLC, Framing.MBUS)
 
@@ -278,7 +279,7 @@ def _that_name_places(models: Iterable[MeterModel], data: Data) -> Iterable[Mete
     if not items:
         return
     container = "structure" if data.type is DataType.STRUCTURE else "array"
-    first = None if push_values.elements(items[0]) else push_values.plain(items[0])
+    first = None if items[0].type in _CONTAINERS else push_values.plain(items[0])
     list_id = first if isinstance(first, str) else None
     for model in models:
         pushed = model.push_list(container, len(items), list_id)
