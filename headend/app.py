@@ -34,6 +34,8 @@ from headend.drivers.dlms import utc_now
 from headend.drivers.read_now import CurveRange, ReadFailed, read_now
 from headend.foundation import Base, make_demo_master_key, open_base
 from headend.house import House, open_house
+from headend.listen.directory import Directory
+from headend.listen.inbound import InboundListener
 from headend.listen.push import PushListener
 from headend.store.pool import Pool
 from schemas.config import Settings
@@ -115,16 +117,23 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
 @asynccontextmanager
 async def _listening(house: House, view: View) -> AsyncIterator[None]:
     """The listeners that the settings ask for. Raises ServiceError where an address cannot be had."""
-    settings = house.base.settings
-    listener = PushListener(settings, house.base.pool.connection, house.vault, house.pipeline)
+    settings, connect = house.base.settings, house.base.pool.connection
+    directory = Directory(connect, house.vault, profile_folders=settings.profile_folders)
+    push = PushListener(settings, connect, house.vault, house.pipeline, directory=directory)
+    inbound = InboundListener(settings, house.access, directory, push.handler)
     async with AsyncExitStack() as stack:
         try:
-            await stack.enter_async_context(listener)
+            await stack.enter_async_context(push)
+            await stack.enter_async_context(inbound)
         except OSError as error:
             raise ServiceError(f"a listener cannot listen: {error}") from error
-        for name, where in (("TCP", settings.listen_push_tcp), ("UDP", settings.listen_push_udp)):
+        for what, where in (
+            ("pushes over TCP", settings.listen_push_tcp),
+            ("pushes over UDP", settings.listen_push_udp),
+            ("meters that dial in", settings.listen_inbound),
+        ):
             if where is not None:
-                view.listening(f"pushes over {name}", where)
+                view.listening(what, where)
         yield
 
 

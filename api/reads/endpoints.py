@@ -140,8 +140,8 @@ async def read_meter_now(
     request = ReadRequest(tuple(dict.fromkeys(ask.obis)), _range(ask.profile))
     async with house.pool.connection() as connection:
         meter = await meter_by_asset(connection, asset_id)
-        if meter.address is None or meter.address.startswith("inbound:"):
-            raise Conflict(f"meter {asset_id!r} has no address to dial; it only comes by itself")
+        if meter.address is None:
+            raise Conflict(f"meter {asset_id!r} has no address; it only pushes")
         # Committed before the meter is dialled: what was tried stays on record however it ends.
         await audit.record(
             connection,

@@ -132,6 +132,8 @@ def tell_outcome(outcome: Outcome) -> None:
     per_second = outcome.values / outcome.seconds if outcome.seconds else 0
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("meters", f"{outcome.read:,} read, {outcome.failed:,} failed of {outcome.due:,} due")
+    if outcome.away:
+        table.add_row("", f"{outcome.away:,} that dial in are not connected")
     table.add_row("intervals", f"{outcome.intervals:,} read, {outcome.written.new:,} new")
     table.add_row("values", f"{outcome.values:,}")
     table.add_row("time", f"{outcome.seconds:.1f} s, {per_second:,.0f} values/s")
@@ -154,6 +156,7 @@ def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
         "due": outcome.due,
         "read": outcome.read,
         "failed": outcome.failed,
+        "away": outcome.away,
         "retries": outcome.retries,
         "intervals": outcome.intervals,
         "values": outcome.values,

@@ -121,7 +121,7 @@ class _Terminal:
     def round(self, outcome: Outcome) -> None:
         out.print(
             f"{utc_now():%F %R}Z  {outcome.read} meters read, {outcome.written.new} intervals new, "
-            f"{outcome.failed} failed, {outcome.seconds:.1f} s"
+            f"{outcome.failed} failed, {outcome.away} not connected, {outcome.seconds:.1f} s"
         )
 
     def stopping(self) -> None:

@@ -132,6 +132,10 @@ class Collector:
             async with asyncio.TaskGroup() as group:
                 for first in range(0, len(numbers), CHUNK):
                     for meter, way in await self._ways(numbers[first : first + CHUNK]):
+                        if isinstance(way, Reach) and self._access.is_away(way):
+                            run.outcome.away += 1
+                            run.tell()
+                            continue
                         await self._room.acquire()
                         group.create_task(
                             self._meter(meter, way, due[meter.meter_id], run), name=f"read {meter.asset_id}"

@@ -32,7 +32,8 @@ class Failure:
 class Outcome:
     """One collection, counted as it goes on.
 
-    ``due`` meters had something to read; each ends among ``read`` or ``failed``. ``intervals`` are rows that
+    ``due`` meters had something to read; each ends among ``read``, ``failed`` or ``away`` (it dials in and is
+    not connected). ``intervals`` are rows that
     came, ``retries`` attempts beyond the first. ``new`` to ``covered`` are the store's words
     (`headend.store.writer.Written`), counted when committed. ``seconds`` is the whole time.
     """
@@ -40,6 +41,7 @@ class Outcome:
     due: int = 0
     read: int = 0
     failed: int = 0
+    away: int = 0
     retries: int = 0
     intervals: int = 0
     values: int = 0
@@ -50,8 +52,8 @@ class Outcome:
 
     @property
     def done(self) -> int:
-        """Meters that are finished, one way or the other."""
-        return self.read + self.failed
+        """Meters that are finished, one way or another."""
+        return self.read + self.failed + self.away
 
     def fail(self, failure: Failure) -> None:
         """Count a meter that could not be read."""

@@ -48,6 +48,9 @@ class Lines(Protocol):
     def lease(self, meter_id: int) -> AbstractAsyncContextManager[Stream]:
         """The meter's link, for one user at a time. Raises LinkError where it has none."""
 
+    def __contains__(self, meter_id: object) -> bool:
+        """Whether the meter is connected now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reach:
@@ -199,6 +202,12 @@ class Access:
         elif address.scheme is Scheme.HDLC_TCP:
             name = (address.scheme, address.host, address.port)
         return self._links.setdefault(name, asyncio.Lock())
+
+    def is_away(self, reach: Reach) -> bool:
+        """Whether this meter dials in and is not connected now: nothing to be done but wait."""
+        if reach.plan.address.scheme is not Scheme.INBOUND:
+            return False
+        return self.inbound is None or reach.meter.meter_id not in self.inbound
 
     @asynccontextmanager
     async def session(self, reach: Reach, *, stream: Stream | None = None) -> AsyncIterator[MeterSession]:

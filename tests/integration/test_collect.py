@@ -205,6 +205,15 @@ async def test_only_commissioned_meters_are_collected_and_only_those_named(embed
         assert set(stored(embedded_database.dsn)) == {one.asset_id, three.asset_id}
 
 
+async def test_meters_that_dial_in_are_waited_for(embedded_database: Any) -> None:
+    async with field_of(meters=1, security="hls5") as field, house_of(embedded_database.dsn) as house:
+        serial = field.meters[0].meter.serial
+        await add(house, altered(field.csv(), serial, "address", "inbound:"))
+        outcome = await house.collector.collect(SINCE, UNTIL)
+        assert (outcome.due, outcome.away, outcome.read, outcome.failed) == (1, 1, 0, 0)
+        assert outcome.done == 1
+
+
 async def test_a_cancelled_collection_ends_and_the_next_one_finishes_it(embedded_database: Any) -> None:
     async with field_of(meters=20, security="lls") as field, house_of(embedded_database.dsn) as house:
         await add(house, field.csv())
