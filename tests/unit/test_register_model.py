@@ -62,7 +62,7 @@ def test_defaults_lie_under_every_register_and_heirs_change_single_ones(tmp_path
     folders = write(
         tmp_path,
         a=f'{HEAD}[defaults]\ntype = "f32"\nspace = "input"\n'
-        + '[registers]\nx = { at = 0 }\ny = { at = 2, type = "u16" }',
+        '[registers]\nx = { at = 0 }\ny = { at = 2, type = "u16" }',
         b='inherit = "a"\n[registers]\nx = { at = 8 }\nz = { at = 9, type = "text", words = 4 }',
     )
     model = load_register_model("b", folders)

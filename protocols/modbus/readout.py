@@ -1,0 +1,152 @@
+"""A meter model's registers, planned once and decoded as often as the meter is read."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.modbus import values
+from protocols.modbus.plan import Span, plan
+from protocols.modbus.values import RegisterValue
+from schemas.register_model import Group, MapRegister, RegisterModel, RegisterType
+
+#: A scale register holds a power of ten; beyond this it is rubbish (SunSpec's bounds).
+_MAX_SCALE: Final = 10
+_SCALE_MISSING: Final = 0x8000
+
+
+class _Place(NamedTuple):
+    name: str
+    register: MapRegister
+    block: Span
+    at: int
+    scale: "_Place | None"
+
+
+class Readout:
+    """The reads that fetch some registers of a model, and the decoding of their answers."""
+
+    def __init__(self, model: RegisterModel, names: Iterable[str] | None = None) -> None:
+        """``names`` of the registers wanted; None for all that carry measured values.
+
+        Raises:
+            LocalProtocolError: a name that the model does not have, or a register that is never read.
+        """
+        self._model = model
+        wanted = tuple(model.named(Group.ENERGY, Group.LIVE) if names is None else names)
+        needed = dict.fromkeys(wanted)
+        for name in wanted:
+            register = model.registers.get(name)
+            if register is None:
+                raise LocalProtocolError(f"model {model.name} has no register {name!r}")
+            if register.group is Group.COMMAND:
+                raise LocalProtocolError(f"register {name!r} of {model.name} is never read")
+            if register.scale_register is not None:
+                needed[register.scale_register] = None
+        self.blocks = plan((_span(model.registers[name]) for name in needed), model.reads)
+        self._places = tuple(self._place(name) for name in wanted)
+
+    def decode(self, answers: Mapping[Span, Sequence[int] | None]) -> tuple[RegisterValue, ...]:
+        """The values, in the order of the names. A block that is absent or None was not read.
+
+        Raises:
+            RemoteProtocolError: an answer is not as long as its block, or a word is no 16-bit number.
+        """
+        for block in self.blocks:
+            words = answers.get(block)
+            if words is not None and len(words) != block.count:
+                raise RemoteProtocolError(
+                    f"asked for {block.count} registers at {block.address}, got {len(words)}"
+                )
+        return tuple(self._value(place, answers) for place in self._places)
+
+    def _place(self, name: str) -> _Place:
+        register = self._model.registers[name]
+        span = _span(register)
+        block = next(
+            one
+            for one in self.blocks
+            if one.space is span.space and one.address <= span.address and span.end <= one.end
+        )
+        scale = None if register.scale_register is None else self._place(register.scale_register)
+        return _Place(name, register, block, span.address - block.address, scale)
+
+    def _value(self, place: _Place, answers: Mapping[Span, Sequence[int] | None]) -> RegisterValue:
+        words = answers.get(place.block)
+        if words is None:
+            return _told(place.name, place.register, reason="not read")
+        scaler = place.register.scaler
+        if place.scale is not None:
+            scale = answers.get(place.scale.block)
+            if scale is None:
+                return _told(place.name, place.register, reason="its scale was not read")
+            power = scale[place.scale.at]
+            if power == _SCALE_MISSING:
+                return _told(place.name, place.register, reason="its scale is not implemented")
+            power -= power >> 15 << 16
+            if not -_MAX_SCALE <= power <= _MAX_SCALE:
+                return _told(place.name, place.register, reason=f"its scale is {power}")
+            scaler += power
+        return decode_register(
+            place.name,
+            place.register,
+            words[place.at : place.at + place.register.width],
+            self._model.missing.get(place.register.type, ()),
+            scaler,
+        )
+
+
+def decode_register(
+    name: str,
+    register: MapRegister,
+    words: Sequence[int],
+    missing: Sequence[int] = (),
+    scaler: int | None = None,
+) -> RegisterValue:
+    """One register's words. ``missing``: raw values, as unsigned numbers, that stand for "not there".
+
+    Raises:
+        RemoteProtocolError: the wrong number of words, or a word is no 16-bit number.
+    """
+    if len(words) != register.width:
+        raise RemoteProtocolError(f"register {name} has {register.width} words, not {len(words)}")
+    kind = register.type
+    power = register.scaler if scaler is None else scaler
+    if kind is RegisterType.TEXT:
+        try:
+            found = values.text(values.join(words, register.order))
+        except RemoteProtocolError as error:
+            return _told(name, register, reason=error.reason)
+        return _told(name, register, text=found, reason=None if found else "empty")
+    data = values.join(words, register.order)
+    if int.from_bytes(data, "big") in missing:
+        return _told(name, register, reason="not implemented by the meter")
+    if kind.is_float:
+        number = values.float_decimal(data)
+        if number is None:
+            return _told(name, register, reason="not a number")
+        return _told(name, register, value=values.scaled(number, power), rounded=True)
+    raw = values.raw_integer(kind, data)
+    if raw is None:
+        return _told(name, register, reason=f"{data.hex()} has digits above 9")
+    label = values.labelled(raw, register.labels, bits=values.is_bits(kind)) if register.labels else None
+    return _told(name, register, raw=raw, value=values.scaled(raw, power), text=label)
+
+
+def _told(
+    name: str,
+    register: MapRegister,
+    *,
+    raw: int | None = None,
+    value: Decimal | None = None,
+    text: str | None = None,
+    rounded: bool = False,
+    reason: str | None = None,
+) -> RegisterValue:
+    return RegisterValue(
+        name, raw, value, text, register.unit, register.obis, register.quantity, rounded, reason
+    )
+
+
+def _span(register: MapRegister) -> Span:
+    return Span(register.space, register.at, register.width)

@@ -1,0 +1,150 @@
+"""Any words and any bytes give values or a refusal of the error tree; plans read all that is wanted, and
+nothing forbidden."""
+
+import struct
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.errors import CommunicationError, RemoteProtocolError
+from protocols.modbus import sunspec
+from protocols.modbus.frames import crc16, parse_rtu, parse_tcp
+from protocols.modbus.plan import Span, plan
+from protocols.modbus.readout import Readout, decode_register
+from protocols.modbus.values import column_integer
+from schemas.reading import Channel
+from schemas.register_model import (
+    Forbidden,
+    MapRegister,
+    Reads,
+    RegisterType,
+    Space,
+    load_register_model,
+    register_model_names,
+)
+
+WORD = st.integers(0, 0xFFFF)
+MODELS = [load_register_model(name) for name in register_model_names() if name != "sunspec"]
+
+
+@given(st.sampled_from(MODELS), st.data())
+def test_any_answers_give_values(model, data):
+    readout = Readout(model)
+    answers = {
+        block: data.draw(st.none() | st.lists(WORD, min_size=block.count, max_size=block.count))
+        for block in readout.blocks
+    }
+    values = readout.decode(answers)
+    assert len(values) == len([one for one in model.registers.values() if one.group in ("energy", "live")])
+    for value in values:
+        told = (value.value is not None) or (value.text is not None)
+        assert told is (value.reason is None)
+
+
+@given(st.sampled_from([t for t in RegisterType if t is not RegisterType.TEXT]), st.data())
+def test_integers_and_floats_are_what_their_bytes_say(kind, data):
+    words = data.draw(st.lists(WORD, min_size=kind.words, max_size=kind.words))
+    raw = b"".join(word.to_bytes(2, "big") for word in words)
+    register = MapRegister(at=0, type=kind, space=Space.INPUT, scaler=-3)
+    found = decode_register("x", register, words)
+    if kind.is_float:
+        (value,) = struct.unpack(">f" if len(raw) == 4 else ">d", raw)
+        if found.value is None:
+            assert value != value or abs(value) == float("inf")
+        else:
+            assert struct.pack(">f" if len(raw) == 4 else ">d", float(found.value.scaleb(3)) + 0.0) == (
+                raw if value else bytes(len(raw))
+            )
+    elif found.value is not None and not kind.value.startswith("bcd"):
+        assert int(found.value.scaleb(3)) == int.from_bytes(raw, "big", signed=kind.value.startswith("s"))
+
+
+SPANS = st.lists(st.builds(Span, st.sampled_from(Space), st.integers(0, 400), st.integers(1, 8)), max_size=40)
+READS = st.builds(
+    Reads,
+    max_words=st.integers(8, 125),
+    max_gap=st.integers(0, 40),
+    forbidden=st.lists(
+        st.builds(
+            lambda space, first, more: Forbidden(space=space, first=first, last=first + more),
+            st.sampled_from(Space), st.integers(0, 400), st.integers(0, 5),
+        ),
+        max_size=3,
+    ).map(tuple),
+)  # fmt: skip
+
+
+@given(SPANS, READS)
+def test_a_plan_reads_what_is_wanted_and_touches_nothing_forbidden(spans, reads):
+    stretches = {(one.space, at) for one in reads.forbidden for at in range(one.first, one.last + 1)}
+    cells = {(span.space, at) for span in spans for at in range(span.address, span.end)}
+    if cells & stretches:
+        with pytest.raises(CommunicationError):
+            plan(spans, reads)
+        return
+    blocks = plan(spans, reads)
+    for span in spans:
+        assert any(
+            block.space is span.space and block.address <= span.address and span.end <= block.end
+            for block in blocks
+        )
+    read = {(block.space, at) for block in blocks for at in range(block.address, block.end)}
+    assert not read & stretches
+    assert all(block.count <= reads.max_words for block in blocks)
+    assert len(blocks) <= len(set(spans))
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=None), st.integers(-10, 10))
+def test_a_column_holds_a_value_exactly_or_not_at_all(value, scaler):
+    channel = Channel("active_import", "1-0:1.8.0*255", scaler, "Wh")
+    raw = column_integer(value, channel)
+    if raw is not None:
+        assert Decimal((raw < 0, tuple(map(int, str(abs(raw)))), scaler)) == value
+
+
+@given(st.binary(max_size=300), st.integers(0, 20))
+def test_any_bytes_are_frames_or_not(data, start):
+    for whole in (data, data + crc16(data[start:]).to_bytes(2, "little")):
+        found = parse_rtu(whole, start)
+        if found is not None:
+            assert start < found[1] <= len(whole)
+            assert str(found[0])
+            assert isinstance(found[0].registers, tuple)
+    try:
+        frame, end = parse_tcp(data, start)
+    except RemoteProtocolError:
+        return
+    assert start < end <= len(data)
+    assert str(frame)
+
+
+@given(st.lists(WORD, max_size=140), st.integers(0, 2**16))
+def test_any_meter_ends_discovery(words, salt):
+    """A meter that answers anything: the mark, then what the words say, over and over."""
+    generator = sunspec.discover()
+    answer, ended = None, False
+    for step in range(1000):
+        try:
+            span = generator.send(answer)
+        except (StopIteration, CommunicationError):
+            ended = True
+            break
+        if step == 0:
+            answer = [0x5375, 0x6E53]
+        elif not words or (step > 3 and (salt >> step % 16) & 1):
+            answer = None
+        else:
+            answer = [words[(span.address + at) % len(words)] for at in range(span.count)]
+    assert ended
+
+
+@given(st.sampled_from(sorted(sunspec.definitions())), st.lists(st.integers(-1, 0x10000), max_size=130))
+def test_any_words_of_a_sunspec_model(number, words):
+    try:
+        values = sunspec.decode_model(number, words)
+    except CommunicationError:
+        return
+    for value in values:
+        assert (value.value is not None or value.text is not None) is (value.reason is None)
