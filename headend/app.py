@@ -236,6 +236,12 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
     await asyncio.wait([task])
 
 
+class _Stop(asyncio.Event):
+    """That somebody asked for the end. ``is_awaited``: the service is up and waits for it."""
+
+    is_awaited = False
+
+
 class _Tasks:
     """Named tasks, none of which may end by itself."""
 
@@ -252,8 +258,9 @@ class _Tasks:
         """Watch what somebody else started and ends."""
         self._all.append(task)
 
-    async def first_end(self, stop: asyncio.Event) -> None:
+    async def first_end(self, stop: _Stop) -> None:
         """Wait for ``stop``. Raises ServiceError, caused by its error, where a task ends before."""
+        stop.is_awaited = True
         asked = asyncio.create_task(stop.wait(), name="stop")
         try:
             done, _ = await asyncio.wait([asked, *self._all], return_when=asyncio.FIRST_COMPLETED)
@@ -267,19 +274,20 @@ class _Tasks:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[asyncio.Event]:
-    """An event that SIGINT and SIGTERM set. Another one cancels, and the one after that ends the process."""
+def _signals() -> Iterator[_Stop]:
+    """An event that SIGINT and SIGTERM set; before it is waited for they cancel, as a second one does. The
+    third ends the process."""
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
-    stop = asyncio.Event()
+    stop = _Stop()
     received = 0
 
     def on_signal(number: int) -> None:
         nonlocal received
         received += 1
-        if received == 1:
+        if received == 1 and stop.is_awaited:
             stop.set()
-        elif received == 2 and main is not None:
+        elif received <= 2 and main is not None:
             main.cancel()
         else:
             os._exit(128 + number)  # the embedded database is found and stopped by the next start

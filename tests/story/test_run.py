@@ -118,6 +118,15 @@ def test_sigterm_ends_it_as_ctrl_c_does(service: Any) -> None:
     assert service.relatives() == {}
 
 
+@pytest.mark.storage
+def test_ctrl_c_while_it_starts_leaves_nothing_behind(service: Any) -> None:
+    service.start(meters=2)
+    service.until("database")
+    assert service.stop() == 130
+    assert "headend: interrupted" in "".join(service.said)
+    assert service.relatives() == {}
+
+
 def test_a_port_in_use_is_told_before_anything_is_started(service: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
