@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -164,6 +165,8 @@ async def _serve(
         }
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
+        if sys.stderr.isatty():
+            typer.echo(_summary(field), err=True)
         watch, told = asyncio.create_task(field.watch()), asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({watch, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -178,6 +181,14 @@ def _stop_at_eof(stop: asyncio.Event) -> None:
     if not os.read(sys.stdin.fileno(), 4096):
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
         stop.set()
+
+
+def _summary(field: Field) -> str:
+    """What is served, for a person to read."""
+    kinds = Counter(f"{item.meter.mode.name} over {item.framing}" for item in field.meters)
+    parts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    addresses = f"{field.address(field.meters[0])} ... {field.address(field.meters[-1])}"
+    return f"{len(field.meters)} meters: {parts}\n{addresses}\nCtrl-C stops them."
 
 
 def _write_private(path: Path, text: str) -> None:

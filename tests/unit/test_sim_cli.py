@@ -107,6 +107,16 @@ def test_mistakes_are_told_in_one_line(options, says):
     assert result.stderr.count("\n") == 1
 
 
+def test_a_person_is_told_what_is_served():
+    from concentrator_sim.cli import _summary
+    from concentrator_sim.field import Field
+    from concentrator_sim.scenario import make_scenario
+
+    told = _summary(Field(make_scenario({"meters": 20, "mix": "demo"})))
+    assert told.startswith("20 meters: 9 hls5 over wrapper, ")
+    assert "1 hls5-suite2 over wrapper" in told
+
+
 def test_the_keys_file_is_replaced_whole(tmp_path):
     from concentrator_sim.cli import _write_private
 

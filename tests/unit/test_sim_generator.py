@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -168,3 +170,15 @@ def test_mean_power():
     assert meter.mean_power(begin, begin) == 0
     energy = meter.at(0, begin + 900) - meter.at(0, begin)
     assert meter.mean_power(begin, begin + 900) == energy * 4
+
+
+def test_each_second_of_a_quarter_is_in_proportion():
+    """Against fractions: a register's exact energy, cut to whole units."""
+    meter = Consumption(1, 4)
+    quarter = 240_044
+    for quantity in (0, 1, 2, 3):
+        register = meter._registers[quantity]
+        before, after = (Fraction(int(n), register.denominator) for n in register.scaled(quarter, 2))
+        for second in range(900):
+            exact = register.base + before + (after - before) * second / 900
+            assert meter.at(quantity, moment_of(quarter) + second) == exact // 1 % MODULUS
