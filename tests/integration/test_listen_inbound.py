@@ -171,15 +171,19 @@ async def test_a_silent_meter_is_asked_for_its_name(house):
     connection.close()
 
 
-@pytest.mark.parametrize("what", ["keys", "model", "address", "unknown"])
-async def test_a_claim_without_proof_is_worth_nothing(house, what):
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("keys", "rejected"),
+        ("address", "its address is not inbound:"),
+        ("unknown", "no meter, or more than one, is known as"),
+    ],
+)
+async def test_a_claim_without_proof_is_worth_nothing(house, caplog, what, reason):
     field = field_for(house, meters=1)
     (item,) = field.meters
     changes = {
         "keys": lambda text: text.replace(item.meter.keys.encryption.reveal().hex(), "ab" * 16),
-        "model": lambda text: text.replace("headend-sim-hls5", "headend-sim-lls").replace(
-            ",,\n", ",password,\n"
-        ),
         "address": lambda text: text.replace("inbound:", "tcp://192.0.2.1:4059"),
         "unknown": lambda text: text.replace(item.meter.name, "OTHER"),
     }
@@ -188,6 +192,17 @@ async def test_a_claim_without_proof_is_worth_nothing(house, what):
         await house.until(lambda: house.inbound.totals.unproven >= 1)
     assert len(house.inbound.meters) == 0
     assert house.inbound.totals.proven == 0
+    assert reason in caplog.text
+
+
+@pytest.mark.parametrize("security", ["lls", "none"])
+async def test_meters_that_cannot_prove_themselves_are_sent_away(house, caplog, security):
+    field = field_for(house, meters=1, security=security)
+    await house.import_field(field)
+    async with field:
+        await house.until(lambda: house.inbound.totals.unproven >= 1)
+    assert house.inbound.totals.proven == 0
+    assert "a meter that dials in needs high level security" in caplog.text
 
 
 async def test_strangers_are_sent_away(house):

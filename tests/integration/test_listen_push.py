@@ -334,18 +334,21 @@ async def test_a_confirm_comes_after_the_commit_and_in_the_same_framing(embedded
 async def test_nothing_is_confirmed_that_is_not_committed(embedded_database, make_bench, monkeypatch):
     bench = await make_bench(embedded_database)
     await bench.add(NewMeter("ABCD1234", "iskra-am550"))
-    gate = asyncio.Event()
+    gate, reached = asyncio.Event(), asyncio.Event()
     committed = bench.pipeline._write
 
     async def slow(batch):
+        reached.set()
         await gate.wait()
         return await committed(batch)
 
     monkeypatch.setattr(bench.pipeline, "_write", slow)
     sending = asyncio.create_task(bench.tcp(wrapper.encode(1, 16, CONFIRMED), answered=True))
-    await bench.until(lambda: bench.listener.totals.everything.messages == 1)
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await reached.wait()
+    _, other = await asyncio.open_connection("127.0.0.1", bench.listener.tcp.port)
+    other.write(wrapper.encode(1, 16, b"\xc4\x01\xc1\x00\x00"))
+    await bench.until(lambda: bench.listener.totals.everything.kept == 1)  # others are served meanwhile
+    other.close()
     assert not sending.done()
     assert bench.listener.totals.everything.confirmed == 0
     gate.set()
