@@ -35,10 +35,11 @@ class CounterJumpRefused(LocalProtocolError):
 class Counter:
     """The reserved counters of one key. ``next`` is synchronous: `CounterBlocks.prepare` comes before it."""
 
-    __slots__ = ("_ranges",)
+    __slots__ = ("_ranges", "_remaining")
 
     def __init__(self) -> None:
         self._ranges: deque[tuple[int, int]] = deque()
+        self._remaining = 0  # kept beside, since every message asks
 
     def next(self) -> int:
         """A counter that nobody had and nobody will have. Raises CounterExhausted where none is reserved."""
@@ -49,20 +50,28 @@ class Counter:
             self._ranges.popleft()
         else:
             self._ranges[0] = (first + 1, end)
+        self._remaining -= 1
         return first
 
     @property
     def remaining(self) -> int:
         """How many counters are reserved and not handed out."""
-        return sum(end - first for first, end in self._ranges)
+        return self._remaining
 
     def add(self, first: int, end: int) -> None:
         """Take a block in. Blocks come in rising order, since one task reserves at a time."""
         self._ranges.append((first, end))
+        self._remaining += end - first
+
+    @property
+    def end(self) -> int:
+        """One beyond the last reserved counter; 0 where none is reserved."""
+        return self._ranges[-1][1] if self._ranges else 0
 
     def skip_below(self, value: int) -> None:
         """Forget what is below ``value``; it is never handed out."""
         self._ranges = deque((max(first, value), end) for first, end in self._ranges if end > value)
+        self._remaining = sum(end - first for first, end in self._ranges)
 
 
 class CounterBlocks:
@@ -143,6 +152,11 @@ class CounterBlocks:
         Only ever raises, and at most by ``limit``. Raises CounterJumpRefused beyond that; the audit log has
         both.
         """
+        reserved = self.counter(key_id)
+        if value < reserved.end:
+            # The database has moved past the whole block, so past this value too: nothing to be told to it.
+            reserved.skip_below(value)
+            return
         async with self._lock, self._connect() as connection:
             raised = await keyring.raise_counter(
                 connection, key_id, self._title, value=value, limit=limit, actor=actor, reason=reason

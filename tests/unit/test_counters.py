@@ -30,3 +30,18 @@ def test_bounds_are_checked():
     for wrong in ({"title": b"short"}, {"title": bytes(8), "block": 0}, {"title": bytes(8), "most": 0}):
         with pytest.raises(ValueError):
             CounterBlocks(None, **wrong)
+
+
+async def test_a_raise_within_what_is_reserved_asks_nobody():
+    def nobody():
+        raise AssertionError("the database was asked")
+
+    blocks = CounterBlocks(nobody, b"HED\0\0\0\0\1")
+    blocks.counter(b"key").add(10, 20)
+    await blocks.raise_to(b"key", 5, actor="test", reason="behind")
+    assert blocks.counter(b"key").remaining == 10
+    await blocks.raise_to(b"key", 19, actor="test", reason="within")
+    assert blocks.counter(b"key").next() == 19
+    blocks.counter(b"key").add(20, 30)
+    with pytest.raises(AssertionError, match="was asked"):
+        await blocks.raise_to(b"key", 30, actor="test", reason="beyond")
