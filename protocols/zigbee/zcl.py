@@ -2,7 +2,7 @@
 
 Two global commands tell attribute values: the answer to Read Attributes (01) and Report Attributes (0A). All
 numbers are sent low byte first. Each type has a pattern that means "no value"; it becomes None, and zero
-stays zero. Composite types (arrays, structures) do not occur in the clusters that we read, and are refused by name.
+stays zero. Composite types (arrays, structures) do not occur in the clusters that we read: refused by name.
 """
 
 from dataclasses import dataclass
