@@ -32,12 +32,13 @@ from protocols.dlms.profile_buffer import decode_buffer, decode_buffers
 from protocols.dlms.profile_columns import BufferLayout, Column, ProfileColumns, Role
 from protocols.dlms.security import Key, PeerCounter
 from schemas.address import LinkAddress
+from schemas.config import Settings
 from schemas.meter import KeyPurpose
 from schemas.model import MeterModel, load_model
 from schemas.reading import ReadingBatch
 
-#: Sessions at a time: as many as keep a loop busy, since meters of a field are asked side by side.
-CONCURRENCY: Final = 32
+#: Meters, and sessions at a time: as many as the collector has by default.
+CONCURRENCY: Final[int] = Settings.model_fields["collector_concurrency"].default
 _BATCH: Final = 1_000
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _LAYOUT_COLUMNS: Final = (Column(Role.CLOCK), Column(Role.STATUS), *(Column(Role.VALUE),) * 4)
@@ -172,7 +173,7 @@ def _batch_rows(batch: ReadingBatch) -> list[payload.Row]:
 async def _sessions(request: Mapping[str, Any], fleet: _Fleet) -> worker.Round:
     deadlines = Deadlines()
     driver = DlmsDriver()
-    plans = [fleet.plan(number) for number in range(100)]
+    plans = [fleet.plan(number) for number in range(CONCURRENCY)]
 
     async def one(number: int) -> ReadingBatch:
         session = MeterSession(
