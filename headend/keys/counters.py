@@ -153,7 +153,7 @@ class CounterBlocks:
         both.
         """
         reserved = self.counter(key_id)
-        if value < reserved.end:
+        if 0 <= value < reserved.end:
             # The database has moved past the whole block, so past this value too: nothing to be told to it.
             reserved.skip_below(value)
             return
