@@ -78,7 +78,8 @@ def prove(party: Party, next_counter: Callable[[], int]) -> bytes:
         keys = _keys(party)
         body = protect(
             party.peer_challenge,
-            control=Protection.AUTHENTICATED | keys.suite,
+            # Plain integers: the operators of flags cost more than the ciphering.
+            control=int(Protection.AUTHENTICATED) | int(keys.suite),
             counter=next_counter(),
             system_title=party.my_title,
             keys=keys,
