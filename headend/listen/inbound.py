@@ -26,6 +26,7 @@ from headend.listen.inbound_meters import InboundMeters
 from headend.listen.limits import Limits
 from headend.listen.push import endpoint
 from headend.listen.push_stream import Payload, PushStream
+from headend.listen.quiet import QuietStream
 from headend.session.access import Access
 from headend.session.client import MeterSession
 from headend.session.deadlines import Deadlines
@@ -140,7 +141,9 @@ class InboundListener:
         _check(known)
         reach = await self._access.prepare_one(known.meter)
         # The lock of a meter's link is not taken: a stranger that claims to be it must not block the meter.
-        async with self._access.session(reach, stream=stream):
+        heartbeat = known.model.heartbeat
+        line = stream if heartbeat is None else QuietStream(stream, heartbeat)
+        async with self._access.session(reach, stream=line):
             pass
         if not stream.is_open:
             raise Unproven(f"meter {known.meter.asset_id} did not release the association cleanly")

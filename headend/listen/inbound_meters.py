@@ -9,6 +9,7 @@ from typing import Final
 from headend.listen.directory import Known
 from headend.listen.handler import PushHandler
 from headend.listen.limits import Limits
+from headend.listen.quiet import QuietStream
 from headend.listen.recognise import Context
 from headend.listen.sender import Nuisance, Sender
 from headend.transport.stream import Stream
@@ -128,8 +129,9 @@ class InboundMeters:
             if line.ended.done() or not line.stream.is_open:
                 raise LinkClosed(f"meter {line.known.meter.asset_id} has just hung up")
             await line.pause()
+            heartbeat = line.known.model.heartbeat
             try:
-                yield line.stream
+                yield line.stream if heartbeat is None else QuietStream(line.stream, heartbeat)
             finally:
                 if not line.ended.done():
                     line.watch()

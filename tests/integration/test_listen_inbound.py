@@ -10,9 +10,11 @@ from functools import partial
 
 import pytest
 
-from concentrator_sim.field import Field
+from concentrator_sim.field import Field, unix_now
+from concentrator_sim.outbound import Pusher
 from concentrator_sim.push import heartbeat
 from concentrator_sim.scenario import Framing, Scenario
+from concentrator_sim.station import bus_of
 from headend.ingest.meter_import import import_meters
 from headend.ingest.pipeline import Pipeline
 from headend.keys.counters import CounterBlocks
@@ -153,8 +155,6 @@ async def test_a_newer_connection_replaces_the_older(house):
 
 
 def field_bus(item):
-    from concentrator_sim.station import bus_of
-
     return bus_of([item.meter])
 
 
@@ -227,24 +227,27 @@ async def test_heartbeats_between_sessions_are_taken(house):
         for _ in range(3):
             connection._transport.write(heartbeat(item.meter))
             assert await house.name_of(item.meter.serial) == item.meter.name
+        # and within a session, before the answer or together with it
+        reach = await house.access.prepare_one(await house.meter(item.meter.serial))
+        async with house.access.session(reach) as session:
+            for _ in range(3):
+                connection._transport.write(heartbeat(item.meter))
+                assert await session.get(LOGICAL_DEVICE_NAME)
     assert house.push.totals.everything.bad_frames == 0
+    assert house.inbound.totals.proven == 1
 
 
 @pytest.mark.parametrize("framing", [Framing.WRAPPER, Framing.HDLC])
 @pytest.mark.parametrize("security", ["none", "hls5", "hls5-general", "hls5-suite2"])
 async def test_simulated_meters_push_and_are_confirmed(house, framing, security):
-    field = Field(
-        Scenario(
-            meters=2, seed=7, base_port=0, framing=framing, security=security, max_pdu=256,
-            push_to=f"tcp://127.0.0.1:{house.push.tcp.port}", push_confirm=True,
-        )
-    )  # fmt: skip
+    field = Field(Scenario(meters=2, seed=7, base_port=0, framing=framing, security=security, max_pdu=256))
+    target = f"tcp://127.0.0.1:{house.push.tcp.port}"
+    everybody = [(item.meter, item.framing) for item in field.meters]
     async with field:
         await house.import_field(field)
-        before = field.pusher.sent
+        pusher = Pusher(target, everybody, unix_now, every_s=900, confirm=True)
         for item in field.meters:
-            await field.pusher.push(item.meter, item.framing)
-    assert before == field.pusher.sent or field.pusher.failed == 0
+            await pusher.push(item.meter, item.framing)  # returns when it is confirmed
     for item in field.meters:
         async with house.pool.connection() as connection:
             cursor = await connection.execute(
@@ -256,4 +259,5 @@ async def test_simulated_meters_push_and_are_confirmed(house, framing, security)
         assert ("0-0:42.0.0*255", None, item.meter.name) in rows
     async with house.pool.connection() as connection:
         kept = await inbox.unresolved(connection, limit=10)
-    assert [entry.reason for entry in kept if "no meter" not in entry.reason] == []
+    assert kept == []
+    assert house.push.totals.everything.confirmed == 2
