@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from headend.store.errors import UnavailableError
+from headend.store.errors import DatabaseError, RefusedError, is_transient
 from headend.store.writer import UnknownMeter, Written
 from schemas.reading import ReadingBatch, concatenate
 
@@ -125,8 +125,8 @@ class Pipeline:
         """Hand a batch over, waiting for room. The future is done when it is committed; what it holds counts
         the whole transaction, which may have carried other batches too.
 
-        The future fails with UnknownMeter or ValueError where the store refuses the batch, and with
-        PipelineClosed. Raises PipelineClosed at once after the end.
+        The future fails with UnknownMeter or ValueError (RefusedError: by the database itself) where the
+        store refuses the batch, and with PipelineClosed. Raises PipelineClosed at once after the end.
         """
         if self._closed:
             raise PipelineClosed("the pipeline is closed")
@@ -187,7 +187,10 @@ class Pipeline:
             written = await self._persist(merged)
         except (UnknownMeter, ValueError) as error:
             if len(items) == 1:
-                log.warning("a batch of %s is refused: %s", items[0].batch.source, error)
+                # what only the database found is a defect of ours: drivers and listeners let nothing through
+                defect = isinstance(error, RefusedError)
+                level = logging.ERROR if defect else logging.WARNING
+                log.log(level, "a batch of %s is refused: %s", items[0].batch.source, error, exc_info=defect)
                 self.totals.refused += 1
                 if not items[0].done.done():
                     items[0].done.set_exception(error)
@@ -202,15 +205,18 @@ class Pipeline:
                 item.done.set_result(written)
 
     async def _persist(self, batch: ReadingBatch) -> Written:
-        """Write, again and again while the database is away."""
+        """Write, again and again while the database is away. Raises RefusedError for its other errors."""
         bound = 0.1
         while True:
             try:
                 return await self._write(batch)
-            except UnavailableError as error:
+            except DatabaseError as error:
+                told = str(error).split("\n", 1)[0]
+                if not is_transient(error):
+                    raise RefusedError(f"{type(error).__name__}: {told}") from error
                 self.totals.retries += 1
                 wait = random.uniform(0, bound)  # noqa: S311 - jitter, not a secret
-                log.warning("the database is away, again in %.1f s: %s", wait, str(error).split("\n", 1)[0])
+                log.warning("the database is away, again in %.1f s: %s", wait, told)
                 await asyncio.sleep(wait)
                 bound = min(2 * bound, LONGEST_RETRY_S)
 

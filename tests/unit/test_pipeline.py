@@ -4,10 +4,11 @@ import asyncio
 
 import numpy as np
 import pytest
-from psycopg import OperationalError
+from psycopg import OperationalError, errors
 
 from headend.ingest import pipeline as pipeline_module
 from headend.ingest.pipeline import Pipeline, PipelineClosed
+from headend.store.errors import RefusedError
 from headend.store.writer import UnknownMeter, Written
 from schemas.reading import Channel, ChannelLayout, ReadingBatch, concatenate
 
@@ -103,6 +104,50 @@ async def test_a_bad_batch_fails_alone() -> None:
         assert (await good).new == (await other).new == 2
     assert [one.meter_id[0] for one in store.written] == [1, 2]
     assert pipeline.totals.refused == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.NumericValueOutOfRange,
+        errors.CheckViolation,
+        errors.InternalError_,
+        errors.FeatureNotSupported,
+        errors.UndefinedColumn,
+        errors.ProgramLimitExceeded,  # operational to psycopg, yet no waiting cures it
+    ],
+)
+async def test_what_the_database_refuses_fails_alone_and_loudly(
+    error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store()
+
+    async def write(one: ReadingBatch) -> Written:
+        if 7 in one.meter_id:
+            raise error("no\nDETAIL: 7")
+        return await store.write(one)
+
+    async with Pipeline(write, linger_s=0) as pipeline:
+        good, bad, other = [await pipeline.submit(batch(meter)) for meter in (1, 7, 2)]
+        with pytest.raises(RefusedError, match=r"no$") as told:
+            await bad
+        assert (await good).new == (await other).new == 2
+        assert not pipeline.task.done()
+    assert isinstance(told.value.__cause__, error)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert (pipeline.totals.refused, pipeline.totals.retries) == (1, 0)
+
+
+async def test_a_defect_of_ours_ends_the_task() -> None:
+    async def write(_: ReadingBatch) -> Written:
+        raise KeyError("layout")
+
+    async with Pipeline(write, linger_s=0) as pipeline:
+        future = await pipeline.submit(batch(1))
+        with pytest.raises(PipelineClosed):
+            await future
+        with pytest.raises(KeyError):
+            await pipeline.task
 
 
 async def test_a_database_that_is_away_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
