@@ -13,7 +13,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from headend.cli import hex_input, terminal
-from protocols.dlms.decode import Keys, Message, Status, StreamDecoder, unreadable
+from protocols.decode import Keys, Message, Status, StreamDecoder, unreadable
 from protocols.dlms.security import Key
 from protocols.errors import LocalProtocolError
 from schemas.model import MeterModel, ModelError, load_model
@@ -62,8 +62,9 @@ def decode(
 ) -> None:
     """Decode frames and messages: find the framing, join, decipher, show.
 
-    Takes hex (comments, spaces, dumps with offsets, several frames and messages) or binary. Exit status 1 if
-    anything is bad; what is ciphered and has no key given is not bad. Keys in environment variables
+    Knows DLMS in all its framings, DL/T 645-2007, IEC 62056-21 and P1. Takes hex (comments, spaces, dumps
+    with offsets, several frames and messages), binary, or a telegram's own text. Exit status 1 if anything
+    is bad; what is ciphered and has no key given is not bad. Keys in environment variables
     stay out of the list of processes; they have no HEADEND_ before their names, those are settings.
     """
     keys = Keys(
@@ -158,7 +159,7 @@ def _shown(message: Message) -> Group:
 
 def _facts(message: Message, told: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if message.source is not None:
-        yield "from, to", f"{message.source} -> {message.destination}"
+        yield "from, to", f"{message.source} -> {message.destination or 'any'}"
     if message.checks:
         held = ", ".join(message.checks)
         yield "checks", f"{held} good; {message.frames} frames, {message.blocks} blocks"
@@ -184,11 +185,17 @@ def _facts(message: Message, told: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _values(told: dict[str, Any]) -> Table:
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    for title, justify in (("OBIS", "left"), ("value", "right"), ("unit", "left"), ("scaled by", "left")):
+    for title, justify in (
+        ("OBIS", "left"),
+        ("value", "right"),
+        ("unit", "left"),
+        ("scaled by, or more", "left"),
+    ):
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
     for value in told["values"]:
-        row = (value["obis"], "null" if value["value"] is None else value["value"])
-        table.add_row(*map(Text, (*row, value["unit"] or "", value["scaled"] or "")))
+        row = (value["obis"] or value["name"], "null" if value["value"] is None else value["value"])
+        more = value["scaled"] or " ".join(value[key] for key in ("time", "label") if key in value)
+        table.add_row(*map(Text, (*row, value["unit"] or "", more)))
     for item in told["unnamed"]:
         table.add_row(Text(f"place {item['at']}", "dim"), Text(item["value"]), "", "")
     return table

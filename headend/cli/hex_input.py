@@ -2,13 +2,15 @@
 
 Text is hex when it has no control characters: digits in pairs with or without spaces, commas, ``0x`` or
 colons between them; comments behind ``#``, ``//`` and ``;``; dumps with offsets and a column of characters
-(``xxd``, ``hexdump -C``, Wireshark). A blank line ends a message. Without one, lines go together, unless each
+(``xxd``, ``hexdump -C``, Wireshark). A telegram of P1 or a readout of IEC 62056-21 is text, but its own:
+it is taken as it is. A blank line ends a message. Without one, lines go together, unless each
 of them is a whole APDU by itself.
 """
 
 import re
 from typing import Final, NamedTuple
 
+from protocols.decode import is_text
 from protocols.dlms import apdu
 from protocols.errors import RemoteProtocolError
 
@@ -40,7 +42,7 @@ def read(raw: bytes) -> tuple[list[Piece], list[BadLine]]:
     """The pieces of an input, and the lines of it that are no hex. Never raises."""
     if raw.startswith(b"\xef\xbb\xbf"):
         raw = raw[3:]
-    if _CONTROL.search(_without_comments(raw)):
+    if _CONTROL.search(_without_comments(raw)) or is_text(raw):
         return [Piece(0, raw)], []
     return _text(raw.decode("utf-8", "replace"))
 

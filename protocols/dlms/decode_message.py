@@ -3,13 +3,14 @@
 import datetime as dt
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from protocols.dlms.cosem_time import CosemDateTime
 from protocols.dlms.framing import Framing
 from protocols.dlms.hdlc import LLC_COMMAND, LLC_RESPONSE, HdlcFrame
 from protocols.dlms.mbus import MBusFrame
-from protocols.dlms.push_values import Unnamed, Value, written
+from protocols.dlms.obis import Obis
+from protocols.dlms.push_values import Plain, Unnamed, Value, written
 from protocols.dlms.scan import Frame, ScanItem
 from protocols.dlms.wrapper import WrapperFrame
 from protocols.errors import RemoteProtocolError
@@ -48,6 +49,34 @@ class Security:
         return bool(self.fields["encrypted"])
 
 
+class NamedValue(NamedTuple):
+    """A value of a language whose objects have names of their own: ``name`` as that language writes it.
+
+    ``obis`` None where no code is certain. ``label`` in words, ``time`` the value's own, ``kept`` when a
+    log's row was written; each None where there is none.
+    """
+
+    name: str
+    obis: Obis | None
+    value: Plain
+    unit: str | None = None
+    label: str | None = None
+    time: CosemDateTime | None = None
+    kept: CosemDateTime | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `Message.to_json` tells it: what a `Value` has, and the name, label and times there are."""
+        told = {
+            "obis": None if self.obis is None else str(self.obis),
+            "value": written(self.value),
+            "unit": self.unit,
+            "scaled": None,
+            "name": self.name,
+        }
+        more = {"label": self.label, "time": written(self.time), "kept": written(self.kept)}
+        return told | {key: item for key, item in more.items() if item is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message, or a stretch of the input that is none.
@@ -61,21 +90,21 @@ class Message:
     status: Status
     framing: Framing
     checks: dict[str, bool]
-    source: str | None
-    destination: str | None
-    frames: int
-    blocks: int
-    layers: tuple[str, ...]
-    system_title: bytes | None
-    counter: int | None
-    security: Security | None
-    time: CosemDateTime | None
-    time_utc: dt.datetime | None
-    values: tuple[Value, ...]
-    unnamed: tuple[Unnamed, ...]
-    tree: Any
-    notes: tuple[str, ...]
-    problems: tuple[Problem, ...]
+    source: str | None = None
+    destination: str | None = None
+    frames: int = 1
+    blocks: int = 1
+    layers: tuple[str, ...] = ()
+    system_title: bytes | None = None
+    counter: int | None = None
+    security: Security | None = None
+    time: CosemDateTime | None = None
+    time_utc: dt.datetime | None = None
+    values: tuple[Value | NamedValue, ...] = ()
+    unnamed: tuple[Unnamed, ...] = ()
+    tree: Any = None
+    notes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     @property
     def apdu(self) -> str | None:
@@ -108,15 +137,7 @@ class Message:
             },
             "time": written(self.time),
             "time_utc": None if self.time_utc is None else self.time_utc.isoformat().replace("+00:00", "Z"),
-            "values": [
-                {
-                    "obis": str(value.obis),
-                    "value": written(value.value),
-                    "unit": value.unit,
-                    "scaled": value.scaled,
-                }
-                for value in self.values
-            ],
+            "values": [_value(value) for value in self.values],
             "unnamed": [{"at": item.at, "value": written(item.value)} for item in self.unnamed],
             "notes": list(self.notes),
             "problems": [
@@ -125,6 +146,17 @@ class Message:
             ],
             "tree": self.tree,
         }
+
+
+def _value(value: Value | NamedValue) -> dict[str, Any]:
+    if isinstance(value, NamedValue):
+        return value.to_json()
+    return {
+        "obis": str(value.obis),
+        "value": written(value.value),
+        "unit": value.unit,
+        "scaled": value.scaled,
+    }
 
 
 @dataclass(slots=True)

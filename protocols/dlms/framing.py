@@ -14,12 +14,15 @@ FrameT = TypeVar("FrameT")
 
 
 class Framing(StrEnum):
-    """How the bytes of an APDU were packed."""
+    """How the bytes of an APDU were packed, or which other language they are."""
 
     HDLC = "hdlc"
     WRAPPER = "wrapper"
     MBUS = "mbus"
     LLC = "llc"
+    DLT645 = "dlt645"
+    IEC62056_21 = "iec62056-21"
+    P1 = "p1"
     APDU = "apdu"
     UNKNOWN = "unknown"
 

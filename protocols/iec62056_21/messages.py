@@ -37,6 +37,7 @@ _FILLING: Final = b"\r\n\0\x7f\x06\x15 "
 _SOLID: Final = re.compile(b"[^" + re.escape(_FILLING) + b"]")
 _STARTS: Final = re.compile(rb"[/\x01\x02\x06]")
 _CONTROL: Final = re.compile(rb"[^\x20-\x7e\r\n\t]")
+_MARKS: Final = re.compile(rb"[(!]")  # a readout has data sets, or at least its end mark
 _SIGN_ON: Final = re.compile(rb"/\?([^/!\r\n]{0,32})!\r?\n")
 _IDENTIFICATION: Final = re.compile(rb"/([A-Za-z]{3})([!-~])([ -~]{0,64})\r?\n")
 _OPTION: Final = re.compile(rb"\x06([0-9])([0-9A-Z])([0-9A-Z])\r\n")
@@ -177,7 +178,7 @@ def _line(buffer: bytes | bytearray, start: int, offset: int) -> Outcome:
     if not end:
         if len(line) < MAX_LINE and not _CONTROL.search(line):
             return Missing(len(line), None)
-        return Refusal("no line of IEC 62056-21", claimed=False)
+        return Refusal("neither a sign-on nor an identification", claimed=False)
     if called := _SIGN_ON.fullmatch(line):
         return Found(SignOn(called[1].decode("latin-1"), offset + start), end)
     told = _IDENTIFICATION.fullmatch(line)
@@ -221,6 +222,8 @@ def _block(buffer: bytes | bytearray, start: int, offset: int) -> Outcome:
         return Refusal(f"0x{buffer[close]:02X} inside a block", claimed=False)
     if len(buffer) < close + 2:
         return Missing(len(buffer) - start, close + 2 - start)
+    if command is None and not _MARKS.search(buffer, text_start, close):
+        return Refusal("a block without any data set", claimed=False)
     expected = block_check(bytes(buffer[start + 1 : close + 1]))
     if buffer[close + 1] != expected:
         told = buffer[close + 1]

@@ -103,7 +103,9 @@ def parse(
         return Refusal("no first line of a P1 telegram", claimed=False)
     limit = start + MAX_TELEGRAM
     end = _END.search(buffer, line_end - 1, limit)
-    strange = _STRANGE.search(buffer, line_end, limit if end is None else end.start())
+    # Only whole lines: one that is still coming may be the first of another telegram.
+    lines_end = buffer.rfind(b"\n", line_end, limit) + 1 if end is None else end.start()
+    strange = _STRANGE.search(buffer, line_end, max(line_end, lines_end))
     if strange is not None:
         place = strange.start() - start
         byte = buffer[strange.start()]

@@ -7,6 +7,7 @@ kept than the decoder's bound.
 from collections.abc import Callable
 from typing import Final
 
+from protocols import decode
 from protocols.dlms import apdu, axdr, ber, security
 from protocols.dlms.apdu.block_transfer import GeneralBlockTransfer
 from protocols.dlms.association import ServerAssociation
@@ -22,7 +23,14 @@ from protocols.dlms.profile_buffer import BufferLayout, Column, Role, decode_buf
 from protocols.dlms.scan import scan
 from protocols.dlms.security import CipherKeys, Key
 from protocols.dlms.wrapper import WrapperReader
+from protocols.dlt645 import conversation, load_record, values
+from protocols.dlt645.frame import Dlt645Reader
+from protocols.dlt645.identifiers import DataId
 from protocols.errors import CommunicationError
+from protocols.iec62056_21 import p1_objects
+from protocols.iec62056_21.client import ReadoutClient, Want
+from protocols.iec62056_21.messages import Block, IecReader
+from protocols.iec62056_21.p1 import P1Reader, P1Telegram
 
 Target = Callable[[bytes], None]
 
@@ -186,12 +194,80 @@ def server_association(data: bytes) -> None:
         server.receive(piece)
 
 
+def dlt645_reader(data: bytes) -> None:
+    """DL/T 645 frames on a dirty stream."""
+    reader = Dlt645Reader()
+    for piece in _pieces(data):
+        reader.feed(piece)
+        while reader.next() is not None:
+            pass
+        assert reader.pending <= BOUND
+
+
+def dlt645_values(data: bytes) -> None:
+    """Answers to any identifier, and load records."""
+    if len(data) >= 4:
+        for reading in values.decode(DataId.from_wire(data[:4]), data[4:]):
+            assert reading.name
+    load_record.decode_records(data)
+
+
+def dlt645_conversation(data: bytes) -> None:
+    """A request that is answered with anything."""
+    asked = conversation.Conversation(conversation.read("1", DataId(0, 1, 0xFF, 0)))
+    asked.start()
+    for piece in _pieces(data):
+        asked.receive(piece)
+
+
+def iec62056_21_reader(data: bytes) -> None:
+    """Readouts on a dirty stream, and their data sets."""
+    reader = IecReader()
+    for piece in _pieces(data):
+        reader.feed(piece)
+        while (found := reader.next()) is not None:
+            if isinstance(found, Block):
+                found.sets()
+        assert reader.pending <= BOUND
+
+
+def iec62056_21_client(data: bytes) -> None:
+    """A meter that answers anything, for a readout and for HDLC."""
+    for want in Want:
+        client = ReadoutClient(want=want)
+        client.start()
+        try:
+            for piece in _pieces(data):
+                client.receive(piece)
+        except CommunicationError:
+            pass
+
+
+def p1_reader(data: bytes) -> None:
+    """Telegrams on a dirty stream, and their objects."""
+    reader = P1Reader()
+    for piece in _pieces(data):
+        reader.feed(piece)
+        while (found := reader.next()) is not None:
+            if isinstance(found, P1Telegram):
+                p1_objects.read(found)
+        assert reader.pending <= BOUND
+
+
+def every_language(data: bytes) -> None:
+    """`headend decode` on anything: it never raises, and every part is told."""
+    for message in decode.decode_stream(data):
+        assert 0 <= message.offset <= len(data)
+        assert message.to_json()
+
+
 TARGETS: Final[dict[str, Target]] = {
     target.__name__: target
     for target in (
         axdr_decode, ber_span, apdu_decode, times, profile_buffer, wrapper_reader, hdlc_reader, hdlc_link,
         hdlc_parameters, mbus_reader, scanner, general_blocks, deciphering, client_association,
-        server_association,
+        server_association, dlt645_reader, dlt645_values, dlt645_conversation, iec62056_21_reader,
+        iec62056_21_client, p1_reader, every_language,
     )
 }  # fmt: skip
 

@@ -214,7 +214,7 @@ def test_spoilt_block_is_told_and_nothing_is_read_from_its_middle(size):
         (b"1.8.0(1)\r\n/ABC5x\r\n", "another message"),
         (b"1.8.0(1)\0!", "inside data sets"),
         (b"hello", "outside any frame|no data set|cut short"),
-        (b"/" + b"A" * 100, "no line"),
+        (b"/" + b"A" * 100, "neither"),
     ],
 )
 def test_malformed(data, reason):
