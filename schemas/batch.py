@@ -19,6 +19,8 @@ from schemas.obis_pattern import check_obis
 
 MAX_ROWS: Final = 20_000
 MAX_SERIES: Final = 10_000
+MAX_LAYOUTS: Final = 256
+MAX_CHANNELS: Final = 16
 
 Identity = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[!-~]+$")]
 ObisCode = Annotated[
@@ -48,37 +50,27 @@ class BatchChannel(_Part):
     unit: Annotated[str, Field(min_length=1, max_length=16)]
 
 
+Layout = Annotated[tuple[BatchChannel, ...], Field(min_length=1, max_length=MAX_CHANNELS)]
+
+
 class Series(_Part):
     """Rows of one meter's profile, column by column.
 
-    ``stamps`` are the ends of the intervals; ``values`` has one list for each channel, as long as ``stamps``;
-    null is missing. ``status`` is the meter's own status word of each row, where it has one.
+    ``layout`` says which of the batch's layouts the columns have. ``stamps`` are the ends of the intervals;
+    ``values`` has one list for each channel of the layout, as long as ``stamps``; null is missing. ``status``
+    is the meter's own status word of each row, where it has one.
     """
 
     meter: Identity
     profile: Annotated[int, Field(ge=1, le=32767)] = 1
     period_s: Annotated[int, Field(gt=0, le=366 * 86400)]
-    channels: Annotated[tuple[BatchChannel, ...], Field(min_length=1, max_length=16)]
+    layout: Annotated[int, Field(ge=0, lt=MAX_LAYOUTS)] = 0
     stamps: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=MAX_ROWS)]
     status: Annotated[tuple[StatusWord | None, ...], Field(max_length=MAX_ROWS)] | None = None
     values: Annotated[
         tuple[Annotated[tuple[Int64 | None, ...], Field(max_length=MAX_ROWS)], ...],
-        Field(min_length=1, max_length=16),
+        Field(min_length=1, max_length=MAX_CHANNELS),
     ]
-
-    @model_validator(mode="after")
-    def _rectangular(self) -> Self:
-        rows = len(self.stamps)
-        if len(self.values) != len(self.channels):
-            raise ValueError(f"{len(self.values)} columns of values for {len(self.channels)} channels")
-        if any(len(column) != rows for column in self.values):
-            raise ValueError(f"a column of values is not as long as stamps, which has {rows}")
-        if self.status is not None and len(self.status) != rows:
-            raise ValueError(f"status is not as long as stamps, which has {rows}")
-        codes = [channel.obis for channel in self.channels]
-        if len(codes) != len(set(codes)):
-            raise ValueError("two channels have the same OBIS code")
-        return self
 
 
 class BatchRegister(_Part):
@@ -101,16 +93,35 @@ class BatchEvent(_Part):
 
 
 class Batch(_Part):
-    """One batch of one concentrator. ``sent`` is the concentrator's own time."""
+    """One batch of one concentrator. ``sent`` is its own time, ``layouts`` serve the series by index."""
 
     format: Literal["headend.batch.1"]
     concentrator: Identity
     run: Run
     sequence: Sequence
     sent: Seconds
+    layouts: Annotated[tuple[Layout, ...], Field(max_length=MAX_LAYOUTS)] = ()
     series: Annotated[tuple[Series, ...], Field(max_length=MAX_SERIES)] = ()
     registers: Annotated[tuple[BatchRegister, ...], Field(max_length=MAX_ROWS)] = ()
     events: Annotated[tuple[BatchEvent, ...], Field(max_length=MAX_ROWS)] = ()
+
+    @model_validator(mode="after")
+    def _rectangular(self) -> Self:
+        for channels in self.layouts:
+            codes = {channel.obis for channel in channels}
+            if len(codes) != len(channels):
+                raise ValueError("two channels of a layout have the same OBIS code")
+        for one in self.series:
+            if one.layout >= len(self.layouts):
+                raise ValueError(f"series of {one.meter}: there is no layout {one.layout}")
+            wide, rows = len(self.layouts[one.layout]), len(one.stamps)
+            if len(one.values) != wide:
+                raise ValueError(f"series of {one.meter}: {len(one.values)} columns for {wide} channels")
+            if any(len(column) != rows for column in one.values):
+                raise ValueError(f"series of {one.meter}: a column is not as long as stamps")
+            if one.status is not None and len(one.status) != rows:
+                raise ValueError(f"series of {one.meter}: status is not as long as stamps")
+        return self
 
 
 class _Range(_Part):

@@ -13,15 +13,15 @@ BATCH_DOCUMENT = {
     "run": "2026-11-01.7",
     "sequence": 0,
     "sent": 1763800000,
+    "layouts": [
+        [{"obis": "1-0:1.8.0*255", "scaler": 0, "unit": "Wh"}, {"obis": "1-0:2.8.0*255", "unit": "Wh"}]
+    ],
     "series": [
         {
             "meter": "SIM00000001",
             "profile": 1,
             "period_s": 900,
-            "channels": [
-                {"obis": "1-0:1.8.0*255", "scaler": 0, "unit": "Wh"},
-                {"obis": "1-0:2.8.0*255", "unit": "Wh"},
-            ],
+            "layout": 0,
             "stamps": [1763799300, 1763800200],
             "status": [0, None],
             "values": [[0, 9223372036854775807], [None, -1]],
@@ -44,7 +44,7 @@ def test_a_batch_comes_out_as_it_went_in():
     assert isinstance(batch, Batch)
     (series,) = batch.series
     assert series.values == ((0, 2**63 - 1), (None, -1))
-    assert series.channels[1].scaler == 0
+    assert batch.layouts[series.layout][1].scaler == 0
     assert read(json.loads(batch.model_dump_json())) == batch
 
 
@@ -81,8 +81,9 @@ def changed(*path, value):
         (("series", 0, "values"), [[0, 1]]), (("series", 0, "values"), [[0, 1], [0]]),
         (("series", 0, "values", 0, 0), 2**63), (("series", 0, "values", 0, 0), 1.0),
         (("series", 0, "values", 0, 0), "1"), (("series", 0, "status"), [0]), (("series", 0, "stamps"), []),
-        (("series", 0, "period_s"), 0), (("series", 0, "channels", 1, "obis"), "1-0:1.8.0*255"),
-        (("series", 0, "channels", 1, "obis"), "1.8.0"), (("series", 0, "channels", 0, "scaler"), 128),
+        (("series", 0, "period_s"), 0), (("layouts", 0, 1, "obis"), "1-0:1.8.0*255"),
+        (("layouts", 0, 1, "obis"), "1.8.0"), (("layouts", 0, 0, "scaler"), 128),
+        (("series", 0, "layout"), 1),
         (("registers", 0, "value"), 230.1), (("registers", 0, "value"), "1e5"),
         (("registers", 0, "value"), "NaN"), (("registers", 0, "value"), "1" * 41),
         (("events", 0, "text"), "x" * 257),
