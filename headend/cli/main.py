@@ -27,6 +27,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "readings": "headend.cli.readings:app",
         "inbox": "headend.cli.inbox:app",
         "token": "headend.cli.tokens:app",
+        "keys": "headend.cli.keys:app",
         "db": "headend.cli.db:app",
         "bench": "headend.cli.bench:bench",
     }

@@ -169,6 +169,7 @@ async def jump_all_counters(connection: Connection, *, by: int, actor: str) -> i
     if by <= 0:
         raise ValueError("counters only go up")
     async with connection.transaction():
+        await connection.execute(_QUERIES["durable"])
         cursor = await connection.execute(_QUERIES["jump_all"], {"by": by})
         await audit.record(
             connection, actor=actor, action="counter.jump_all", object_="keys", detail={"by": by}

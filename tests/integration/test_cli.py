@@ -39,6 +39,10 @@ def told(result: Result) -> str:
     return " ".join(result.stderr.split())
 
 
+def told_out(result: Result) -> str:
+    return " ".join(result.stdout.split())
+
+
 @pytest.fixture
 def field() -> Iterator[Field]:
     """Two meters over the wrapper and HDLC, served by a loop of their own."""
@@ -95,10 +99,11 @@ def test_help_tells_every_command(headend: Headend) -> None:
         "readings",
         "inbox",
         "token",
+        "keys",
         "db",
     ):
         assert command in words
-    for command in ("meters", "points", "readings", "inbox", "token", "db"):
+    for command in ("meters", "points", "readings", "inbox", "token", "keys", "db"):
         assert "Usage" in headend(command, "--help").output
 
 
@@ -188,6 +193,38 @@ def test_tokens_are_made_listed_and_revoked(headend: Headend) -> None:
     assert [one["name"] for one in json.loads(listed)] == ["billing", "console"]
     assert "revoked" in headend("token", "revoke", str(made["number"])).output
     assert "no token number 99" in told(headend("token", "revoke", "99", status=1))
+
+
+def test_a_new_master_key_seals_what_the_old_one_did(
+    headend: Headend, field: Field, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "field.csv", field.csv())
+    headend("meters", "import", file, "--allow-plain-keys", "--since", "2026-01-01T00:00:00Z")
+    monkeypatch.setenv("HEADEND_MASTER_KEY", "43" * 32)
+    assert "give it as former_master_keys" in told(headend("keys", "rotate-master", status=1))
+    monkeypatch.setenv("HEADEND_FORMER_MASTER_KEYS", "42" * 32)
+    done = json.loads(headend("keys", "rotate-master", "--json").output)
+    assert done["resealed"] > 0
+    assert f"0 keys sealed anew; all are under master key {done['master_key']}" in told_out(
+        headend("keys", "rotate-master")
+    )
+    monkeypatch.delenv("HEADEND_FORMER_MASTER_KEYS")
+    headend("read", field.meters[0].meter.serial, "--obis", "1.8.0")  # the new key alone opens them
+
+
+def test_counters_are_raised_only_on_purpose(headend: Headend, field: Field, tmp_path: Path) -> None:
+    file = write(tmp_path / "field.csv", field.csv())
+    headend("meters", "import", file, "--allow-plain-keys", "--since", "2026-01-01T00:00:00Z")
+    serial = field.meters[0].meter.serial
+    headend("read", serial, "--obis", "1.8.0")
+    assert "stop the service, then repeat it with --yes" in told(headend("keys", "raise-counters", status=1))
+    done = json.loads(headend("keys", "raise-counters", "--by", "1000000", "--yes", "--json").output)
+    assert done["by"] == 1_000_000
+    assert done["counters"] > 0
+    moved = headend("keys", "raise-counters", "--by", "5", "--yes")
+    assert f"{done['counters']} counters moved on by 5" in told_out(moved)
+    headend("read", serial, "--obis", "1.8.0")  # a meter takes what is greater
+    headend("keys", "raise-counters", "--by", "0", "--yes", status=2)
 
 
 def test_the_database_tells_where_it_stands(headend: Headend) -> None:
