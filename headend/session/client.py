@@ -11,6 +11,7 @@ from headend.session.channel import ApduChannel
 from headend.session.deadlines import Deadlines
 from headend.session.dial import channel_over, dial
 from headend.session.plan import SessionPlan
+from headend.store.errors import UnavailableError
 from headend.transport.stream import Stream
 from protocols.dlms import axdr
 from protocols.dlms.apdu.fields import AttributeItem, Selection
@@ -117,7 +118,7 @@ class MeterSession:
         self.notifications: deque[Notification] = deque(maxlen=MAX_NOTIFICATIONS)
         self.stale = 0
         self.stage = Stage.CONNECT
-        self.release_error: CommunicationError | None = None
+        self.release_error: Exception | None = None
         self._deadlines = _DEADLINES if deadlines is None else deadlines
         self._counters = counters if plan.uses_counter else None
         self._given = stream
@@ -201,7 +202,7 @@ class MeterSession:
             peer_counter=self.peer_counter,
         )
         if counters is not None:
-            await self._have_counters(counters)
+            await self._have_counters(counters, self._end)
         self.stage = Stage.ASSOCIATE
         self._associated = await self._exchange(
             association, association.associate(), Associated, self._deadlines.associate_s
@@ -252,11 +253,10 @@ class MeterSession:
             self.stage = Stage.RELEASE
         try:
             if self._counters is not None:
-                async with asyncio.timeout_at(deadline):
-                    await self._have_counters(self._counters)
+                await self._have_counters(self._counters, deadline)
             await self._exchange(association, association.release(), Released, self._deadlines.release_s)
             await channel.close(deadline)
-        except CommunicationError as error:
+        except (CommunicationError, UnavailableError) as error:  # what was read stays read
             self.release_error = error
             self._abort()
         except BaseException:
@@ -356,7 +356,7 @@ class MeterSession:
         if self._broken is not None or association is None:
             raise LocalProtocolError(f"the session takes no more requests: {self._broken}")
         if self._counters is not None and self._counters.available < _COUNTERS_AT_HAND:
-            await self._have_counters(self._counters)
+            await self._have_counters(self._counters, self._end)
         apdu = build(association)
         # Until the answer is in, whatever stops us leaves one under way.
         self._broken = "a request is under way"
@@ -386,7 +386,7 @@ class MeterSession:
         while found is None:
             received = await channel.receive(deadline)
             if self._counters is not None and self._counters.available < _COUNTERS_AT_HAND:
-                await self._have_counters(self._counters)
+                await self._have_counters(self._counters, deadline)
             for event in association.receive(received):
                 if isinstance(event, wanted):
                     found = event
@@ -406,9 +406,14 @@ class MeterSession:
         if isinstance(exc, CommunicationError):
             exc.stage = self.stage
 
-    async def _have_counters(self, counters: InvocationCounters) -> None:
-        if counters.available < _COUNTERS_AT_HAND:
-            await counters.reserve(_RESERVE)
+    async def _have_counters(self, counters: InvocationCounters, deadline: float) -> None:
+        if counters.available >= _COUNTERS_AT_HAND:
+            return
+        try:
+            async with asyncio.timeout_at(deadline):
+                await counters.reserve(_RESERVE)
+        except TimeoutError as exc:
+            raise LocalProtocolError("no invocation counters could be reserved before the deadline") from exc
 
     def _deadline(self, seconds: float) -> float:
         return min(self._loop.time() + seconds, self._end)

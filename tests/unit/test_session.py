@@ -10,6 +10,7 @@ from headend.session.client import MeterSession
 from headend.session.deadlines import Deadlines
 from headend.session.dial import dial
 from headend.session.plan import plan_session
+from headend.store.errors import UnavailableError
 from headend.transport.memory import memory_pair
 from headend.transport.tcp import listen_tcp
 from protocols.dlms import axdr
@@ -455,6 +456,54 @@ def test_release_is_bounded_and_the_data_stays(run_virtual, fake_meter):
         assert now() - start == pytest.approx(3)
         assert value == VALUE
         assert isinstance(session.release_error, LinkTimeout)
+        assert not stream.is_open
+
+    run_virtual(main())
+
+
+def test_a_database_that_is_away_or_slow_at_the_release_costs_no_data(run_virtual, fake_meter):
+    class Away(Counters):
+        stop = None
+
+        async def reserve(self, count):
+            if self.stop == "away":
+                raise UnavailableError("the database is away")
+            if self.stop == "slow":
+                await asyncio.get_running_loop().create_future()
+            await super().reserve(count)
+
+    async def main(stop, error):
+        counters = Away()
+        session, _, stream = session_with(fake_meter, gmac_model(), {1: GMAC}, keys=KEYS, counters=counters)
+        async with session:
+            value = await session.get(ENERGY)
+            counters.stop, counters.reserved = stop, counters.value
+        assert value == VALUE
+        assert isinstance(session.release_error, error)
+        assert not stream.is_open
+
+    run_virtual(main("away", UnavailableError))
+    run_virtual(main("slow", LocalProtocolError))
+
+
+def test_counters_that_do_not_come_end_the_session_at_its_deadline(run_virtual, fake_meter):
+    class Stuck(Counters):
+        async def reserve(self, count):
+            await asyncio.get_running_loop().create_future()
+
+    async def main():
+        session, _, stream = session_with(
+            fake_meter,
+            gmac_model(),
+            {1: GMAC},
+            keys=KEYS,
+            counters=Stuck(),
+            deadlines=Deadlines(session_s=60),
+        )
+        start = now()
+        with pytest.raises(LocalProtocolError, match="no invocation counters"):
+            await session.__aenter__()
+        assert now() - start == pytest.approx(60)
         assert not stream.is_open
 
     run_virtual(main())
