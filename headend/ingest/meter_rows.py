@@ -10,15 +10,14 @@ column                   meaning
 ``logical_device_name``  as the meter tells it
 ``feeder``               the feeder that supplies it
 ``transformer``          the transformer that supplies it
-``point``                code of the metering point where it is installed from the import on; made where it is
-new ``state``                ``received`` (default), ``installed`` or ``commissioned``: the state it begins in
+``point``                code of the metering point where it is installed from the import on; made if new
+``state``                ``received`` (default), ``installed`` or ``commissioned``: the state it begins in
 ``encryption_key``       key wrapped under the transport key (AES key wrap), hexadecimal
 ``authentication_key``   the same
 ``master_key``           the meter's key-encrypting key; the same
 ``lls_secret``           password, wrapped with padding (RFC 5649), hexadecimal
 ``hls_secret``           secret of HLS 3, 4, 6; the same
-``..._plain``            each of these five in plain hexadecimal, ``lls_secret_plain`` as text; only where
-allowed
+``..._plain``            these five in plain hexadecimal, ``lls_secret_plain`` as text; only where allowed
 =======================  ================================================================================
 
 Empty cells say nothing.
