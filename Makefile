@@ -13,8 +13,8 @@ SOURCES := headend protocols concentrator_sim api schemas tests
 help:            ## this list
 	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST)
 
-run: $(VENV)/.run      ## start the whole thing with a simulated field; Ctrl-C stops it
-	$(BIN)/headend run --demo
+run: $(VENV)/.run      ## start the whole thing with a simulated field; Ctrl-C stops it (ARGS="--meters 500 --port 8001")
+	$(BIN)/headend run --demo $(ARGS)
 
 test: check unit       ## style, types, imports, and every test on embedded PostgreSQL and TimescaleDB
 

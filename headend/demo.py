@@ -6,6 +6,7 @@ and that file is imported as any other. Its keys stand there in plain text, whic
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -33,7 +34,7 @@ READY_S: Final = 120.0
 END_S: Final = 10.0
 #: The command `concentrator-sim` by this interpreter, wherever its scripts are.
 _PROGRAM: Final = "from concentrator_sim.cli import app; app(prog_name='concentrator-sim')"
-#: What the simulator says when all its meters listen.
+#: The event that the simulator tells, as one line of JSON, when all its meters listen.
 _READY: Final = "ready"
 
 
@@ -108,7 +109,7 @@ async def _ready(process: asyncio.subprocess.Process, demo: Demo) -> None:
         async with asyncio.timeout(READY_S):
             while line := await _line(process):
                 said.append(line)
-                if _READY in line.lower():
+                if _event(line) == _READY:
                     return
     except TimeoutError:
         raise DemoError(f"the simulated field was not ready within {READY_S:.0f} s") from None
@@ -117,6 +118,15 @@ async def _ready(process: asyncio.subprocess.Process, demo: Demo) -> None:
         f"the simulated field did not start: {why}. Its meters need the ports "
         f"{demo.base_port} to {demo.base_port + demo.meters - 1}: --base-port names others"
     )
+
+
+def _event(line: str) -> object:
+    """What the line tells; None where it is words, in which "already in use" may stand."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return None
+    return told.get("event") if isinstance(told, dict) else None
 
 
 async def _line(process: asyncio.subprocess.Process) -> str:

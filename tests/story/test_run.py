@@ -137,3 +137,16 @@ def test_a_port_in_use_is_told_before_anything_is_started(service: Any) -> None:
     assert "HEADEND_API_PORT" in said
     assert "Traceback" not in said
     assert list(service.folder.iterdir()) == []
+
+
+@pytest.mark.storage
+def test_a_meters_port_in_use_is_told_with_the_option_that_names_others(service: Any) -> None:
+    with socket.create_server(("127.0.0.1", service.base_port)):
+        service.start(meters=2)
+        assert service.end() == 1
+    said = " ".join("".join(service.said).split())
+    assert "the simulated field did not start" in said
+    assert "already in use" in said
+    assert "--base-port names others" in said
+    assert "Traceback" not in said
+    assert service.relatives() == {}
