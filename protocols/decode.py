@@ -1,13 +1,15 @@
-"""Finds and decodes what any meter says: DLMS in all framings, DL/T 645, IEC 62056-21 and P1.
+"""Finds and decodes what any meter says: DLMS in all framings, DL/T 645, IEC 62056-21, P1 and Modbus.
 
 This stands above the languages. It walks over the bytes once: a frame that verifies is believed, of whichever
 language it is; a header that claims to begin one and does not is told as bad, with the reason of its
-language. Everything else goes to `protocols.dlms.decode`, which also knows APDUs without any frame.
+language. Everything else goes to `protocols.dlms.decode`, which also knows APDUs without any frame. Modbus,
+whose frames begin with no mark, is believed where it fills a whole piece.
 """
 
 import re
 from typing import Final, NamedTuple
 
+from protocols import decode_modbus
 from protocols.decode_dlt645 import Dlt645Decoder
 from protocols.decode_text import of_iec, of_p1
 from protocols.dlms import apdu, hdlc, mbus, wrapper
@@ -66,8 +68,8 @@ class StreamDecoder:
 
     def decode(self, data: bytes, base: int = 0) -> list[Message]:
         """The messages that this piece completes; ``base`` is added to all offsets."""
-        messages: list[Message] = []
-        for stretch in split(data):
+        messages = decode_modbus.messages(data, base)
+        for stretch in () if messages else split(data):
             messages += self._stretch(data, base, stretch)
         return messages
 
@@ -169,7 +171,7 @@ class _Splitter:
         while self._stretches and begin < end and self._seven_bits[begin] in _LINE_ENDS:
             begin += 1
         whole = end - begin == len(self._data)
-        if begin < end and (whole or iec.filling(self._seven_bits[:end], begin) < end):
+        if begin < end and (whole or iec.filling(self._seven_bits, begin, end) < end):
             self._stretches.append(Stretch(begin, end))
 
     def _parse(self, index: int, plain: bool) -> tuple[Framing, Found[Frame] | Refusal | None]:
@@ -187,7 +189,8 @@ class _Splitter:
 
     def _dlt645_head(self, index: int) -> bool:
         """True where enough of a header stands here to call a frame cut short."""
-        return len(self._data[index:].lstrip(b"\xfe")) >= _DLT645_HEAD
+        head = self._data[index : index + dlt645.MAX_PREAMBLE + _DLT645_HEAD]
+        return len(head.lstrip(b"\xfe")) >= _DLT645_HEAD
 
 
 def _text(data: bytes, index: int, plain: bool) -> tuple[Framing, Found[Frame] | Refusal | None]:

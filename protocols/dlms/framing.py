@@ -23,6 +23,8 @@ class Framing(StrEnum):
     DLT645 = "dlt645"
     IEC62056_21 = "iec62056-21"
     P1 = "p1"
+    MODBUS_RTU = "modbus-rtu"
+    MODBUS_TCP = "modbus-tcp"
     APDU = "apdu"
     UNKNOWN = "unknown"
 

@@ -31,6 +31,13 @@ from protocols.iec62056_21 import p1_objects
 from protocols.iec62056_21.client import ReadoutClient, Want
 from protocols.iec62056_21.messages import Block, IecReader
 from protocols.iec62056_21.p1 import P1Reader, P1Telegram
+from protocols.modbus import sunspec
+from protocols.modbus.frames import parse_rtu, parse_tcp
+from protocols.modbus.readout import Readout
+from protocols.mqtt import decode as mqtt
+from protocols.mqtt.reading import Format
+from protocols.zigbee import metering, zcl
+from schemas.register_model import load_register_model, register_model_names
 
 Target = Callable[[bytes], None]
 
@@ -40,6 +47,10 @@ _KEYS: Final = CipherKeys(Key(bytes(16)), Key(bytes(range(16))))
 _TITLE: Final = b"HED\0\0\0\0\1"
 _PROFILE: Final = BufferLayout(
     (Column(Role.CLOCK), Column(Role.STATUS), *(Column(Role.VALUE) for _ in range(4))), 900
+)
+
+_READOUTS: Final = tuple(
+    Readout(model) for model in map(load_register_model, register_model_names()) if model.registers
 )
 
 
@@ -261,12 +272,59 @@ def every_language(data: bytes) -> None:
         assert message.to_json()
 
 
+def modbus_frames(data: bytes) -> None:
+    """Modbus frames, RTU and TCP, at every place."""
+    for at in range(min(len(data), 64)):
+        found = parse_rtu(data, at)
+        assert found is None or at < found[1] <= len(data)
+    parse_tcp(data)
+
+
+def modbus_registers(data: bytes) -> None:
+    """The input as the registers of every meter model, over and over."""
+    words = [data[at] << 8 | data[at + 1] for at in range(0, len(data) - 1, 2)] or [0]
+    for readout in _READOUTS:
+        answers = {block: [words[at % len(words)] for at in range(block.count)] for block in readout.blocks}
+        for value in readout.decode(answers):
+            assert (value.reason is None) is (value.value is not None or value.text is not None)
+
+
+def sunspec_meter(data: bytes) -> None:
+    """A SunSpec meter that answers with the input wherever it is asked."""
+    words = [0x5375, 0x6E53, *(data[at] << 8 | data[at + 1] for at in range(0, len(data) - 1, 2))]
+    discovery = sunspec.discover()
+    answer = None
+    for _ in range(1000):
+        try:
+            span = discovery.send(answer)
+        except StopIteration:
+            return
+        at = span.address - sunspec.BASES[0]
+        answer = words[at : at + span.count] if at >= 0 and at + span.count <= len(words) else None
+    raise AssertionError("a discovery that does not end")
+
+
+def zcl_frame(data: bytes) -> None:
+    """Zigbee attribute reports and what they mean."""
+    metering.read(zcl.attributes(zcl.parse_frame(data)), metering.Scaling(1, 1000, 0))
+
+
+def mqtt_payload(data: bytes) -> None:
+    """MQTT payloads, as every language and as none."""
+    for language in (None, *Format):
+        try:
+            mqtt.decode("gateway/00124b0014d9a2f1/status/em:0", data, language=language)
+        except CommunicationError:
+            continue
+
+
 TARGETS: Final[dict[str, Target]] = {
     target.__name__: target
     for target in (
         axdr_decode, ber_span, apdu_decode, times, profile_buffer, wrapper_reader, hdlc_reader, hdlc_link,
         hdlc_parameters, mbus_reader, scanner, general_blocks, deciphering, client_association,
-        server_association, dlt645_reader, dlt645_values, dlt645_conversation, iec62056_21_reader,
+        server_association, modbus_frames, modbus_registers, sunspec_meter, zcl_frame, mqtt_payload,
+        dlt645_reader, dlt645_values, dlt645_conversation, iec62056_21_reader,
         iec62056_21_client, p1_reader, every_language,
     )
 }  # fmt: skip
