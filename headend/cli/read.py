@@ -108,7 +108,7 @@ async def collect(
             bar = progress.add_task("collecting", total=None)
 
             def on_progress(outcome: Outcome) -> None:
-                progress.update(bar, total=outcome.due, completed=outcome.done)
+                progress.update(bar, total=outcome.due, completed=outcome.heard)
 
             outcome = await house.collector.collect(start, end, meter_ids=only, on_progress=on_progress)
     if as_json:

@@ -1,8 +1,10 @@
 """headend run: the service, told on the terminal."""
 
 import logging
+import sys
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -104,7 +106,7 @@ class _Terminal:
             self._bar = self._progress.add_task("", total=outcome.due, intervals=0, failed=0)
         if self._bar is not None:
             self._progress.update(
-                self._bar, completed=outcome.done, intervals=outcome.intervals, failed=outcome.failed
+                self._bar, completed=outcome.heard, intervals=outcome.intervals, failed=outcome.failed
             )
 
     async def collected(self, outcome: Outcome, pool: Pool) -> None:
@@ -112,7 +114,7 @@ class _Terminal:
         tell_outcome(outcome)
         asset_id = await _some_meter(pool)
         if asset_id is None:
-            out.print("no meters yet: headend meters import FILE")
+            out.print(f"no meters yet: {_command()} meters import FILE", markup=False, soft_wrap=True)
         else:
             await _curve(pool, asset_id)
             self._try_it(asset_id)
@@ -142,14 +144,20 @@ class _Terminal:
             if self._shown.token_is_new:
                 out.print(f"token     kept in {self._shown.token_file}, shown only now", soft_wrap=True)
         else:
-            out.print("token     headend token create NAME makes one")
+            out.print(f"token     {_command()} token create NAME makes one", markup=False, soft_wrap=True)
         out.print("try", style="bold")
         for line in (
             f'curl -H "Authorization: Bearer {token}" \\',
             f"  '{self._url}/api/v1/meters/{asset_id}/load-curve?{query}&format=csv'",
-            f"headend read {asset_id}",
+            f"{_command()} read {asset_id}",
         ):
             out.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _command() -> str:
+    """This command as it was called: in a virtual environment that is not active, the name alone is not
+    found."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "headend" else "headend"
 
 
 async def _some_meter(pool: Pool) -> str | None:

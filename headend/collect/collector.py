@@ -111,7 +111,7 @@ class Collector:
         on_progress: OnProgress | None = None,
     ) -> Outcome:
         """Read the load curves of all commissioned meters, or of those named, where [since, until) is not
-        covered; aware times. ``on_progress`` is called when a meter is finished.
+        covered; aware times. ``on_progress`` is called when a meter has answered and when it is finished.
 
         Ends when everything that was read is committed. A meter's failure is in the outcome and costs nobody
         else. Raises UnavailableError while the database is away.
@@ -219,6 +219,8 @@ class Collector:
             commits.append(await self._pipeline.submit(batch))
         if failed is not None:
             raise failed
+        run.outcome.answered += 1
+        run.tell()
 
     async def _talk(self, way: Reach, todo: deque[Due], got: list[ReadingBatch]) -> None:
         """Read ``todo`` from its front in one session, taking off what was read."""

@@ -33,12 +33,13 @@ class Outcome:
     """One collection, counted as it goes on.
 
     ``due`` meters had something to read; each ends among ``read``, ``failed`` or ``away`` (it dials in and is
-    not connected). ``intervals`` are rows that
-    came, ``retries`` attempts beyond the first. ``new`` to ``covered`` are the store's words
-    (`headend.store.writer.Written`), counted when committed. ``seconds`` is the whole time.
+    not connected); ``answered`` have given all that was asked, which may still be on its way to the database.
+    ``intervals`` are rows that came, ``retries`` attempts beyond the first. ``new`` to ``covered`` are the
+    store's words (`headend.store.writer.Written`), counted when committed. ``seconds`` is the whole time.
     """
 
     due: int = 0
+    answered: int = 0
     read: int = 0
     failed: int = 0
     away: int = 0
@@ -54,6 +55,12 @@ class Outcome:
     def done(self) -> int:
         """Meters that are finished, one way or another."""
         return self.read + self.failed + self.away
+
+    @property
+    def heard(self) -> int:
+        """Meters that need not be waited for any more: what a progress bar shows. Never below ``done``."""
+        # one that answered and then could not be stored is counted in both
+        return min(self.due, self.answered + self.failed + self.away)
 
     def fail(self, failure: Failure) -> None:
         """Count a meter that could not be read."""

@@ -95,12 +95,16 @@ def field_of(**settings: Any) -> Field:
 async def test_every_kind_of_meter_gives_its_truth_once(database: Any) -> None:
     async with field_of(meters=33, mix="all") as field, house_of(database.dsn) as house:
         await add(house, field.csv())
-        seen: list[int] = []
-        outcome = await house.collector.collect(SINCE, UNTIL, on_progress=lambda now: seen.append(now.done))
+        seen: list[tuple[int, int]] = []
+        outcome = await house.collector.collect(
+            SINCE, UNTIL, on_progress=lambda now: seen.append((now.heard, now.done))
+        )
         assert (outcome.due, outcome.read, outcome.failures) == (33, 33, [])
         assert outcome.intervals == outcome.written.new == 33 * QUARTERS
         assert outcome.values == 4 * outcome.intervals
-        assert seen == list(range(34))
+        assert sorted({heard for heard, _ in seen}) == list(range(34))  # a bar moves before the commit
+        assert sorted({done for _, done in seen}) == list(range(34))
+        assert all(done <= heard for heard, done in seen)
         rows = stored(database.dsn)
         for n, item in enumerate(field.meters):
             assert rows[item.meter.serial] == truth(field, n), item.meter.mode
