@@ -24,7 +24,8 @@ Bool = npt.NDArray[np.bool_]
 #: The quantities that have a column of their own in interval_reads, in column order.
 INTERVAL_QUANTITIES: Final = ("active_import", "active_export", "reactive_import", "reactive_export")
 
-#: "No status word came with the row" in `amr_status` and `clock_status`: a status of 0 is a status.
+#: "No status word came with the row" in `amr_status` and `clock_status`: a status of 0 is a status, and so
+#: is 0xFFFFFFFF.
 NO_STATUS: Final = -1
 
 
@@ -105,7 +106,7 @@ class ReadingBatch:
     start_us: I8
     period_s: I4
     stamp_us: I8
-    amr_status: I4
+    amr_status: I8
     clock_status: I2
     quality: I2
     fragment: I1
@@ -187,7 +188,7 @@ def registers_only(registers: Sequence[RegisterRead], *, source: str) -> Reading
         start_us=np.empty(0, np.int64),
         period_s=np.empty(0, np.int32),
         stamp_us=np.empty(0, np.int64),
-        amr_status=np.empty(0, np.int32),
+        amr_status=np.empty(0, np.int64),
         clock_status=np.empty(0, np.int16),
         quality=np.empty(0, np.int16),
         fragment=np.empty(0, np.int8),

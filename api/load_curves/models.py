@@ -59,7 +59,9 @@ class RowModel(BaseModel):
     consumption: dict[Quantity, str | None]
     reasons: dict[Quantity, Reason] | None = Field(default=None, description="why a consumption is null")
     quality: QualityName
-    amr_status: int | None
+    amr_status: int | None = Field(
+        description="the meter's own status word, unsigned; null where it has none"
+    )
     clock_status: int | None
 
 

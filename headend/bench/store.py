@@ -116,7 +116,7 @@ def day_of(first_meter: int, meters: int, day: int) -> ReadingBatch:
         start_us=start,
         period_s=np.full(n, _PERIOD_S, np.int32),
         stamp_us=start + _PERIOD_S * 1_000_000,
-        amr_status=random.integers(0, 3, size=n).astype(np.int32),
+        amr_status=random.integers(0, 3, size=n),
         clock_status=np.zeros(n, np.int16),
         quality=np.full(n, Quality.MEASURED, np.int16),
         fragment=np.zeros(n, np.int8),

@@ -116,7 +116,7 @@ class ProfileShape:
             found = self._constants[rows] = _Constants(
                 np.full(rows, self.number, np.int16),
                 np.full(rows, self.period_s, np.int32),
-                np.full(rows, NO_STATUS, np.int32),
+                np.full(rows, NO_STATUS, np.int64),
                 np.full(rows, Quality.MEASURED, np.int16),
                 np.zeros(rows, np.int16),
             )
@@ -129,7 +129,7 @@ class ProfileShape:
 class _Constants:
     profile: npt.NDArray[np.int16]
     period_s: npt.NDArray[np.int32]
-    no_status: npt.NDArray[np.int32]
+    no_status: I8
     quality: npt.NDArray[np.int16]
     layout: npt.NDArray[np.int16]
 

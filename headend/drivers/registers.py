@@ -224,7 +224,7 @@ def _batch(reads: Sequence[RegisterRead], source: str) -> ReadingBatch:
         start_us=np.zeros(0, np.int64),
         period_s=np.zeros(0, np.int32),
         stamp_us=np.zeros(0, np.int64),
-        amr_status=np.zeros(0, np.int32),
+        amr_status=np.zeros(0, np.int64),
         clock_status=np.zeros(0, np.int16),
         quality=np.zeros(0, np.int16),
         fragment=np.zeros(0, np.int8),

@@ -193,7 +193,7 @@ def _batch(registers: Sequence[RegisterRead], source: str) -> ReadingBatch:
         start_us=np.empty(0, np.int64),
         period_s=np.empty(0, np.int32),
         stamp_us=np.empty(0, np.int64),
-        amr_status=np.empty(0, np.int32),
+        amr_status=np.empty(0, np.int64),
         clock_status=np.empty(0, np.int16),
         quality=np.empty(0, np.int16),
         fragment=np.empty(0, np.int8),

@@ -207,7 +207,7 @@ def copy_rows(
             column(batch.meter_id[at], 4),
             column(batch.period_s[at], 4),
             column(layout_ids[batch.layout[at]], 4),
-            column(amr, 4, amr != NO_STATUS),
+            column(amr, 8, amr != NO_STATUS),
             column(batch.profile[at], 2),
             column(clock, 2, clock != NO_STATUS),
             column(batch.quality[at], 2),

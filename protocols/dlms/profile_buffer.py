@@ -14,7 +14,6 @@ from protocols.dlms import axdr
 from protocols.dlms.axdr import Data, DataType
 from protocols.dlms.cosem_time import DEVIATION_UNSPECIFIED, CosemDateTime
 from protocols.dlms.profile_columns import (
-    INT32_MAX,
     INT64_MAX,
     INT64_MIN,
     NO_STATUS,
@@ -53,6 +52,8 @@ _DELTAS: Final = frozenset(
     }
 )  # fmt: skip
 _LOCAL_EPOCH_DAY: Final = 719_163
+#: Bits that fit the status column beside its "none".
+_STATUS_BITS: Final = 63
 
 
 def decode_buffer(raw: axdr.Buffer, layout: BufferLayout) -> ProfileColumns:
@@ -106,9 +107,10 @@ def decode_buffer_general(raw: axdr.Buffer, layout: BufferLayout) -> ProfileColu
                 exceptions.append((row, at, cell))
     status = None
     if (at_status := layout.status_at) is not None:
-        status = np.full(len(rows), NO_STATUS, np.int32)
+        status = np.full(len(rows), NO_STATUS, np.int64)
         repeat = layout.columns[at_status].null is NullRule.REPEAT
-        for row, cell in enumerate(_series([fields[at_status] for fields in rows], repeat, 0, INT32_MAX)):
+        words = [_word(fields[at_status]) for fields in rows]
+        for row, cell in enumerate(_series(words, repeat, 0, INT64_MAX)):
             if isinstance(cell, int):
                 status[row] = cell
             elif cell is not None:
@@ -140,6 +142,18 @@ def _rows(raw: bytes, layout: BufferLayout) -> list[tuple[Data, ...]]:
                 f"row {row} is not a structure of {width} columns", offset=_place(raw, row)
             )
     return [item.value for item in items]
+
+
+def _word(cell: Data) -> Data:
+    """A status word's cell, a bit-string as the number whose most significant bit is its first.
+
+    One of more than 63 bits, of none, or with something in its padding stays what it is.
+    """
+    if cell.type is not DataType.BIT_STRING or not 1 <= cell.value.length <= _STATUS_BITS:
+        return cell
+    padding = -cell.value.length % 8
+    number, rest = divmod(int.from_bytes(cell.value.octets, "big"), 1 << padding)
+    return cell if rest else Data(DataType.LONG64_UNSIGNED, number)
 
 
 def _series(cells: list[Data], repeat: bool, low: int, high: int) -> list[int | Data | None]:

@@ -17,7 +17,6 @@ from protocols.errors import LocalProtocolError, RemoteProtocolError
 NO_STATUS: Final = -1
 INT64_MAX: Final = 2**63 - 1
 INT64_MIN: Final = -(2**63)
-INT32_MAX: Final = 2**31 - 1
 
 _EPOCH: Final = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - counts wall-clock microseconds
 _EPOCH_UTC: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -94,16 +93,16 @@ class ProfileColumns:
 
     ``stamp_us`` int64: the row's own stamp (for load profiles the END of the capture period), microseconds
     since 1970-01-01 UTC. ``deviation_min`` int16 and ``clock_status`` int16 as sent (-32768 unspecified, -1
-    none); a row with a null clock has neither. ``status`` int32 (-1 none), None where the layout has no
+    none); a row with a null clock has neither. ``status`` int64 (-1 none), None where the layout has no
     status column. ``values`` int64 (n, k), meaningful where ``valid`` (n, k); elsewhere 0. ``exceptions``:
-    what fits no such cell (a float, a string, an integer beyond int64, a status beyond int32), as (row,
+    what fits no such cell (a float, a string, an integer beyond int64, a negative status), as (row,
     column on the wire, Data).
     """
 
     stamp_us: npt.NDArray[np.int64]
     deviation_min: npt.NDArray[np.int16]
     clock_status: npt.NDArray[np.int16]
-    status: npt.NDArray[np.int32] | None
+    status: npt.NDArray[np.int64] | None
     values: npt.NDArray[np.int64]
     valid: npt.NDArray[np.bool_]
     exceptions: tuple[tuple[int, int, Data], ...] = ()

@@ -19,7 +19,7 @@ from protocols.dlms import axdr
 from protocols.dlms.axdr import DataType
 from protocols.dlms.cosem_time import DEVIATION_LIMIT_MIN, DEVIATION_UNSPECIFIED
 from protocols.dlms.profile_columns import (
-    INT32_MAX,
+    INT64_MAX,
     NO_STATUS,
     BufferLayout,
     ProfileColumns,
@@ -46,7 +46,7 @@ _DTYPES: Final[dict[int, str]] = {
     DataType.ENUM: ">u1",
 }
 #: Status types whose every value fits the status column.
-_SAFE_STATUS: Final = frozenset({">u1", ">u2"})
+_SAFE_STATUS: Final = frozenset({">u1", ">u2", ">u4"})
 _STRINGS: Final = frozenset({DataType.OCTET_STRING, DataType.VISIBLE_STRING})
 
 _U1 = npt.NDArray[np.uint8]
@@ -298,15 +298,15 @@ def _columns(
         target[:] = np.ndarray((buffers, rows, columns), dtype, raw, shape.start + offset, (*strides, step))
         if dtype == ">u8" and target.min() < 0:
             return None
-    status: npt.NDArray[np.int32] | None = None
+    status: npt.NDArray[np.int64] | None = None
     if shape.status is not None:
         dtype, offset = shape.status
         sent = np.ndarray((buffers, rows), dtype, raw, shape.start + offset, strides)
-        if dtype not in _SAFE_STATUS and (sent.min() < 0 or sent.max() > INT32_MAX):
+        if dtype not in _SAFE_STATUS and (sent.min() < 0 or sent.max() > INT64_MAX):
             return None
-        status = sent.astype(np.int32).reshape(-1)
+        status = sent.astype(np.int64).reshape(-1)
     elif shape.has_status:
-        status = np.full(buffers * rows, NO_STATUS, np.int32)
+        status = np.full(buffers * rows, NO_STATUS, np.int64)
     return ProfileColumns(
         stamps.stamp_us,
         stamps.deviation_min,

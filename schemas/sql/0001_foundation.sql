@@ -80,7 +80,7 @@ CREATE TABLE interval_reads (
     meter_id        integer NOT NULL,
     period_s        integer NOT NULL CHECK (period_s > 0),
     layout_id       integer NOT NULL,
-    amr_status      integer,
+    amr_status      bigint,                             -- as sent, unsigned
     profile         smallint NOT NULL,
     clock_status    smallint,
     quality         smallint NOT NULL,
@@ -101,7 +101,7 @@ CREATE TABLE interval_fragments (
     meter_id        integer NOT NULL,
     period_s        integer NOT NULL,
     layout_id       integer NOT NULL,
-    amr_status      integer,
+    amr_status      bigint,                             -- as sent, unsigned
     profile         smallint NOT NULL,
     clock_status    smallint,
     quality         smallint NOT NULL,
@@ -124,7 +124,7 @@ CREATE TABLE interval_revisions (
     reactive_export bigint,
     period_s        integer NOT NULL,
     layout_id       integer NOT NULL,
-    amr_status      integer,
+    amr_status      bigint,                             -- as sent, unsigned
     clock_status    smallint,
     quality         smallint NOT NULL,
     replaced_by     bigint NOT NULL,                    -- batch that brought the new value

@@ -59,7 +59,7 @@ def batch(
         start_us=start,
         period_s=np.full(n, 900, dtype=np.int32),
         stamp_us=start + QUARTER_US,
-        amr_status=np.zeros(n, dtype=np.int32),
+        amr_status=np.zeros(n, dtype=np.int64),
         clock_status=np.full(n, NO_STATUS, dtype=np.int16),
         quality=np.full(n, Quality.MEASURED, dtype=np.int16),
         fragment=np.full(n, fragment, dtype=np.int8),

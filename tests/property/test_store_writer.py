@@ -87,7 +87,7 @@ def as_batch(ids: list[int], rows, ranges) -> ReadingBatch:
         start_us=start,
         period_s=np.full(n, 900, dtype=np.int32),
         stamp_us=start + PERIOD_US,
-        amr_status=np.full(n, NO_STATUS, dtype=np.int32),
+        amr_status=np.full(n, NO_STATUS, dtype=np.int64),
         clock_status=np.full(n, NO_STATUS, dtype=np.int16),
         quality=np.zeros(n, dtype=np.int16),
         fragment=np.zeros(n, dtype=np.int8),

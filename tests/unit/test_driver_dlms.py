@@ -256,7 +256,7 @@ def test_what_fits_no_cell_is_kept_exactly(read):
     rows[1] = (rows[1][0], (axdr.u8(0), Data(DataType.LONG64_UNSIGNED, 2**64 - 1), *rows[1][1][2:]))
     rows[2] = (rows[2][0], (axdr.u8(0), Data(DataType.VISIBLE_STRING, "fault"), *rows[2][1][2:]))
     rows[3] = (rows[3][0], (axdr.u8(0), Data(DataType.NULL, None), *rows[3][1][2:]))
-    rows[4] = (rows[4][0], (Data(DataType.LONG64_UNSIGNED, 2**40), *rows[4][1][1:]))
+    rows[4] = (rows[4][0], (Data(DataType.LONG64_UNSIGNED, 2**63), *rows[4][1][1:]))
     batch = curve(read, model(), objects(Rows(rows), scaler=2))
     assert batch.valid[:, 0].tolist() == [False, False, False, False, True]
     assert batch.valid[:, 1:].all()
@@ -264,7 +264,7 @@ def test_what_fits_no_cell_is_kept_exactly(read):
         (ENERGIES[0], Decimal(10), None, "Wh", us(rows[0][0])),
         (ENERGIES[0], Decimal(2**64 - 1) * 100, None, "Wh", us(rows[1][0])),
         (ENERGIES[0], None, "fault", None, us(rows[2][0])),
-        (STATUS, Decimal(2**40), None, None, us(rows[4][0])),
+        (STATUS, Decimal(2**63), None, None, us(rows[4][0])),
     ]
     assert batch.amr_status[4] == NO_STATUS
 
@@ -705,6 +705,6 @@ def test_columns_are_of_the_schemas_types(read):
     batch = curve(read, model(), objects(Rows(day_rows())))
     assert batch.start_us.dtype == np.int64
     assert batch.values.dtype == np.int64
-    assert batch.amr_status.dtype == np.int32
+    assert batch.amr_status.dtype == np.int64
     assert batch.clock_status.dtype == np.int16
     assert batch.fragment.dtype == np.int8

@@ -24,7 +24,7 @@ def batch(meter: int, rows: int = 2, layout: ChannelLayout = _IMPORT, source: st
         start_us=n * 900_000_000,
         period_s=np.full(rows, 900, np.int32),
         stamp_us=(n + 1) * 900_000_000,
-        amr_status=np.zeros(rows, np.int32),
+        amr_status=np.zeros(rows, np.int64),
         clock_status=np.zeros(rows, np.int16),
         quality=np.zeros(rows, np.int16),
         fragment=np.zeros(rows, np.int8),

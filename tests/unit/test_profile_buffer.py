@@ -266,6 +266,24 @@ def test_a_null_status_is_none_and_zero_is_a_status():
         assert found.values.shape == (3, 0)
 
 
+def test_a_status_of_bits_is_a_number_its_first_bit_the_greatest():
+    rows = [
+        (b"\x09\x0c" + clock(START), axdr.encode(cell), b"\x11\x00", b"\x11\x00")
+        for cell in (
+            axdr.bits("10000001"),
+            axdr.bits("0000000000001"),
+            axdr.bits("1" * 63),
+            axdr.bits("1" * 64),
+            axdr.bits(""),
+            Data(DataType.BIT_STRING, axdr.BitString(4, b"\x81")),
+            Data(DataType.NULL, None),
+        )
+    ]
+    found = both(buffer(rows), plain_layout())
+    assert found.status.tolist() == [0x81, 1, 2**63 - 1, -1, -1, -1, -1]
+    assert [row for row, _, _ in found.exceptions] == [3, 4, 5]
+
+
 def test_a_column_that_is_always_null():
     layout = plain_layout()
     raw = buffer([(row[0], b"\x00", row[2], b"\x00") for row in plain_rows(5)])
@@ -291,10 +309,16 @@ def test_what_fits_no_column_is_told_exactly():
     # one buffer of a fixed shape, where only the size of the integer stands against the view
     rows = [(clocked, b"\x11\x01", b"\x15" + n.to_bytes(8, "big"), b"\x11\x00") for n in (1, 2**64 - 1)]
     assert both(buffer(rows), plain_layout()).exceptions == ((1, 2, axdr.u64(2**64 - 1)),)
-    rows = [(clocked, b"\x06" + n.to_bytes(4, "big"), b"\x11\x00", b"\x11\x00") for n in (2**31 - 1, 2**31)]
+    rows = [
+        (clocked, b"\x06" + n.to_bytes(4, "big"), b"\x11\x00", b"\x11\x00") for n in (2**31 - 1, 2**32 - 1)
+    ]
     found = both(buffer(rows), plain_layout())
-    assert found.exceptions == ((1, 1, axdr.u32(2**31)),)
-    assert found.status.tolist() == [2**31 - 1, -1]
+    assert profile_view.view(buffer(rows), plain_layout()) is not None
+    assert (found.status.tolist(), found.exceptions) == ([2**31 - 1, 2**32 - 1], ())
+    rows = [(clocked, b"\x15" + n.to_bytes(8, "big"), b"\x11\x00", b"\x11\x00") for n in (2**63 - 1, 2**63)]
+    found = both(buffer(rows), plain_layout())
+    assert found.exceptions == ((1, 1, axdr.u64(2**63)),)
+    assert found.status.tolist() == [2**63 - 1, -1]
     rows = [(clocked, b"\x0f\xff", b"\x11\x00", b"\x11\x00")]
     assert both(buffer(rows), plain_layout()).exceptions == ((0, 1, axdr.i8(-1)),)
 

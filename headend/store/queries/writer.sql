@@ -131,7 +131,7 @@ WITH made AS (
     FROM unnest(%(reasons)s::smallint[], %(starts)s::timestamptz[], %(stamps)s::timestamptz[],
                 %(active_import)s::bigint[], %(active_export)s::bigint[], %(reactive_import)s::bigint[],
                 %(reactive_export)s::bigint[], %(meters)s::integer[], %(periods)s::integer[],
-                %(layouts)s::integer[], %(amr_status)s::integer[], %(profiles)s::smallint[],
+                %(layouts)s::integer[], %(amr_status)s::bigint[], %(profiles)s::smallint[],
                 %(clock_status)s::smallint[], %(qualities)s::smallint[])
          AS f (reason, start, stamp, active_import, active_export, reactive_import, reactive_export,
                meter_id, period_s, layout_id, amr_status, profile, clock_status, quality)

@@ -92,7 +92,7 @@ class House:
             start_us=start,
             period_s=np.full(n, 900, np.int32),
             stamp_us=start + 900_000_000,
-            amr_status=np.full(n, amr_status, np.int32),
+            amr_status=np.full(n, amr_status, np.int64),
             clock_status=np.zeros(n, np.int16),
             quality=np.full(n, Quality.MEASURED, np.int16),
             fragment=np.zeros(n, np.int8),

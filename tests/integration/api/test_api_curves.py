@@ -43,6 +43,16 @@ async def test_a_day_as_metered(curve: Any) -> None:
     }  # fmt: skip
 
 
+async def test_a_status_word_of_32_set_bits_is_told_unsigned(house: Any) -> None:
+    await house.add_meter("M-1")
+    await house.store("M-1", [(1000, 0)], amr_status=2**32 - 1)
+    async with house.client() as client:
+        (row,) = (await client.get(URL, params=DAY)).json()["rows"]
+        text = (await client.get(URL, params={**DAY, "format": "csv"})).text
+    assert row["amr_status"] == 4294967295
+    assert text.splitlines()[1].split(",")[-2] == "4294967295"
+
+
 async def test_the_row_before_the_range_gives_the_first_consumption(curve: Any) -> None:
     async with curve.client() as client:
         body = (
