@@ -6,6 +6,8 @@ from protocols.dlms.apdu.fields import Reader, encode_octets, encode_uint
 from protocols.errors import LocalProtocolError
 
 TAG = 0xE0
+#: What a block adds to its data at most: tag, control, two numbers, a length of up to three bytes.
+OVERHEAD = 9
 
 _LAST = 0x80
 _STREAMING = 0x40
