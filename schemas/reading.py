@@ -135,6 +135,8 @@ class RegisterRead:
     """One value of any OBIS code, outside the load curve: exact decimal or text, never both.
 
     ``read_us`` is the head-end's time of reading, ``meter_us`` the meter's own time where it gave one.
+    ``from_float``: the meter sent a float32 or float64, and ``value`` is the shortest decimal that reads back
+    as its bits: digits beyond the float's precision were never measured.
     """
 
     meter_id: int
@@ -146,6 +148,7 @@ class RegisterRead:
     text: str | None
     unit: str | None
     quality: Quality = Quality.MEASURED
+    from_float: bool = False
 
 
 def concatenate(batches: Sequence[ReadingBatch], *, source: str) -> ReadingBatch:

@@ -101,6 +101,7 @@ class ReadAnswer(BaseModel):
                             "text": None,
                             "unit": "Wh",
                             "quality": "measured",
+                            "from_float": False,
                         }
                     ],
                     "refused": [{"obis": "0-0:1.0.0*255", "reason": "read-write-denied"}],
@@ -184,5 +185,6 @@ def _register(read: RegisterRead) -> RegisterModel:
         read.text,
         read.unit,
         read.quality,
+        read.from_float,
     )
     return RegisterModel.of(stored)

@@ -27,6 +27,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "text": None,
     "unit": "Wh",
     "quality": "measured",
+    "from_float": False,
 }
 
 
@@ -41,6 +42,9 @@ class RegisterModel(BaseModel):
     text: str | None
     unit: str | None
     quality: str
+    from_float: bool = Field(
+        default=False, description="the meter sent a binary float; value is its shortest exact decimal"
+    )
 
     @classmethod
     def of(cls, stored: StoredRegister) -> "RegisterModel":
@@ -53,6 +57,7 @@ class RegisterModel(BaseModel):
             text=stored.text,
             unit=stored.unit,
             quality=stored.quality.name.lower(),
+            from_float=stored.from_float,
         )
 
 

@@ -194,7 +194,12 @@ def _tell(meter: Meter, done: ReadOutcome) -> None:
         table = Table("register", "value", "unit", "meter's time", title=meter.asset_id)
         for one in done.registers:
             meter_time = "" if one.meter_us is None else _written(_when(one.meter_us))
-            table.add_row(_name(one), _text(one) or "", one.unit or "", meter_time)
+            table.add_row(
+                _name(one),
+                f"{_text(one) or ''}{' (float)' if one.from_float else ''}",
+                one.unit or "",
+                meter_time,
+            )
         out.print(table)
     if done.intervals:
         table = Table("start", *INTERVAL_QUANTITIES, title=f"{meter.asset_id}, readings at the end")
@@ -220,6 +225,7 @@ def _as_json(meter: Meter, done: ReadOutcome) -> dict[str, Any]:
                 "value": None if one.value is None else format(one.value, "f"),
                 "text": one.text,
                 "unit": one.unit,
+                "from_float": one.from_float,
                 "read_at": _written(_when(one.read_us)),
                 "meter_time": None if one.meter_us is None else _written(_when(one.meter_us)),
             }

@@ -296,14 +296,19 @@ def _registers(shape: ProfileShape, columns: ProfileColumns, meter_id: int) -> l
         found = _scaled(data, scaler)
         unit = unit if found.value is not None else None
         stamp = stamps[row]
-        reads.append(RegisterRead(meter_id, obis, attribute, stamp, stamp, found.value, found.text, unit))
+        reads.append(
+            RegisterRead(
+                meter_id, obis, attribute, stamp, stamp, found.value, found.text, unit,
+                from_float=found.from_float,
+            )
+        )  # fmt: skip
     return reads
 
 
 def _scaled(data: Data, scaler: int) -> Told:
     found = told(data)
     numeric = data.type not in (DataType.BOOLEAN, DataType.ENUM) and found.value is not None
-    return Told(scale(found.value or Decimal(0), scaler), None) if numeric else found
+    return found._replace(value=scale(found.value or Decimal(0), scaler)) if numeric else found
 
 
 def _identity(shape: ProfileShape, wire_at: int) -> tuple[str, int, int, str | None]:

@@ -172,7 +172,7 @@ def _read(
             moment.isoformat(),
             None,
         )
-    value, text = told(data)
+    value, text, from_float = told(data)
     if value is None and text is None:
         raise _NoValue("the meter sent null: it has no value")
     unit = None
@@ -183,7 +183,9 @@ def _read(
     if item.time is not None and isinstance(stamp := results[item.time], bytes):
         moment = _moment(stamp, model)
         meter_us = None if moment is None else (moment - _EPOCH) // _US
-    return RegisterRead(meter_id, obis, item.value.index, read_us, meter_us, value, text, unit)
+    return RegisterRead(
+        meter_id, obis, item.value.index, read_us, meter_us, value, text, unit, from_float=from_float
+    )
 
 
 def _scaling(

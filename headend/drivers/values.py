@@ -24,10 +24,12 @@ _CLOCKS: Final = {
 
 
 class Told(NamedTuple):
-    """What a value says: an exact number, or a text, or neither (the meter sent null)."""
+    """What a value says: an exact number, or a text, or neither (the meter sent null). ``from_float``: the
+    number came as a binary float."""
 
     value: Decimal | None
     text: str | None
+    from_float: bool = False
 
 
 def told(data: Data) -> Told:
@@ -42,7 +44,7 @@ def told(data: Data) -> Told:
         return Told(Decimal(data.value), None)
     if kind in (DataType.FLOAT32, DataType.FLOAT64):
         number = data.value.decimal()
-        return Told(number, None) if number.is_finite() else Told(None, str(number))
+        return Told(number, None, from_float=True) if number.is_finite() else Told(None, str(number))
     if kind is DataType.BOOLEAN:
         return Told(None, "true" if data.value else "false")
     if kind in (DataType.VISIBLE_STRING, DataType.UTF8_STRING, DataType.OCTET_STRING):

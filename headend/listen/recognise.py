@@ -367,4 +367,5 @@ def _register(meter_id: int, value: Value, read_us: int, meter_us: int | None) -
         text,
         value.unit,
         Quality.PUSHED,
+        value.from_float,
     )

@@ -13,7 +13,8 @@ _QUERIES: Final = sql.load("registers")
 
 @dataclass(frozen=True, slots=True)
 class StoredRegister:
-    """One value; ``read_at`` is the head-end's time of reading, ``meter_time`` the meter's. Aware times."""
+    """One value; ``read_at`` is the head-end's time of reading, ``meter_time`` the meter's. Aware times.
+    ``from_float``: the shortest decimal of a binary float that the meter sent."""
 
     obis: str
     attribute: int
@@ -23,6 +24,7 @@ class StoredRegister:
     text: str | None
     unit: str | None
     quality: Quality
+    from_float: bool = False
 
 
 def _stored(
@@ -34,8 +36,11 @@ def _stored(
     text: str | None,
     unit: str | None,
     quality: int,
+    from_float: bool,
 ) -> StoredRegister:
-    return StoredRegister(obis, attribute, read_at, meter_time, value, text, unit, Quality(quality))
+    return StoredRegister(
+        obis, attribute, read_at, meter_time, value, text, unit, Quality(quality), from_float
+    )
 
 
 async def latest(connection: sql.Connection, meter_id: int) -> list[StoredRegister]:

@@ -247,6 +247,7 @@ class _Writing:
             "units": [read.unit for read in reads],
             "values": [read.value for read in reads],
             "texts": [read.text for read in reads],
+            "floats": [read.from_float for read in reads],
         }
         new = await self._number("insert_registers", parameters)
         conflicts = [reads[place] for place in await self._places("registers_in_conflict", parameters)]
@@ -390,4 +391,5 @@ def _register_as_json(read: RegisterRead) -> bytes:
         "text": read.text,
         "unit": read.unit,
         "quality": int(read.quality),
+        "from_float": read.from_float,
     }).encode()  # fmt: skip

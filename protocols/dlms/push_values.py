@@ -24,6 +24,7 @@ from protocols.errors import RemoteProtocolError
 from schemas.model import MeterModel, Position, PushList
 
 _CONTAINERS: Final = frozenset({DataType.ARRAY, DataType.STRUCTURE, DataType.COMPACT_ARRAY})
+_FLOATS: Final = frozenset({DataType.FLOAT32, DataType.FLOAT64})
 _LOGICAL_NAME: Final = 1  # the attribute that is the object's own name
 _LAST_MEDIUM: Final = 15  # value group A is 0 to 15: below any printable character, so texts are no codes
 
@@ -36,12 +37,14 @@ class Value(NamedTuple):
     ``value``: Decimal for numbers (scaled as ``scaled`` says: "frame", "profile" or None: raw), text for
     strings (hexadecimal where not printable), CosemDateTime for times, None where the meter sent null.
     ``unit`` is None where nobody tells one. An object that only tells its own name has the value "".
+    ``from_float``: the number came as a binary float, and is its shortest decimal.
     """
 
     obis: Obis
     value: Plain
     unit: str | None = None
     scaled: str | None = None
+    from_float: bool = False
 
 
 class Unnamed(NamedTuple):
@@ -148,6 +151,10 @@ class _Finder:
 
     def value(self, obis: Obis, data: Data, scaler: ScalerUnit | None) -> Value:
         """One value, scaled by what its frame or else the model tells."""
+        found = self._scaled(obis, data, scaler)
+        return found._replace(from_float=True) if data.type in _FLOATS else found
+
+    def _scaled(self, obis: Obis, data: Data, scaler: ScalerUnit | None) -> Value:
         if not _is_number(data):
             return Value(obis, plain(data))
         if scaler is not None:

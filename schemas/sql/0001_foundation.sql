@@ -164,6 +164,7 @@ CREATE TABLE register_reads (
     unit       text,
     value      numeric,
     text       text,
+    from_float boolean NOT NULL DEFAULT false,          -- value is the shortest decimal of a binary float
     PRIMARY KEY (meter_id, obis, attribute, read_at),
     CHECK (value IS NULL OR text IS NULL)
 );

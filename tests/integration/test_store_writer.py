@@ -9,6 +9,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from headend.store import registers
 from headend.store.pool import open_pool
 from headend.store.writer import UnknownMeter, Written, write
 from schemas.reading import (
@@ -279,6 +280,21 @@ async def test_an_unknown_meter_is_named_and_nothing_is_stored(database, meters)
         with pytest.raises(UnknownMeter):
             await write(pool, batch(meters[:1], registers=(stray,)))
     assert contents(database.dsn) == before
+
+
+async def test_a_float_stays_flagged(database, meters):
+    volts = RegisterRead(
+        meters[0], "1-0:32.7.0*255", 2, START_US, None, Decimal("230.1"), None, "V", from_float=True
+    )
+    amperes = replace(volts, obis="1-0:31.7.0*255", unit="A", from_float=False)
+    async with open_pool(database.dsn) as pool:
+        await write(pool, batch(meters[:1], 0, registers=(volts, amperes)))
+        async with pool.connection() as connection:
+            stored = await registers.latest(connection, meters[0])
+    assert [(one.obis, one.from_float) for one in stored] == [
+        ("1-0:31.7.0*255", False),
+        ("1-0:32.7.0*255", True),
+    ]
 
 
 async def test_a_register_is_not_overwritten(database, meters):

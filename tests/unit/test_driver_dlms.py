@@ -266,6 +266,7 @@ def test_what_fits_no_cell_is_kept_exactly(read):
         (ENERGIES[0], None, "fault", None, us(rows[2][0])),
         (STATUS, Decimal(2**63), None, None, us(rows[4][0])),
     ]
+    assert [r.from_float for r in batch.registers] == [True, False, False, False]
     assert batch.amr_status[4] == NO_STATUS
 
 
@@ -694,6 +695,12 @@ def test_makers_scaling_serves_where_the_meter_tells_none(read):
     the_model = model(scaling={"1-0:9.9.9*255": {"scaler": -1, "unit": "V"}})
     (reading,) = registers(read, the_model, OBJECTS, ["1-0:9.9.9"]).batch.registers
     assert (reading.value, reading.unit) == (Decimal("0.1"), "V")
+
+
+def test_a_float_is_its_shortest_decimal_and_flagged(read):
+    objects_ = {**OBJECTS, Attribute(3, Obis.parse("1-0:1.8.0*255"), 2): axdr.encode(axdr.float32(0.1))}
+    found = registers(read, model(), objects_, ["1-0:1.8.0", "1-0:1.6.0"]).batch.registers
+    assert [(r.value, r.from_float) for r in found] == [(Decimal(1), True), (Decimal(0), False)]
 
 
 def test_no_obis_code_is_ours(read):

@@ -155,6 +155,14 @@ def test_written(data: Data, text: str | None) -> None:
     assert written(named(SERIAL, data).value) == text
 
 
+@pytest.mark.parametrize(
+    ("data", "flagged"), [(axdr.float32(0.1), True), (axdr.float64(0.1), True), (axdr.u8(1), False)]
+)
+def test_a_float_is_its_shortest_decimal_and_flagged(data: Data, flagged: bool) -> None:
+    found = named(SERIAL, data)
+    assert (found.value, found.from_float) == (Decimal("0.1") if flagged else Decimal(1), flagged)
+
+
 def test_utc_by_deviation_by_profile_or_not_at_all() -> None:
     stamp = CosemDateTime.from_bytes(CLOCK)
     assert utc(stamp) is None

@@ -149,12 +149,13 @@ SELECT count(*) FROM made;
 -- name: insert_registers
 -- Keep register values, once each, and tell one range for each meter; how many were new.
 WITH made AS (
-    INSERT INTO register_reads (read_at, meter_time, batch_id, meter_id, attribute, quality, obis, unit, value, text)
-    SELECT read_at, meter_time, %(batch_id)s, meter_id, attribute, quality, obis, unit, value, text
+    INSERT INTO register_reads (read_at, meter_time, batch_id, meter_id, attribute, quality, obis, unit, value, text,
+                                from_float)
+    SELECT read_at, meter_time, %(batch_id)s, meter_id, attribute, quality, obis, unit, value, text, from_float
     FROM unnest(%(read_at)s::timestamptz[], %(meter_time)s::timestamptz[], %(meters)s::integer[],
                 %(attributes)s::smallint[], %(qualities)s::smallint[], %(obis)s::text[], %(units)s::text[],
-                %(values)s::numeric[], %(texts)s::text[])
-         AS r (read_at, meter_time, meter_id, attribute, quality, obis, unit, value, text)
+                %(values)s::numeric[], %(texts)s::text[], %(floats)s::boolean[])
+         AS r (read_at, meter_time, meter_id, attribute, quality, obis, unit, value, text, from_float)
     ORDER BY meter_id, obis, attribute, read_at
     ON CONFLICT DO NOTHING
     RETURNING meter_id, read_at

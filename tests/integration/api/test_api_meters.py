@@ -1,6 +1,7 @@
 """Meters, registers, reads now and metering points over REST, against a real database."""
 
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -147,8 +148,9 @@ async def test_history_of_a_register(registers: Any) -> None:
 async def test_read_now(house: Any) -> None:
     number = await house.add_meter("M-1", address="tcp://127.0.0.1:4059")
     read = RegisterRead(number, "1-0:1.8.0*255", 2, micros(T0), None, Decimal("12.50"), None, "Wh")
+    float_ = replace(read, obis="1-0:32.7.0*255", value=Decimal("230.1"), unit="V", from_float=True)
     house.meters.answer = ReadResult(
-        (read,),
+        (read, float_),
         (Refused("0-0:1.0.0*255", "read-write-denied"),),
         96,
         Written(5, new=90, repeated=6, registers=1),
@@ -161,7 +163,7 @@ async def test_read_now(house: Any) -> None:
         answer = await client.post("/api/v1/meters/M-1/reads", json=body)
     assert answer.status_code == 200
     told = answer.json()
-    assert told["registers"][0]["value"] == "12.50"
+    assert [(r["value"], r["from_float"]) for r in told["registers"]] == [("12.50", False), ("230.1", True)]
     assert told["refused"] == [{"obis": "0-0:1.0.0*255", "reason": "read-write-denied"}]
     assert (told["intervals"], told["stored"]["new"], told["stored"]["repeated"]) == (96, 90, 6)
     ((meter, request),) = house.meters.asked
