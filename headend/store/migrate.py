@@ -88,19 +88,43 @@ def status(dsn: str) -> tuple[Migration, ...]:
         return tuple(Migration(migration.id, applied.get(migration.id)) for migration in migrations)
 
 
+def check_dsn(dsn: str) -> None:
+    """Raises DatabaseError for a DSN that cannot be read, without a word of it.
+
+    libpq's own words repeat what it stumbled over, and that may be the password: an unescaped / or @ in one
+    makes its rest a port, a host or a database's name.
+    """
+    if _who_and_where(dsn) is None:
+        # from None: nor may the traceback of the cause hold it
+        raise DatabaseError(
+            "the database URL cannot be read: write it as postgresql://user:password@host:port/name, and "
+            "what is no letter or digit of the password as % and two hexadecimal digits (@ as %40, / as %2F)"
+        ) from None
+
+
 def redacted(dsn: str) -> str:
     """Who and where of a DSN, for logs and errors: no password, none of the other parameters."""
+    return _who_and_where(dsn) or "(unreadable database URL)"
+
+
+def _who_and_where(dsn: str) -> str | None:
+    """``user@host:port/name``; None where one of them cannot be what it says."""
     try:
         parts = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
-        return "(unreadable database URL)"
-    host, port = parts.get("host") or "local socket", parts.get("port") or 5432
-    return f"{parts.get('user') or ''}@{host}:{port}/{parts.get('dbname') or ''}"
+        return None
+    user, host, name = (str(parts.get(key) or "") for key in ("user", "host", "dbname"))
+    port = str(parts.get("port") or 5432)
+    ports_are_numbers = all(one.isascii() and one.isdigit() for one in port.split(",") if one)
+    if not ports_are_numbers or "@" in host or "@" in name:
+        return None
+    return f"{user}@{host or 'local socket'}:{port}/{name}"
 
 
 @contextmanager
 def _explained(dsn: str) -> Iterator[None]:
     """Say what is wrong in words that tell what to change."""
+    check_dsn(dsn)
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as error:

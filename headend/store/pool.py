@@ -8,7 +8,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from headend.store.migrate import DatabaseError, redacted
+from headend.store.migrate import DatabaseError, check_dsn, redacted
 from headend.store.sql import Connection
 
 #: What the rest of the store takes.
@@ -36,6 +36,7 @@ async def open_pool(
     bounded by 30 s (psycopg_pool.PoolTimeout). Raises DatabaseError, without a password, when the first
     connection cannot be had.
     """
+    check_dsn(dsn)
     options = " ".join(
         f"-c {name}={value}"
         for name, value in {

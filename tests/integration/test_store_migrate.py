@@ -1,5 +1,7 @@
 """The schema on both databases: applied once, and with hypertables where they can be."""
 
+import re
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -7,6 +9,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from headend.store.migrate import DatabaseError, Timescale, migrate, redacted, status
+from headend.store.pool import open_pool
 
 
 def test_a_second_migration_does_nothing(database):
@@ -51,6 +54,32 @@ def test_what_is_wrong_is_said_without_the_password(embedded_database):
         assert "sesame" not in str(error.value)
     assert "sesame" not in redacted("postgresql://me:sesame@host/db?sslpassword=sesame")
     assert redacted("postgresql://me:se same@@host") == "(unreadable database URL)"
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgres:/me:sesame@127.0.0.1/db",
+        "postgresql://me:ses/ame@127.0.0.1/db",
+        "postgresql://me:1/sesame@127.0.0.1/db",
+        "postgresql://me:sesame%zz@127.0.0.1/db",
+        "postgresql://me:ses@ame@127.0.0.1/db",
+        "postgresql://me:x@127.0.0.1:sesame/db",
+        "host=127.0.0.1 password='sesame",
+        "sesame",
+    ],
+)
+async def test_a_database_url_that_cannot_be_read_is_not_repeated(dsn):
+    assert redacted(dsn) == "(unreadable database URL)"
+    for use in (migrate, status):
+        with pytest.raises(DatabaseError, match="cannot be read") as refused:
+            use(dsn)
+        told = "".join(traceback.format_exception_only(refused.value))
+        assert not {"sesame", "ses", "ame"} & set(re.split(r"[^a-z]+", told)), told
+        assert refused.value.__context__ is None or refused.value.__suppress_context__
+    with pytest.raises(DatabaseError, match="cannot be read"):
+        async with open_pool(dsn):
+            pass
 
 
 def test_a_missing_right_is_named(embedded_database):
