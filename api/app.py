@@ -3,7 +3,7 @@
 from importlib.metadata import version
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from api import errors, health
@@ -11,6 +11,7 @@ from api.docs import endpoints as docs
 from api.load_curves import endpoints as load_curves
 from api.meters import endpoints as meters
 from api.middleware import BodyLimit, CleanText, SecureHeaders
+from api.parameters import only_known
 from api.points import endpoints as points
 from api.reads import endpoints as reads
 from api.registers import endpoints as registers
@@ -41,7 +42,7 @@ def create_app(services: Services) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.services = services
-    api = APIRouter(prefix="/api/v1")
+    api = APIRouter(prefix="/api/v1", dependencies=[Depends(only_known)])
     for one in _SLICES:
         api.include_router(one.router)
     app.include_router(health.router)

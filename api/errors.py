@@ -219,7 +219,7 @@ def _pointer(location: Sequence[Any]) -> str:
 
 def _place(error: Mapping[str, Any]) -> Place:
     where, *rest = error["loc"]
-    detail = str(error["msg"])
+    detail = str(error["msg"]).removeprefix("Value error, ")  # the framework's word for a check of ours
     if where == "body":
         return Place(pointer=_pointer(rest), detail=detail)
     return Place(parameter=str(rest[0]) if rest else str(where), detail=detail)
@@ -290,7 +290,11 @@ def install(app: FastAPI) -> None:
         if exc.status_code == TooLarge.status:  # the limit's way through the framework's reader of bodies
             return await _api_error(request, TooLarge(str(exc.detail)))
         phrase = http.HTTPStatus(exc.status_code).phrase
-        detail = {404: "no such path; /openapi.json lists them all"}.get(exc.status_code, str(exc.detail))
+        allowed = (exc.headers or {}).get("Allow", "other methods")
+        detail = {
+            404: "no such path; /openapi.json lists them all",
+            405: f"this path takes {allowed}, not {request.method}",
+        }.get(exc.status_code, str(exc.detail))
         return problem(
             request,
             status=exc.status_code,

@@ -1,9 +1,11 @@
-"""GET /docs: a page of our own; the usual ones load scripts from a network that may not be there."""
+"""GET /docs: a page of our own; the usual ones load scripts from a network that may not be there. GET / leads
+there."""
 
 from importlib.resources import files
 from typing import Final
 
 from fastapi import APIRouter, Response
+from fastapi.responses import RedirectResponse
 
 router = APIRouter(include_in_schema=False)
 
@@ -17,6 +19,13 @@ _TYPES: Final = {
 def _page(name: str) -> Response:
     body = (files("api.docs") / "static" / name).read_bytes()
     return Response(body, media_type=_TYPES[name], headers={"Cache-Control": "no-cache"})
+
+
+@router.get("/")
+async def root() -> Response:
+    """Whoever opens the address that `headend run` prints looks for the page. Relative: a proxy may have put
+    us elsewhere."""
+    return RedirectResponse("docs")
 
 
 @router.get("/docs")

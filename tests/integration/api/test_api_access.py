@@ -122,6 +122,29 @@ async def test_health_documents_and_headers(house: Any) -> None:
         assert (await client.get("/redoc")).status_code == 404
 
 
+async def test_the_bare_address_leads_to_the_documents(house: Any) -> None:
+    async with house.client(None) as client:
+        answer = await client.get("/")
+        assert (answer.status_code, answer.headers["location"]) == (307, "docs")
+        assert (await client.get("/", follow_redirects=True)).headers["content-type"].startswith("text/html")
+
+
+async def test_refusals_speak_of_what_was_sent(house: Any) -> None:
+    async with house.client(Scope.ADMIN) as client:
+        page = await client.get("/api/v1/meters", params={"next": "x", "limit": "1"})
+        assert page.status_code == 422  # ignored, it would be the first page for ever
+        known = "no such query parameter; known are after, feeder, "
+        assert page.json()["errors"][0]["parameter"] == "next"
+        assert page.json()["errors"][0]["detail"].startswith(known)
+        assert (await client.get("/api/v1/meters", params={"limit": "1"})).status_code == 200
+        one = (await client.get("/api/v1/meters/M-1?x=1")).json()
+        assert one["detail"] == "x: no such query parameter; this operation has none"
+        put = await client.put("/api/v1/meters")
+        assert (put.status_code, put.json()["detail"]) == (405, "this path takes GET, not PUT")
+        read = (await client.post("/api/v1/meters/M-1/reads", json={"obis": ["rubbish"]})).json()
+        assert read["errors"][0]["detail"].startswith("not an OBIS code: 'rubbish'")
+
+
 @pytest.fixture
 async def server(house: Any) -> Any:
     listener = socket.create_server(("127.0.0.1", 0))
