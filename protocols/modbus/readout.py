@@ -8,18 +8,23 @@ from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.modbus import values
 from protocols.modbus.plan import Span, plan
 from protocols.modbus.values import RegisterValue
-from schemas.register_model import Group, MapRegister, RegisterModel, RegisterType
+from schemas.register_model import Group, MapRegister, RegisterModel, RegisterType, WordOrder
 
 #: A scale register holds a power of ten; beyond this it is rubbish (SunSpec's bounds).
 _MAX_SCALE: Final = 10
-_SCALE_MISSING: Final = 0x8000
+_SCALE_MISSING: Final = -0x8000
+_FLOATS: Final = (RegisterType.F32, RegisterType.F64)
 
 
 class _Place(NamedTuple):
+    """Where a register stands in the answers: ``block`` counts the blocks, ``at`` and ``end`` bytes."""
+
     name: str
     register: MapRegister
-    block: Span
+    block: int
     at: int
+    end: int
+    missing: tuple[int, ...]
     scale: "_Place | None"
 
 
@@ -52,56 +57,60 @@ class Readout:
         Raises:
             RemoteProtocolError: an answer is not as long as its block, or a word is no 16-bit number.
         """
+        read: list[bytes | None] = []
         for block in self.blocks:
             words = answers.get(block)
             if words is not None and len(words) != block.count:
                 raise RemoteProtocolError(
                     f"asked for {block.count} registers at {block.address}, got {len(words)}"
                 )
-        return tuple(self._value(place, answers) for place in self._places)
+            read.append(None if words is None else values.join(words))
+        return tuple([_value(place, read) for place in self._places])
 
     def _place(self, name: str) -> _Place:
         register = self._model.registers[name]
         span = _span(register)
-        block = next(
-            one
-            for one in self.blocks
+        number, block = next(
+            (number, one)
+            for number, one in enumerate(self.blocks)
             if one.space is span.space and one.address <= span.address and span.end <= one.end
         )
-        scale = None if register.scale_register is None else self._place(register.scale_register)
-        return _Place(name, register, block, span.address - block.address, scale)
-
-    def _value(self, place: _Place, answers: Mapping[Span, Sequence[int] | None]) -> RegisterValue:
-        words = answers.get(place.block)
-        if words is None:
-            return _told(place.name, place.register, reason="not read")
-        scaler = place.register.scaler
-        if place.scale is not None:
-            scale = answers.get(place.scale.block)
-            if scale is None:
-                return _told(place.name, place.register, reason="its scale was not read")
-            power = scale[place.scale.at]
-            if power == _SCALE_MISSING:
-                return _told(place.name, place.register, reason="its scale is not implemented")
-            power -= power >> 15 << 16
-            if not -_MAX_SCALE <= power <= _MAX_SCALE:
-                return _told(place.name, place.register, reason=f"its scale is {power}")
-            scaler += power
-        return decode_register(
-            place.name,
-            place.register,
-            words[place.at : place.at + place.register.width],
-            self._model.missing.get(place.register.type, ()),
-            scaler,
+        at = 2 * (span.address - block.address)
+        return _Place(
+            name,
+            register,
+            number,
+            at,
+            at + 2 * span.count,
+            self._model.missing.get(register.type, ()),
+            None if register.scale_register is None else self._place(register.scale_register),
         )
+
+
+def _value(place: _Place, read: Sequence[bytes | None]) -> RegisterValue:
+    data = read[place.block]
+    register = place.register
+    if data is None:
+        return _told(place.name, register, reason="not read")
+    power = register.scaler
+    if place.scale is not None:
+        scale = read[place.scale.block]
+        if scale is None:
+            return _told(place.name, register, reason="its scale was not read")
+        more = int.from_bytes(scale[place.scale.at : place.scale.end], "big", signed=True)
+        if more == _SCALE_MISSING:
+            return _told(place.name, register, reason="its scale is not implemented")
+        if not -_MAX_SCALE <= more <= _MAX_SCALE:
+            return _told(place.name, register, reason=f"its scale is {more}")
+        power += more
+    part = data[place.at : place.end]
+    if register.order is WordOrder.LITTLE:
+        part = values.turned(part)
+    return _decode(place.name, register, part, place.missing, power)
 
 
 def decode_register(
-    name: str,
-    register: MapRegister,
-    words: Sequence[int],
-    missing: Sequence[int] = (),
-    scaler: int | None = None,
+    name: str, register: MapRegister, words: Sequence[int], missing: Sequence[int] = ()
 ) -> RegisterValue:
     """One register's words. ``missing``: raw values, as unsigned numbers, that stand for "not there".
 
@@ -110,22 +119,27 @@ def decode_register(
     """
     if len(words) != register.width:
         raise RemoteProtocolError(f"register {name} has {register.width} words, not {len(words)}")
+    return _decode(name, register, values.join(words, register.order), missing, register.scaler)
+
+
+def _decode(
+    name: str, register: MapRegister, data: bytes, missing: Sequence[int], power: int
+) -> RegisterValue:
+    """``data`` has the high word first."""
     kind = register.type
-    power = register.scaler if scaler is None else scaler
-    if kind is RegisterType.TEXT:
-        try:
-            found = values.text(values.join(words, register.order))
-        except RemoteProtocolError as error:
-            return _told(name, register, reason=error.reason)
-        return _told(name, register, text=found, reason=None if found else "empty")
-    data = values.join(words, register.order)
-    if int.from_bytes(data, "big") in missing:
+    if missing and int.from_bytes(data, "big") in missing:
         return _told(name, register, reason="not implemented by the meter")
-    if kind.is_float:
+    if kind in _FLOATS:
         number = values.float_decimal(data)
         if number is None:
             return _told(name, register, reason="not a number")
         return _told(name, register, value=values.scaled(number, power), rounded=True)
+    if kind is RegisterType.TEXT:
+        try:
+            found = values.text(data)
+        except RemoteProtocolError as error:
+            return _told(name, register, reason=error.reason)
+        return _told(name, register, text=found, reason=None if found else "empty")
     raw = values.raw_integer(kind, data)
     if raw is None:
         return _told(name, register, reason=f"{data.hex()} has digits above 9")

@@ -5,12 +5,12 @@ power of ten; a float is the shortest decimal that reads back as the same bits, 
 what the meter marks as not there has a reason instead of a value, and zero is a value.
 """
 
+import math
+import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Final
+from decimal import Context, Decimal, Inexact, Overflow, Rounded, Underflow
+from typing import Final, NamedTuple
 
-from protocols.dlms import units
 from protocols.dlms.axdr import Real
 from protocols.errors import RemoteProtocolError
 from schemas.reading import Channel
@@ -22,8 +22,16 @@ _BITS: Final = frozenset({_T.BITS16, _T.BITS32})
 _BCD: Final = frozenset({_T.BCD16, _T.BCD32})
 
 
-@dataclass(frozen=True, slots=True)
-class RegisterValue:
+_FLOAT: Final = struct.Struct(">f")
+_DOUBLE: Final = struct.Struct(">d")
+#: Below this float32 loses digits (subnormal numbers), and with them what %g can promise.
+_SMALLEST_NORMAL: Final = 2.0**-126
+#: Wide enough for any float64 and scaler; what would be rounded raises.
+_EXACT: Final = Context(prec=1000, Emin=-9999, Emax=9999, traps=[Inexact, Rounded, Overflow, Underflow])
+_ZERO: Final = Decimal(0)
+
+
+class RegisterValue(NamedTuple):
     """One register, read. ``value`` or ``text`` or ``reason`` (why there is neither).
 
     ``raw`` is the integer as sent, None for floats and text. ``rounded``: the meter sent a binary float, so
@@ -48,12 +56,15 @@ def join(words: Sequence[int], order: WordOrder = WordOrder.BIG) -> bytes:
         RemoteProtocolError: a word is no 16-bit number.
     """
     try:
-        parts = [word.to_bytes(2, "big") for word in words]
-    except OverflowError as error:
+        data = struct.pack(f">{len(words)}H", *words)
+    except struct.error as error:
         raise RemoteProtocolError("a register is a number from 0 to 65535") from error
-    if order is WordOrder.LITTLE:
-        parts.reverse()
-    return b"".join(parts)
+    return data if order is WordOrder.BIG else turned(data)
+
+
+def turned(data: bytes) -> bytes:
+    """The words of a value in the other order, the bytes of each as they were."""
+    return b"".join(data[at : at + 2] for at in range(len(data) - 2, -1, -2))
 
 
 def raw_integer(kind: RegisterType, data: bytes) -> int | None:
@@ -87,10 +98,30 @@ def text(data: bytes) -> str | None:
 
 def float_decimal(data: bytes) -> Decimal | None:
     """The shortest decimal of a float32 (4 bytes) or float64 (8 bytes), None for NaN and infinities."""
-    value = Real(data).decimal()
-    if not value.is_finite():
+    value: float = (_FLOAT if len(data) == 4 else _DOUBLE).unpack(data)[0]
+    if not math.isfinite(value):
         return None
-    return value or Decimal(0)  # a meter's minus zero is zero
+    if value == 0:
+        return _ZERO  # a meter's minus zero is zero
+    if len(data) == 8:
+        return _plain(repr(value).removesuffix(".0"))  # which Python keeps shortest
+    # A float32 has 6 digits for certain and never more than 9. A decimal reads back as the same bits if it is
+    # nearer than half the step between float32 numbers. Too near to that to be judged in a float64, beside a
+    # power of two (no bit in the fraction: the step changes), and where digits run out, the slow way is safe.
+    if abs(value) >= _SMALLEST_NORMAL and (data[3] or data[2] or data[1] & 0x7F):
+        half = math.ldexp(1.0, math.frexp(value)[1] - 25)
+        for form in ("%.6g", "%.7g", "%.8g", "%.9g"):
+            text = form % value
+            distance = abs(float(text) - value)
+            if distance < 0.999999 * half:
+                return _plain(text)
+            if distance < 1.000001 * half:
+                break
+    return _EXACT.add(Real(data).decimal(), _ZERO)
+
+
+def _plain(text: str) -> Decimal:
+    return _EXACT.add(Decimal(text), _ZERO) if "e" in text else Decimal(text)
 
 
 def labelled(raw: int, labels: dict[int, str], *, bits: bool) -> str | None:
@@ -131,4 +162,7 @@ def column_integer(value: Decimal, channel: Channel) -> int | None:
 
 def scaled(raw: int | Decimal, scaler: int) -> Decimal:
     """``raw`` x 10**``scaler`` with every digit, in plain notation."""
-    return units.scale(raw, scaler)
+    if not scaler:
+        return Decimal(raw)
+    # a sum takes the smaller exponent of the two: 23E+2 becomes 2300
+    return _EXACT.add(_EXACT.scaleb(Decimal(raw), scaler), _ZERO)

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocols.dlms import units
+from protocols.dlms.axdr import Real
 from protocols.errors import CommunicationError, RemoteProtocolError
 from protocols.modbus import sunspec
 from protocols.modbus.frames import crc16, parse_rtu, parse_tcp
 from protocols.modbus.plan import Span, plan
 from protocols.modbus.readout import Readout, decode_register
-from protocols.modbus.values import column_integer
+from protocols.modbus.values import column_integer, float_decimal, scaled
 from schemas.reading import Channel
 from schemas.register_model import (
     Forbidden,
@@ -59,6 +61,32 @@ def test_integers_and_floats_are_what_their_bytes_say(kind, data):
             )
     elif found.value is not None and not kind.value.startswith("bcd"):
         assert int(found.value.scaleb(3)) == int.from_bytes(raw, "big", signed=kind.value.startswith("s"))
+
+
+FLOATS = st.binary(min_size=4, max_size=4) | st.binary(min_size=8, max_size=8)
+ODD_FLOATS = st.sampled_from(
+    ["00000001", "007fffff", "00800000", "00800001", "7f7fffff", "7f800000", "3f800000", "4b800000",
+     "80000000", "15ae43fd", "0000000000000001", "7fefffffffffffff", "7ff0000000000001", "15ae43fe",
+     "5f7ffff9", "a0000000"]
+).map(bytes.fromhex)  # fmt: skip
+
+
+@given(FLOATS | ODD_FLOATS)
+def test_a_float_is_its_shortest_decimal(data):
+    found, slow = float_decimal(data), Real(data).decimal()
+    if not slow.is_finite():
+        assert found is None
+        return
+    assert found == slow
+    assert "E" not in str(found) or found.adjusted() < -6
+    assert len(found.as_tuple().digits) <= max(len(slow.as_tuple().digits), found.adjusted() + 1)
+
+
+@given(st.integers(-(2**63), 2**64 - 1), st.integers(-128, 127))
+def test_scaling_rounds_nothing(raw, scaler):
+    found = scaled(raw, scaler)
+    assert found == units.scale(raw, scaler)
+    assert "E" not in str(found) or found.adjusted() < -6 or raw == 0
 
 
 SPANS = st.lists(st.builds(Span, st.sampled_from(Space), st.integers(0, 400), st.integers(1, 8)), max_size=40)
