@@ -92,6 +92,9 @@ class Association(_Part):
     ciphering: Literal["service-specific", "general"] = "service-specific"
     dedicated_key: bool = False
     max_pdu: int = Field(default=1024, ge=64, le=0xFFFF)
+    #: requests go in general-block-transfer, and so many blocks of an answer may come without a pause; None
+    #: leaves it to the meter
+    gbt_window: int | None = Field(default=None, ge=1, le=63)
     framing: Literal["wrapper", "hdlc"] = "wrapper"
     hdlc: Hdlc = Hdlc()
     public_client_sap: int = Field(default=16, ge=0, le=0xFFFF)

@@ -35,6 +35,7 @@ from protocols.errors import (
     DataAccessRefused,
     ExceptionResponse,
     LinkClosed,
+    LinkTimeout,
     LocalProtocolError,
     PeerRefused,
     RemoteProtocolError,
@@ -384,7 +385,10 @@ class MeterSession:
         await channel.send(apdu, deadline)
         found: _Event | None = None
         while found is None:
-            received = await channel.receive(deadline)
+            if association.joins_general_blocks:
+                received = await self._next_general_block(association, channel, deadline)
+            else:
+                received = await channel.receive(deadline)
             if self._counters is not None and self._counters.available < _COUNTERS_AT_HAND:
                 await self._have_counters(self._counters, deadline)
             for event in association.receive(received):
@@ -401,6 +405,21 @@ class MeterSession:
                 elif isinstance(event, Released):
                     raise LinkClosed(f"{channel.peer}: the meter released the association")
         return found
+
+    async def _next_general_block(
+        self, association: ClientAssociation, channel: ApduChannel, deadline: float
+    ) -> bytes:
+        """General blocks may be lost (UDP): a peer that fell silent among them is told what we have, again
+        and again, which is no progress and moves no deadline."""
+        while True:
+            again = self._loop.time() + self._deadlines.frame_s
+            try:
+                return await channel.receive(min(again, deadline))
+            except LinkTimeout:
+                nudge = association.nudge()
+                if again >= deadline or nudge is None:
+                    raise
+                await channel.send(nudge, deadline)
 
     def _tell_stage(self, exc: BaseException) -> None:
         if isinstance(exc, CommunicationError):

@@ -11,7 +11,8 @@ class Deadlines:
     ``associate_s``  from AARQ to the association, the HLS pass included.
     ``response_s``   from a request to its complete answer; each block of a long answer has as long again.
     ``gap_s``        between two pieces of one frame: a peer that stopped in the middle will not go on.
-    ``frame_s``      over HDLC, from a frame that gives the turn away to the answer, before it is sent again.
+    ``frame_s``      over HDLC, from a frame that gives the turn away to the answer, before it is sent again;
+                     amid general blocks, from the last one that came until the peer is asked for the rest.
     ``release_s``    for RLRQ, DISC and closing together; after it the link is aborted.
     ``session_s``    for everything between opening and release: no chain of blocks outlasts it.
     """

@@ -102,6 +102,7 @@ def plan_session(
         cipher,
         context=ApplicationContext.LN_CIPHERED if protection else ApplicationContext.LN,
         max_pdu=association.max_pdu,
+        gbt_window=association.gbt_window,
         # HLS-SHA256 hashes it; others need not be told who we are.
         system_title=our_system_title or b"" if mechanism is Mechanism.HLS_SHA256 else b"",
     )

@@ -78,9 +78,11 @@ class GbtReceiver:
         "_answering",
         "_complete",
         "_first",
+        "_highest",
         "_last",
         "_limit",
         "_parts",
+        "_repeats",
         "_size",
         "_window",
         "next_number",
@@ -107,6 +109,8 @@ class GbtReceiver:
         self._size = 0
         self._last: int | None = None
         self._complete = False
+        self._highest = first - 1
+        self._repeats = 0
         self.received = first - 1
 
     def receive(self, block: GeneralBlockTransfer) -> GbtProgress:
@@ -120,8 +124,13 @@ class GbtReceiver:
             raise RemoteProtocolError(
                 f"GBT block {number} is far beyond the window behind block {self.received}"
             )
-        if number > self.received and number not in self._parts:
-            self._keep(number, block)
+        known = self._parts.get(number)
+        if known is None:
+            if number > self.received:
+                self._keep(number, block)
+        elif known != block.data:
+            # One of the two is of another message, and nothing tells which.
+            raise RemoteProtocolError(f"GBT block {number} came before with other bytes")
         while self.received + 1 in self._parts:
             self.received += 1
         if self._last is not None and self.received == self._last:
@@ -132,7 +141,21 @@ class GbtReceiver:
         return GbtProgress(self.ask_again(), None)
 
     def ask_again(self) -> GeneralBlockTransfer:
-        """Acknowledge all that came without a hole: at a window's end, or when the peer fell silent."""
+        """Acknowledge all that came without a hole, at a window's end."""
+        # A hole is sent again with all that stands behind it; at the end of a whole window nothing is.
+        self._repeats += self._highest > self.received
+        return self._acknowledge()
+
+    def nudge(self) -> GeneralBlockTransfer:
+        """`ask_again` a peer that fell silent: what it was about to send, it may now send twice."""
+        self._repeats += 1
+        return self._acknowledge()
+
+    def late(self) -> dict[tuple[int, bytes], int]:
+        """Number and bytes of each block that may still come again, and how often: none without a hole."""
+        return dict.fromkeys(self._parts.items(), self._repeats) if self._repeats else {}
+
+    def _acknowledge(self) -> GeneralBlockTransfer:
         own = self.next_number
         self.next_number = own % _MAX_BLOCK_NUMBER + 1
         return GeneralBlockTransfer(True, False, self._window, own, self.received, b"")
@@ -140,7 +163,7 @@ class GbtReceiver:
     def _keep(self, number: int, block: GeneralBlockTransfer) -> None:
         if self._last is not None and (number > self._last or block.last):
             raise RemoteProtocolError(f"GBT block {number} comes with block {self._last} already the last")
-        if block.last and self._parts and number < max(self._parts):
+        if block.last and number < self._highest:
             raise RemoteProtocolError(f"GBT block {number} is the last, but later ones came before")
         if not block.data and not block.last:
             raise RemoteProtocolError(f"GBT block {number} is empty and not the last")
@@ -148,6 +171,7 @@ class GbtReceiver:
         if self._size > self._limit:
             raise RemoteProtocolError(f"the GBT blocks join to more than {self._limit} bytes")
         self._parts[number] = block.data
+        self._highest = max(self._highest, number)
         if block.last:
             self._last = number
 

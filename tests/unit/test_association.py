@@ -509,6 +509,30 @@ def test_lost_general_block_is_asked_for_again_after_a_nudge() -> None:
     assert client.state is ClientState.FAILED
 
 
+def test_repeated_general_blocks_are_not_mixed_into_the_next_answer() -> None:
+    """The peer repeats a lost block with all behind it; those come when the answer is complete."""
+    client, meter = associated(replace(PLAIN, gbt_window=63))
+    blocks = meter.answer(client.get(PROFILE))
+    events = []
+    for block in (*blocks[:2], *blocks[3:]):
+        events += client.receive(block)
+    (ask,) = events
+    assert isinstance(ask, Transmit)
+    again = meter.answer(ask.apdu)
+    assert client.receive(again[0]) == [GetResult((LONG,))]
+    assert isinstance(client.receive(again[1])[0], Stale)
+    (answer,) = meter.answer(client.get(COUNTER))
+    for block in again[2:]:
+        assert isinstance(client.receive(block)[0], Stale)
+    assert client.receive(answer) == [GetResult((VALUES[COUNTER],))]
+
+
+def test_where_general_blocks_are_not_negotiated_long_requests_go_in_their_own() -> None:
+    without = server().conformance & ~Conformance.GENERAL_BLOCK_TRANSFER
+    client, _ = associated(replace(PLAIN, gbt_window=4), conformance=without)
+    assert len(client.set(CLOCK, LONG)) <= client.peer_max_pdu
+
+
 # ---- states -----------------------------------------------------------------------------------------
 
 CALLS: dict[str, Callable[[ClientAssociation], object]] = {

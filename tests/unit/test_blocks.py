@@ -144,6 +144,20 @@ def test_gbt_receiver_refuses() -> None:
     receiver.receive(block(3))
     with pytest.raises(RemoteProtocolError, match="later ones came"):
         receiver.receive(block(2, last=True))
+    assert receiver.receive(block(3)) == (None, None)
+    with pytest.raises(RemoteProtocolError, match="with other bytes"):
+        receiver.receive(block(3, b"y"))
+
+
+def test_gbt_receiver_knows_what_may_come_again() -> None:
+    receiver = GbtReceiver(window=3)
+    receiver.receive(block(1, b"a"))
+    receiver.receive(GeneralBlockTransfer(False, False, 3, 2, 0, b"b"))
+    assert receiver.late() == {}
+    receiver.receive(GeneralBlockTransfer(False, False, 3, 4, 0, b"d"))
+    assert receiver.late() == {(1, b"a"): 1, (2, b"b"): 1, (4, b"d"): 1}
+    assert receiver.nudge().block_number_ack == 2
+    assert receiver.late()[4, b"d"] == 2
 
 
 def test_gbt_sender_refuses_what_it_never_sent_and_ignores_what_is_old() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from dataclasses import replace
 
 import pytest
 import uvloop
@@ -346,6 +347,49 @@ def test_each_block_has_its_time_and_the_session_an_end(run_virtual, fake_meter)
             with pytest.raises(LinkTimeout):  # six blocks of 4 s each are 24 s
                 await session.get(BUFFER)
             assert now() - start == pytest.approx(12)
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("lost", [0, 1, 4, 5])
+def test_lost_general_blocks_are_asked_for_again(run_virtual, fake_meter, lost):
+    """One block of a window of six is lost: in the middle the next acknowledgement tells, at its end nobody."""
+
+    async def main():
+        session, meter, _ = session_with(
+            fake_meter, model(gbt_window=6), {1: replace(PLAIN, max_pdu=1024)}, deadlines=Deadlines(frame_s=2)
+        )
+        async with session:
+            seen = []
+
+            def meddle(apdu):
+                seen.append(apdu[0])
+                return [] if len(seen) == lost + 1 and lost else [apdu]
+
+            meter.meddle = meddle
+            start = now()
+            assert await session.get(BUFFER) == LONG
+            assert set(seen) == {0xE0}
+            assert now() - start == pytest.approx(2 if lost == 5 else 0)
+            assert await session.get(ENERGY) == VALUE
+        assert session.release_error is None
+
+    run_virtual(main())
+
+
+def test_a_meter_that_is_gone_amid_general_blocks_is_not_asked_for_ever(run_virtual, fake_meter):
+    async def main():
+        session, meter, stream = session_with(
+            fake_meter, model(gbt_window=6), deadlines=Deadlines(frame_s=2, response_s=30)
+        )
+        async with session:
+            seen = []
+            meter.meddle = lambda apdu: [] if seen or seen.append(apdu) else [apdu]
+            start = now()
+            with pytest.raises(LinkTimeout):
+                await session.get(BUFFER)
+            assert now() - start == pytest.approx(30)
+        assert not stream.is_open
 
     run_virtual(main())
 

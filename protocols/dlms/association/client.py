@@ -157,6 +157,7 @@ class ClientAssociation:
         "_cipher",
         "_gbt_acks",
         "_gbt_in",
+        "_gbt_late",
         "_gbt_out",
         "_invoke",
         "_long_invoke",
@@ -207,6 +208,7 @@ class ClientAssociation:
         self._gbt_in: GbtReceiver | None = None
         self._gbt_out: GbtSender | None = None
         self._gbt_acks = 0
+        self._gbt_late: dict[tuple[int, bytes], int] = {}
         self._used_gbt = False
 
     # ---- association ------------------------------------------------------------------------------
@@ -219,6 +221,7 @@ class ClientAssociation:
         if cipher is not None:
             cipher.reset()
         self._abandoned.clear()
+        self._gbt_late = {}
         self._used_gbt = False
         self.server_system_title = None
         self._challenge = (
@@ -260,7 +263,12 @@ class ClientAssociation:
 
     def nudge(self) -> bytes | None:
         """What to send when the peer fell silent amid general blocks; None when that cannot help."""
-        return None if self._gbt_in is None else self._gbt_in.ask_again().to_bytes()
+        return None if self._gbt_in is None else self._gbt_in.nudge().to_bytes()
+
+    @property
+    def joins_general_blocks(self) -> bool:
+        """Whether some general blocks of an answer have come and others have not: where a `nudge` helps."""
+        return self._gbt_in is not None
 
     @property
     def outstanding(self) -> object:
@@ -628,6 +636,8 @@ class ClientAssociation:
     # ---- general block transfer -------------------------------------------------------------------
 
     def _on_general_block(self, block: block_transfer.GeneralBlockTransfer) -> list[ClientEvent]:
+        if self._gbt_late and self._comes_again(block):
+            return [Stale("a general block of an answer that is complete came again")]
         if self._pending is None or self._abandoned:
             return [Stale("a general block came for no outstanding request")]
         self._used_gbt = True
@@ -646,11 +656,24 @@ class ClientAssociation:
             )
         answer, whole = self._gbt_in.receive(block)
         if whole is not None:
+            self._gbt_late = self._gbt_in.late() or self._gbt_late
             self._gbt_in = None
             if not whole or whole[0] == block_transfer.TAG:
                 raise RemoteProtocolError("general blocks join to nothing, or to general blocks again")
             return self._on_apdu(whole)
         return [] if answer is None else [Transmit(answer.to_bytes())]
+
+    def _comes_again(self, block: block_transfer.GeneralBlockTransfer) -> bool:
+        """Blocks carry no id. One that equals a block of an answer of which we asked for repetitions is taken
+        for a repetition, as often as we asked: should it be the next answer's after all, we ask for it again.
+        """
+        part = (block.block_number, block.data)
+        times = self._gbt_late.get(part, 0)
+        if times > 1:
+            self._gbt_late[part] = times - 1
+        elif times:
+            del self._gbt_late[part]
+        return times > 0
 
     # ---- small things that all of them use --------------------------------------------------------
 
@@ -738,7 +761,11 @@ class ClientAssociation:
         return self.peer_max_pdu - overhead
 
     def _fits(self, plain: bytes) -> bool:
-        return self.peer_max_pdu == 0 or self.settings.gbt_window is not None or len(plain) <= self._room()
+        return self.peer_max_pdu == 0 or self._sends_general_blocks or len(plain) <= self._room()
+
+    @property
+    def _sends_general_blocks(self) -> bool:
+        return self.settings.gbt_window is not None and Conformance.GENERAL_BLOCK_TRANSFER in self.conformance
 
     def _check_list(self, items: Sequence[object]) -> None:
         if not items:
@@ -747,7 +774,7 @@ class ClientAssociation:
     def _send(self, plain: bytes) -> bytes:
         apdu = self._seal(plain)
         window = self.settings.gbt_window
-        if window is None or Conformance.GENERAL_BLOCK_TRANSFER not in self.conformance:
+        if window is None or not self._sends_general_blocks:
             return apdu
         self._used_gbt = True
         size = (self.peer_max_pdu or 0xFFFF) - _GBT_OVERHEAD
