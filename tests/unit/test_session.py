@@ -353,7 +353,7 @@ def test_each_block_has_its_time_and_the_session_an_end(run_virtual, fake_meter)
 
 @pytest.mark.parametrize("lost", [0, 1, 4, 5])
 def test_lost_general_blocks_are_asked_for_again(run_virtual, fake_meter, lost):
-    """One block of a window of six is lost: in the middle the next acknowledgement tells, at its end nobody."""
+    """One block of a window of six is lost: in the middle an acknowledgement tells, at its end nobody."""
 
     async def main():
         session, meter, _ = session_with(
