@@ -1,5 +1,6 @@
 """Types that several slices use in paths, queries and bodies: bounded, without NUL, exact."""
 
+import re
 from decimal import Decimal
 from typing import Annotated, Final
 
@@ -56,28 +57,28 @@ To = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=1000, description="at most so many items in one answer")]
 
-#: Integer digits and decimals that PostgreSQL's numeric and any meter's register hold with ease.
+#: Digits that PostgreSQL's numeric and any meter's register hold with ease.
 _MOST_DIGITS: Final = 40
+#: Neither exponent nor underscore nor another script's digits: what is not how a register shows is a mistake.
+_DECIMAL: Final = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
 def _text_only(value: object) -> object:
     if isinstance(value, bool | float):
         raise ValueError('write it as a string, "12048.950": a JSON number loses digits on its way')  # noqa: TRY004
+    if isinstance(value, str) and (len(value) > _MOST_DIGITS + 2 or _DECIMAL.fullmatch(value) is None):
+        raise ValueError(f"must be digits with a point, 12048.950, at most {_MOST_DIGITS}")
     return value
 
 
-def _finite(value: Decimal) -> Decimal:
-    if (
-        not value.is_finite()
-        or len(value.as_tuple().digits) > _MOST_DIGITS
-        or abs(value.adjusted()) > _MOST_DIGITS
-    ):
-        raise ValueError(f"must be a finite decimal of at most {_MOST_DIGITS} digits")
+def _bounded(value: Decimal) -> Decimal:
+    if len(value.as_tuple().digits) > _MOST_DIGITS:
+        raise ValueError(f"must be a decimal of at most {_MOST_DIGITS} digits")
     return value
 
 
 #: A decimal that arrives as a string, or as an integer.
-Exact = Annotated[Decimal, BeforeValidator(_text_only), AfterValidator(_finite)]
+Exact = Annotated[Decimal, BeforeValidator(_text_only), AfterValidator(_bounded)]
 
 
 def obis(text: str) -> str:

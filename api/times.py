@@ -14,6 +14,8 @@ MAX_RANGE: Final = timedelta(days=400)
 _RFC3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(?P<offset>[Zz]|[+-]\d\d:\d\d)?", re.ASCII
 )
+#: No time of ours is longer, and no refusal repeats more than that of what came in.
+_LONGEST: Final = 64
 _LOST_PLUS: Final = re.compile(r".*\d\d:\d\d(:\d\d(\.\d+)?)? \d\d:\d\d", re.ASCII)
 
 
@@ -28,6 +30,8 @@ def parse(text: object) -> datetime:
     """``text`` as aware UTC. Raises ValueError that says what to change."""
     if not isinstance(text, str):
         raise ValueError("must be a string such as 2026-03-01T00:00:00Z")  # noqa: TRY004 - pydantic takes ValueError
+    if len(text) > _LONGEST:
+        raise ValueError(f"is no RFC 3339 date-time: it has {len(text)} characters")
     if _LOST_PLUS.fullmatch(text):
         raise ValueError(f"{text!r} holds a space where an offset's + was; write + as %2B, or use Z")
     match = _RFC3339.fullmatch(text)

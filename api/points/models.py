@@ -3,9 +3,9 @@
 from decimal import Decimal
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from api.shapes import Exact, Name, ObisText, plain_decimal
+from api.shapes import Exact, Name, ObisText, obis, plain_decimal
 from api.times import Instant, rfc3339
 from schemas.meter import Installation, Ratio
 
@@ -30,8 +30,23 @@ def _body(example: dict[str, Any]) -> ConfigDict:
     return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
 
 
+def _once(value: object) -> object:
+    """Two written forms of one code would leave one of two readings, and nobody knows which."""
+    if isinstance(value, dict):
+        seen: dict[str, str] = {}
+        for text in value:
+            try:
+                code = obis(text)
+            except (TypeError, ValueError):
+                continue  # told with its place when the key is checked
+            if code in seen:
+                raise ValueError(f"{text!r} and {seen[code]!r} are the same register: give it once")
+            seen[code] = text
+    return value
+
+
 #: OBIS code -> exact reading, as a decimal string in the register's unit.
-Readings = Annotated[dict[ObisText, Exact], Field(max_length=64)]
+Readings = Annotated[dict[ObisText, Exact], Field(max_length=64), BeforeValidator(_once)]
 
 #: One side of a ratio: greater than 0.
 Side = Annotated[Exact, Field(gt=0)]
