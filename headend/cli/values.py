@@ -1,10 +1,15 @@
 """Exact values as they are written on the command line."""
 
+import re
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from typing import Final
 
 from headend.cli.terminal import CommandError
 from protocols.dlms.obis import Obis
+
+#: Written out, so without an exponent: 1e999999999 in full would be a gigabyte.
+_DECIMAL: Final = re.compile(r"[+-]?\d{1,40}(\.\d{1,40})?", re.ASCII)
 
 
 def registers(texts: Sequence[str] | None) -> dict[str, Decimal]:
@@ -32,10 +37,6 @@ def fraction(text: str, *, option: str) -> tuple[Decimal, Decimal]:
 
 
 def _decimal(text: str, where: str) -> Decimal:
-    try:
-        value = Decimal(text.strip())
-    except InvalidOperation:
-        value = Decimal("NaN")
-    if not value.is_finite():
+    if _DECIMAL.fullmatch(text.strip()) is None:
         raise CommandError(f"{where}: {text!r} is no decimal number, as in 12345.6")
-    return value
+    return Decimal(text.strip())
