@@ -9,7 +9,6 @@ Locks are always taken in this order: layouts (by their text), coverage (by mete
 registers (by key). Rows of one meter and profile are only written under the lock on its coverage.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -20,11 +19,11 @@ import numpy.typing as npt
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from headend.store import layouts, rows
+from headend.store import layouts, register_rows, rows
 from headend.store.merge import Row, Verdict, merge
 from headend.store.pool import Pool
 from headend.store.sql import Connection, load
-from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout, Kind, ReadingBatch, RegisterRead
+from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout, Kind, ReadingBatch
 
 _QUERIES: Final = load("writer")
 _NO_TIME: Final = "time outside of 1990 to 2200"
@@ -234,31 +233,20 @@ class _Writing:
         meters = sorted({read.meter_id for read in self._batch.registers})
         if unknown := await self._column("unknown_meters", {"meters": meters}):
             raise UnknownMeter(unknown)
-        reads = [read for read in self._batch.registers if _fits(read)]
-        unfit = [read for read in self._batch.registers if not _fits(read)]
-        parameters = {
-            "batch_id": self._batch_id,
-            "read_at": [rows.moment(read.read_us) for read in reads],
-            "meter_time": [None if read.meter_us is None else rows.moment(read.meter_us) for read in reads],
-            "meters": [read.meter_id for read in reads],
-            "attributes": [read.attribute for read in reads],
-            "qualities": [int(read.quality) for read in reads],
-            "obis": [read.obis for read in reads],
-            "units": [read.unit for read in reads],
-            "values": [read.value for read in reads],
-            "texts": [read.text for read in reads],
-            "floats": [read.from_float for read in reads],
-        }
+        fit = [read for read in self._batch.registers if register_rows.fits(read)]
+        reads = register_rows.without_repeats(fit)
+        unfit = [read for read in self._batch.registers if not register_rows.fits(read)]
+        parameters = {**register_rows.parameters(reads), "batch_id": self._batch_id}
         new = await self._number("insert_registers", parameters)
         conflicts = [reads[place] for place in await self._places("registers_in_conflict", parameters)]
-        self._count(registers=new, repeated=len(reads) - new - len(conflicts))
+        self._count(registers=new, repeated=len(fit) - new - len(conflicts))
         await self._quarantine(
             [
-                (read.meter_id, _register_as_json(read), "text or time that the database cannot hold")
+                (read.meter_id, register_rows.as_json(read), "text or time that the database cannot hold")
                 for read in unfit
             ]
             + [
-                (read.meter_id, _register_as_json(read), "another value is stored for that moment")
+                (read.meter_id, register_rows.as_json(read), "another value is stored for that moment")
                 for read in conflicts
             ]
         )
@@ -368,28 +356,3 @@ def _row(columns: Sequence[Any], meaning: Mapping[int, ChannelLayout]) -> Row:
 def _layout(channels: Sequence[Mapping[str, Any] | None]) -> ChannelLayout:
     known = [None if c is None else Channel(**{**c, "kind": Kind(c["kind"])}) for c in channels]
     return ChannelLayout((known[0], known[1], known[2], known[3]))
-
-
-def _fits(read: RegisterRead) -> bool:
-    """Whether PostgreSQL can hold it: no NUL and no half surrogate in a text, times that a clock may show."""
-    for text in (read.text, read.unit, read.obis):
-        if text is not None and ("\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text)):
-            return False
-    if read.value is not None and not read.value.is_finite():
-        return False
-    times = (read.read_us,) if read.meter_us is None else (read.read_us, read.meter_us)
-    return all(rows.EARLIEST_US <= us < rows.LATEST_US for us in times)
-
-
-def _register_as_json(read: RegisterRead) -> bytes:
-    return json.dumps({
-        "obis": read.obis,
-        "attribute": read.attribute,
-        "read_us": read.read_us,
-        "meter_us": read.meter_us,
-        "value": None if read.value is None else str(read.value),
-        "text": read.text,
-        "unit": read.unit,
-        "quality": int(read.quality),
-        "from_float": read.from_float,
-    }).encode()  # fmt: skip

@@ -168,6 +168,9 @@ CREATE TABLE register_reads (
     PRIMARY KEY (meter_id, obis, attribute, read_at),
     CHECK (value IS NULL OR text IS NULL)
 );
+-- Finds a push that came before: the same register at the same time of the meter's.
+CREATE INDEX register_reads_pushed ON register_reads (meter_id, obis, attribute, meter_time)
+    WHERE quality = 1 AND meter_time IS NOT NULL;
 
 -- Pushes that no profile explains or no meter owns: the bytes, why, and what an engineer did with them.
 CREATE TABLE inbox (

@@ -281,6 +281,20 @@ async def test_a_replayed_message_is_refused_also_after_a_restart(embedded_datab
     assert "counter 1539018 was seen before" in (await bench.inbox())[0].reason
 
 
+async def test_a_plain_push_that_comes_twice_is_stored_once_also_after_a_restart(database, make_bench):
+    bench = await make_bench(database)
+    await bench.add(NewMeter("84895126", "iskra-am550"))
+    await bench.tcp(frames(ALL["hdlc_iskra550"]))
+    before = await bench.rows("84895126")
+    assert before
+    again = await make_bench(database)
+    for one in (bench, again):
+        await one.tcp(frames(ALL["hdlc_iskra550"]) * 2)
+    assert await bench.rows("84895126") == before
+    assert again.listener.totals.everything.stored == 2
+    assert await bench.inbox() == []
+
+
 async def test_a_ciphered_meter_is_not_believed_in_plain(embedded_database, make_bench):
     bench = await make_bench(embedded_database)
     await bench.add(NewMeter("84895126", "landisgyr-e450"))

@@ -282,6 +282,37 @@ async def test_an_unknown_meter_is_named_and_nothing_is_stored(database, meters)
     assert contents(database.dsn) == before
 
 
+async def test_a_push_that_comes_again_is_the_same_push(database, meters):
+    def push(read_us, *, meter_us=START_US, **more):
+        told = {"value": Decimal("0.50"), "text": None, "quality": Quality.PUSHED, **more}
+        return RegisterRead(meters[0], "1-0:1.8.0*255", 2, read_us, meter_us, unit="kWh", **told)
+
+    first = push(START_US + 1)
+    text = push(START_US + 3, value=None, text="METER")
+    others = (
+        push(START_US + 10, value=Decimal("0.51")),
+        push(START_US + 11, meter_us=START_US + 1),
+        push(START_US + 12, meter_us=None),
+        push(START_US + 13, meter_us=None),  # no time of its own: a reading each time
+        push(START_US + 14, quality=Quality.MEASURED),
+        push(START_US + 15, quality=Quality.MEASURED),
+    )
+    again = (
+        push(START_US + 20),
+        push(START_US + 30 * DAY_US, value=Decimal("0.5")),
+        replace(text, read_us=START_US + 21),
+    )
+    async with open_pool(database.dsn) as pool:
+        twice = (first, replace(first, read_us=START_US + 2), text)
+        one = await write(pool, batch(meters[:1], 0, registers=twice))
+        assert (one.registers, one.repeated) == (2, 1)
+        assert (await write(pool, batch(meters[:1], 0, registers=others))).registers == 6
+    async with open_pool(database.dsn) as pool:
+        before = contents(database.dsn)
+        assert await write(pool, batch(meters[:1], 0, registers=again)) == Written(None, repeated=3)
+        assert contents(database.dsn) == before
+
+
 async def test_a_float_stays_flagged(database, meters):
     volts = RegisterRead(
         meters[0], "1-0:32.7.0*255", 2, START_US, None, Decimal("230.1"), None, "V", from_float=True

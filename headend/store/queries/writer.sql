@@ -147,7 +147,7 @@ WITH made AS (
 SELECT count(*) FROM made;
 
 -- name: insert_registers
--- Keep register values, once each, and tell one range for each meter; how many were new.
+-- Keep register values, once each, and tell one range for each meter; how many were new. A push (quality 1) is the same again where the meter's time, value and unit are those of a push since then.
 WITH made AS (
     INSERT INTO register_reads (read_at, meter_time, batch_id, meter_id, attribute, quality, obis, unit, value, text,
                                 from_float)
@@ -156,6 +156,11 @@ WITH made AS (
                 %(attributes)s::smallint[], %(qualities)s::smallint[], %(obis)s::text[], %(units)s::text[],
                 %(values)s::numeric[], %(texts)s::text[], %(floats)s::boolean[])
          AS r (read_at, meter_time, meter_id, attribute, quality, obis, unit, value, text, from_float)
+    WHERE NOT (r.quality = 1 AND r.meter_time IS NOT NULL AND EXISTS (
+        SELECT FROM register_reads s
+        WHERE s.meter_id = r.meter_id AND s.obis = r.obis AND s.attribute = r.attribute
+          AND s.meter_time = r.meter_time AND s.quality = 1 AND s.read_at BETWEEN %(since)s AND %(until)s
+          AND (s.value, s.text, s.unit) IS NOT DISTINCT FROM (r.value, r.text, r.unit)))
     ORDER BY meter_id, obis, attribute, read_at
     ON CONFLICT DO NOTHING
     RETURNING meter_id, read_at
