@@ -34,13 +34,13 @@ __all__ = [
 Frame = Dlt645Frame | P1Telegram | IecMessage
 
 #: Bytes with which a frame of any language begins; SOH, STX and / also with a parity bit.
-_BEGINS: Final = re.compile(rb"[\x00\x01\x02\x06/\x68\x7e\x81\x82\xaf\xfe]")
+_BEGINS: Final = re.compile(rb"[\x00\x01\x02\x06/\x68\x7e\x81\x82\xaf]|\xfe(?=\xfe{0,15}\x68)")
 #: What a line of text leaves behind its last mark; CR is also the tag of an APDU.
 _LINE_ENDS: Final = b"\r\n"
 _DLT645_HEAD: Final = 10
 _SHORTEST_CLAIM: Final = 8
 #: What stands behind the first line of a P1 telegram: full codes, where IEC 62056-21 has STX or reduced ones.
-_P1_BODY: Final = re.compile(rb"[^\r\n]*(?:\r?\n)+\d{1,3}-\d{1,3}:\d")
+_P1_BODY: Final = re.compile(rb"[^\r\n]{0,80}(?:\r?\n){1,4}\d{1,3}-\d{1,3}:\d")
 _TEXT: Final = re.compile(
     rb"^/[A-Za-z]{3}[^\r\n]{1,70}\r?\n|^/\?[^\r\n]{0,32}!|^(?:\d{1,3}-\d{1,3}:)?[0-9A-FL.]{1,15}"
     rb"(?:[*&]\d{1,3})?\([^()\r\n]*\)",

@@ -262,10 +262,11 @@ def _plain(buffer: bytes | bytearray, start: int, offset: int, final: bool) -> O
     return Missing(len(buffer) - start, None)
 
 
-def filling(data: bytes | bytearray, start: int = 0) -> int:
-    """Index of the first byte from ``start`` that is no filling."""
-    found = _SOLID.search(data, start)
-    return len(data) if found is None else found.start()
+def filling(data: bytes | bytearray, start: int = 0, end: int | None = None) -> int:
+    """Index of the first byte from ``start`` that is no filling; ``end`` (or all) where there is none."""
+    end = len(data) if end is None else end
+    found = _SOLID.search(data, start, end)
+    return end if found is None else found.start()
 
 
 class IecReader(StreamReader[IecMessage]):
@@ -289,8 +290,8 @@ class IecReader(StreamReader[IecMessage]):
         return clean if start <= clean < index else index
 
     def _parse(self, start: int) -> Outcome:
-        plain = filling(self._buffer) == start
-        return parse(self._buffer, start, offset=self._offset, plain=plain, final=self._ended)
+        # `_find` comes with anything but the beginning of a framed message only where data sets may begin.
+        return parse(self._buffer, start, offset=self._offset, plain=True, final=self._ended)
 
     def _is_filling(self, data: bytes) -> bool:
         return not data.strip(_FILLING)
