@@ -89,7 +89,11 @@ class Association(_Part):
     mechanism: MechanismName = MechanismName.NONE
     suite: Literal[0, 1, 2] = 0
     protection: Protection = Protection.NONE
-    ciphering: Literal["service-specific", "general"] = "service-specific"
+    #: which APDU carries a ciphered message: glo-/ded-..., general-glo-/general-ded-ciphering, or
+    #: general-ciphering with the identified global key or with a key wrapped under the master key
+    ciphering: Literal["service-specific", "general", "general-ciphering", "general-ciphering-wrapped"] = (
+        "service-specific"
+    )
     dedicated_key: bool = False
     max_pdu: int = Field(default=1024, ge=64, le=0xFFFF)
     #: requests go in general-block-transfer, and so many blocks of an answer may come without a pause; None
@@ -105,6 +109,8 @@ class Association(_Part):
     def _consistent(self) -> Self:
         if self.dedicated_key and self.protection is Protection.NONE:
             raise ValueError("dedicated_key needs a protection other than none")
+        if self.dedicated_key and self.ciphering.startswith("general-ciphering"):
+            raise ValueError("general-ciphering names its key: it cannot be a dedicated_key")
         return self
 
 

@@ -12,6 +12,7 @@ from headend.drivers.profile_check import refused
 from headend.drivers.values import told
 from headend.session.client import MeterSession
 from protocols.dlms import axdr, cosem
+from protocols.dlms.axdr import Data
 from protocols.dlms.cosem import CURRENT_ASSOCIATION, REGISTER_ATTRIBUTES, Attribute, ClassId, ScalerUnit
 from protocols.dlms.enums import DataAccessResult
 from protocols.dlms.obis import Obis
@@ -42,18 +43,26 @@ class RegisterReadout(NamedTuple):
     refusals: tuple[Refusal, ...]
 
 
+class Kind(NamedTuple):
+    """An object's interface class; what some attributes mean goes by its version."""
+
+    class_id: int
+    version: int
+
+
 class ClassOfObis:
     """Interface classes by OBIS code from meters' object lists, bounded."""
 
     def __init__(self) -> None:
-        self._lists: OrderedDict[int, dict[Obis, int]] = OrderedDict()
+        self._lists: OrderedDict[int, dict[Obis, Kind]] = OrderedDict()
 
-    async def find(self, session: MeterSession, meter_id: int) -> dict[Obis, int]:
+    async def find(self, session: MeterSession, meter_id: int) -> dict[Obis, Kind]:
         """The meter's objects, read once. Raises as `MeterSession.get`."""
         known = self._lists.get(meter_id)
         if known is None:
             raw = await session.get(_OBJECT_LIST)
-            known = {entry.obis: entry.class_id for entry in cosem.object_list(axdr.decode_exact(raw))}
+            entries = cosem.object_list(axdr.decode_exact(raw))
+            known = {entry.obis: Kind(entry.class_id, entry.version) for entry in entries}
             self._lists[meter_id] = known
             if len(self._lists) > MAX_OBJECT_LISTS:
                 self._lists.popitem(last=False)
@@ -69,6 +78,7 @@ class _Wanted:
     value: Attribute
     scaler_unit: Attribute | None = None
     time: Attribute | None = None
+    version: int = 0
 
     def attributes(self) -> Iterator[Attribute]:
         for attribute in (self.value, self.scaler_unit, self.time):
@@ -100,6 +110,33 @@ async def read_registers(
     return RegisterReadout(_batch(reads, session.plan.label), tuple(refusals))
 
 
+def _devices(data: Data, version: int) -> str:
+    """SAP_assignment_list: each server SAP with the name of its logical device."""
+    return ", ".join(f"{device.sap} {device.name}" for device in cosem.sap_assignment_list(data))
+
+
+def _policy(data: Data, version: int) -> str:
+    """security_policy, in the words of version 1 whichever version writes it."""
+    policy = cosem.security_policy(data, version)
+    return ", ".join((flag.name or "").lower().replace("_", " ") for flag in policy) or "none"
+
+
+def _title(data: Data, version: int) -> str:
+    """A system title, as it is written everywhere."""
+    return cosem.system_title(data).hex().upper()
+
+
+#: What a whole object is read by, where that is more than attribute 2: policy, suite and the system titles.
+_ATTRIBUTES: Final[dict[int, tuple[int, ...]]] = {ClassId.SECURITY_SETUP: (2, 3, 4, 5)}
+#: Attributes whose value says nothing to a person, by class and number: their words, from value and version.
+_WORDED: Final[dict[tuple[int, int], Callable[[Data, int], str]]] = {
+    (ClassId.SAP_ASSIGNMENT, 2): _devices,
+    (ClassId.SECURITY_SETUP, 2): _policy,
+    (ClassId.SECURITY_SETUP, 4): _title,
+    (ClassId.SECURITY_SETUP, 5): _title,
+}
+
+
 class _NoValue(Exception):
     """Why there is no value."""
 
@@ -119,11 +156,11 @@ async def _resolve(
             wanted += _of_class(register.class_id, code, register.attribute)
         if code in named:
             continue
-        class_id = (await classes.find(session, meter_id)).get(code)
-        if class_id is None:
+        kind = (await classes.find(session, meter_id)).get(code)
+        if kind is None:
             refusals.append(Refusal(str(code), 2, "the meter's object list does not have it"))
         else:
-            wanted += _of_class(class_id, code, None)
+            wanted += _of_class(kind.class_id, code, None, kind.version)
     return wanted, refusals
 
 
@@ -134,11 +171,12 @@ def _code(text: str) -> Obis:
         raise LocalProtocolError(f"{text!r} is no OBIS code: {exc}") from exc
 
 
-def _of_class(class_id: int, code: Obis, attribute: int | None) -> list[_Wanted]:
+def _of_class(class_id: int, code: Obis, attribute: int | None, version: int = 0) -> list[_Wanted]:
     """The values of an object; ``attribute`` None: all that its class has (unknown classes: attribute 2)."""
     places = REGISTER_ATTRIBUTES.get(class_id)
     if places is None:
-        return [_Wanted(Attribute(class_id, code, attribute or 2))]
+        indexes = _ATTRIBUTES.get(class_id, (2,)) if attribute is None else (attribute,)
+        return [_Wanted(Attribute(class_id, code, index), version=version) for index in indexes]
     values = [places.value] if places.last_value is None else [places.value, places.last_value]
     scaler_unit = Attribute(class_id, code, places.scaler_unit)
     time = None if places.capture_time is None else Attribute(class_id, code, places.capture_time)
@@ -172,6 +210,9 @@ def _read(
             moment.isoformat(),
             None,
         )
+    if (worded := _WORDED.get((item.value.class_id, item.value.index))) is not None:
+        words = worded(data, item.version)
+        return RegisterRead(meter_id, obis, item.value.index, read_us, None, None, words, None)
     value, text, from_float = told(data)
     if value is None and text is None:
         raise _NoValue("the meter sent null: it has no value")

@@ -22,6 +22,12 @@ _MECHANISMS: Final = {
     MechanismName.HLS_GMAC: Mechanism.HLS_GMAC,
     MechanismName.HLS_SHA256: Mechanism.HLS_SHA256,
 }
+_FORMS: Final = {
+    "service-specific": CipherForm.SERVICE_SPECIFIC,
+    "general": CipherForm.GENERAL,
+    "general-ciphering": CipherForm.GENERAL_CIPHERING,
+    "general-ciphering-wrapped": CipherForm.GENERAL_CIPHERING_WRAPPED,
+}
 _PROTECTIONS: Final = {
     ModelProtection.NONE: Protection.NONE,
     ModelProtection.AUTHENTICATED: Protection.AUTHENTICATED,
@@ -80,16 +86,19 @@ def plan_session(
     if protection or mechanism is Mechanism.HLS_GMAC:
         if our_system_title is None:
             raise LocalProtocolError("a ciphered association needs a system title of our own")
+        form = _FORMS[association.ciphering]
+        wraps = form is CipherForm.GENERAL_CIPHERING_WRAPPED
+        master = _needed(keys, KeyPurpose.MASTER) if wraps else keys.get(KeyPurpose.MASTER)
         cipher = CipherSettings(
             our_system_title,
             _needed(keys, KeyPurpose.ENCRYPTION),
             keys.get(KeyPurpose.AUTHENTICATION),
             suite=SecuritySuite(association.suite),
-            form=CipherForm.GENERAL if association.ciphering == "general" else CipherForm.SERVICE_SPECIFIC,
+            form=form,
             # HLS-GMAC without ciphering still needs keys; the plain context below then keeps messages plain.
             protection=protection or Protection.AUTHENTICATED,
             use_dedicated_key=association.dedicated_key,
-            master_key=keys.get(KeyPurpose.MASTER),
+            master_key=master,
         )
     secret = None
     if mechanism is Mechanism.LLS:

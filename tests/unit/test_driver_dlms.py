@@ -658,6 +658,50 @@ def test_registers_of_every_class_are_exact(read):
     assert len(found.batch) == 0
 
 
+@pytest.mark.parametrize(("version", "policy"), [(0, 3), (1, 0x6C), (0, 0), (1, 0x20)])
+def test_security_setup_and_sap_assignment_in_words(read, version, policy):
+    setup, saps = Obis.parse("0-0:43.0.0*255"), Obis.parse("0-0:41.0.0*255")
+    entries = [ObjectEntry(64, version, setup, (), ()), ObjectEntry(17, 0, saps, (), ())]
+    devices = [axdr.structure(axdr.u16(sap), axdr.octets(name)) for sap, name in ((1, b"MAN1"), (18, b"GAS"))]
+    objects_ = {
+        Attribute(15, Obis.parse("0-0:40.0.0*255"), 2): axdr.encode(
+            axdr.array(entry.encode() for entry in entries)
+        ),
+        Attribute(17, saps, 2): axdr.encode(axdr.array(devices)),
+        Attribute(64, setup, 2): axdr.encode(axdr.enum(policy)),
+        Attribute(64, setup, 3): axdr.encode(axdr.enum(1)),
+        Attribute(64, setup, 4): axdr.encode(axdr.octets(b"")),
+        Attribute(64, setup, 5): axdr.encode(axdr.octets(b"MAN\0\0\0\0\7")),
+    }
+    found = registers(read, model(), objects_, ["0-0:43.0.0", "0-0:41.0.0"])
+    assert found.refusals == ()
+    words = {
+        3: "authenticated request, encrypted request, authenticated response, encrypted response",
+        0: "none",
+        0x20: "authenticated response",
+    }
+    words[0x6C] = words[3]
+    assert [(r.obis, r.attribute, r.value, r.text) for r in found.batch.registers] == [
+        ("0-0:43.0.0*255", 2, None, words[policy]),
+        ("0-0:43.0.0*255", 3, Decimal(1), None),
+        ("0-0:43.0.0*255", 4, None, ""),
+        ("0-0:43.0.0*255", 5, None, "4D414E0000000007"),
+        ("0-0:41.0.0*255", 2, None, "1 MAN1, 18 GAS"),
+    ]
+
+
+def test_a_policy_that_its_version_does_not_know_is_refused_by_name(read):
+    setup = Obis.parse("0-0:43.0.0*255")
+    entry = ObjectEntry(64, 0, setup, (), ()).encode()
+    objects_ = {
+        Attribute(15, Obis.parse("0-0:40.0.0*255"), 2): axdr.encode(axdr.array([entry])),
+        Attribute(64, setup, 2): axdr.encode(axdr.enum(0x6C)),
+    }
+    found = registers(read, model(), objects_, ["0-0:43.0.0"])
+    assert found.refusals[-1].obis == "0-0:43.0.0*255"
+    assert "none of version 0" in " ".join(refusal.reason for refusal in found.refusals)
+
+
 def test_each_refusal_is_told_and_harms_no_other(read):
     found = registers(
         read, model(), OBJECTS, ["0-0:96.1.1", "1-0:9.9.9", "1-0:8.8.8", "1-0:7.7.7", "1-0:1.8.0"]

@@ -18,7 +18,7 @@ from protocols.dlms import axdr
 from protocols.dlms.apdu.fields import Selection
 from protocols.dlms.association import CipherForm, CipherSettings, MethodOutcome, ServerSettings
 from protocols.dlms.cosem import Attribute, Method
-from protocols.dlms.enums import ActionResult, Conformance, DataAccessResult, Mechanism
+from protocols.dlms.enums import ActionResult, Conformance, DataAccessResult, Mechanism, SecuritySuite
 from protocols.dlms.obis import Obis
 from protocols.dlms.security import Key, PeerCounter, Policy, Protection
 from protocols.errors import (
@@ -786,6 +786,45 @@ def test_forms_and_mechanisms_follow_the_model():
     bare = plan_session(model(mechanism="hls-gmac"), ADDRESS, KEYS, OURS)
     assert not bare.settings.ciphered
     assert bare.uses_counter
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("suite", [0, 1, 2])
+def test_general_ciphering_with_identified_and_wrapped_keys(run_virtual, fake_meter, wrapped, suite):
+    async def main():
+        ek, ak, kek = (Key(bytes(range(n, n + (32 if suite == 2 else 16)))) for n in (1, 2, 3))
+        keys = {KeyPurpose.ENCRYPTION: ek, KeyPurpose.AUTHENTICATION: ak, KeyPurpose.MASTER: kek}
+        form = "general-ciphering-wrapped" if wrapped else "general-ciphering"
+        server = replace(
+            GMAC, cipher=CipherSettings(THEIRS, ek, ak, suite=SecuritySuite(suite), master_key=kek)
+        )
+        the_model = gmac_model(ciphering=form, suite=suite)
+        session, meter, _ = session_with(fake_meter, the_model, {1: server}, keys=keys, counters=Counters())
+        asked = []
+        receive = meter.associations[1].receive
+        meter.associations[1] = Spy(meter.associations[1], lambda apdu: asked.append(apdu) or receive(apdu))
+        async with session:
+            assert await session.get(ENERGY) == VALUE
+            assert await session.get(BUFFER) == LONG
+        assert session.release_error is None
+        assert {apdu[0] for apdu in asked} == {0x60, 0xDD, 0x62}
+        if wrapped:
+            del keys[KeyPurpose.MASTER]
+            with pytest.raises(LocalProtocolError, match="master key is not stored"):
+                plan_session(the_model, ADDRESS, keys, OURS)
+
+    run_virtual(main())
+
+
+class Spy:
+    """A server association whose ``receive`` is ours."""
+
+    def __init__(self, server, receive):
+        self._server = server
+        self.receive = receive
+
+    def __getattr__(self, name):
+        return getattr(self._server, name)
 
 
 @pytest.mark.parametrize("mechanism", ["hls-md5", "hls-sha1", "hls-sha256", "hls-gmac"])
