@@ -2,18 +2,43 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 #: Columns of a table that goes into a file or a pipe: nobody's screen cuts it.
 _PIPE_WIDTH: Final = 200
 
+#: Control characters and those that turn the direction of writing, as pictures or escapes. Line ends stay.
+_VISIBLE: Final = (
+    {code: 0x2400 + code for code in range(0x20) if code != 0x0A}
+    | {0x7F: 0x2421}
+    | {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
+    | {code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+)
+
+
+class _Console(Console):
+    """Shows what others wrote as it is: a meter's text is neither markup nor a command to the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As rich, without control characters in any text; rich's own are apart from it."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield segment._replace(text=segment.text.translate(_VISIBLE))
+
+
 #: For people; tables and progress. JSON goes to standard output undecorated.
-out: Final = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-err: Final = Console(stderr=True, highlight=False)
+out: Final = _Console(
+    highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH
+)
+err: Final = _Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 class CommandError(Exception):
