@@ -209,7 +209,8 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ServiceError(
-            f"the API cannot listen on {host}:{port}: {error.strerror}; HEADEND_API_PORT names another port"
+            f"the API cannot listen on {host}:{port}: {error.strerror}; HEADEND_API_PORT or --port names "
+            "another"
         ) from error
     listener.setblocking(False)
     return listener

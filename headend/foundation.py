@@ -12,7 +12,7 @@ from headend.store import keyring
 from headend.store.embedded import EmbeddedPostgres, running_dsn
 from headend.store.migrate import Migrated, migrate, redacted
 from headend.store.pool import Pool, open_pool
-from schemas.config import Settings
+from schemas.config import Settings, SettingsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,16 @@ def sealer(settings: Settings) -> Sealer:
 
 
 def make_demo_master_key(settings: Settings) -> None:
-    """Make a master key in data_dir, unless the settings name one or it is there."""
+    """Make a master key in data_dir, unless the settings name one or it is there. Raises SettingsError."""
     if settings.master_key is None and settings.master_key_file is None:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        create_master_key_file(demo_master_key(settings))
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            create_master_key_file(demo_master_key(settings))
+        except OSError as error:
+            raise SettingsError(
+                f"data_dir {settings.data_dir} cannot be written: {error.strerror}; "
+                "HEADEND_DATA_DIR names another"
+            ) from error
 
 
 @asynccontextmanager

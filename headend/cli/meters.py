@@ -131,6 +131,8 @@ async def show(
     for name, value in shown.items():
         if name == "life":
             value = "\n".join(f"{state} since {since:%F %R}Z" for state, since in life)
+        elif isinstance(value, datetime):
+            value = f"{value.astimezone(UTC):%F %R}Z"
         table.add_row(name.replace("_", " "), "" if value is None else str(value))
     out.print(table)
 

@@ -14,6 +14,7 @@ from headend.drivers.dlms import utc_now
 from headend.drivers.read_now import CurveRange, ReadFailed, ReadOutcome, read_now
 from headend.house import open_house
 from headend.store import audit, meters
+from protocols.dlms.obis import Obis
 from protocols.errors import Fault
 from schemas.meter import Meter
 from schemas.reading import INTERVAL_QUANTITIES, Quality, ReadingBatch, RegisterRead
@@ -56,6 +57,11 @@ async def read(
             raise CommandError("--to must be later than --from")
     elif until is not None:
         raise CommandError("--to needs --from")
+    for code in obis or ():
+        try:
+            Obis.parse(code)
+        except ValueError as error:
+            raise CommandError(f"--obis: {error}") from error
     async with base() as opened, open_house(opened, counter_block=_COUNTERS) as house:
         async with opened.pool.connection() as connection:
             meter = await meters.by_asset(connection, asset_id)
@@ -202,10 +208,7 @@ def _tell(meter: Meter, done: ReadOutcome) -> None:
             )
         out.print(table)
     if done.intervals:
-        table = Table("start", *INTERVAL_QUANTITIES, title=f"{meter.asset_id}, readings at the end")
-        for row in _intervals(done.batch):
-            table.add_row(row["start"], *(row[name] or "" for name in INTERVAL_QUANTITIES))
-        out.print(table)
+        _tell_curve(meter, done.batch)
     for refused in done.refused:
         out.print(f"{refused.obis}: {refused.reason}", style="yellow", markup=False)
     stored = done.stored
@@ -213,6 +216,22 @@ def _tell(meter: Meter, done: ReadOutcome) -> None:
         f"{done.intervals} intervals ({stored.new} new, {stored.corrected} corrected), "
         f"{stored.registers} register values stored"
     )
+
+
+def _tell_curve(meter: Meter, batch: ReadingBatch) -> None:
+    """Readings stand at the end of their interval, so that is the first column and the start is not told."""
+    units: list[set[str]] = [set() for _ in INTERVAL_QUANTITIES]
+    for layout in batch.layouts:
+        for seen, channel in zip(units, layout.channels, strict=True):
+            if channel is not None and channel.unit:
+                seen.add(channel.unit)
+    table = Table("end of interval", title=meter.asset_id)
+    for name, seen in zip(INTERVAL_QUANTITIES, units, strict=True):
+        table.add_column(f"{name.replace('_', ' ')}\n{', '.join(sorted(seen))}", justify="right")
+    table.add_column("quality")
+    for row in _intervals(batch):
+        table.add_row(row["end"], *(row[name] or "" for name in INTERVAL_QUANTITIES), row["quality"])
+    out.print(table)
 
 
 def _as_json(meter: Meter, done: ReadOutcome) -> dict[str, Any]:

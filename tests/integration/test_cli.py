@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,15 @@ def test_a_new_master_key_seals_what_the_old_one_did(
     headend("read", field.meters[0].meter.serial, "--obis", "1.8.0")  # the new key alone opens them
 
 
+def test_a_data_folder_that_cannot_be_made_is_told_with_its_setting(
+    headend: Headend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HEADEND_MASTER_KEY")
+    monkeypatch.setenv("HEADEND_DATA_DIR", write(tmp_path / "file", "in the way") + "/data")
+    done = told(headend("run", "--demo", "--port", "0", status=1))
+    assert "cannot be written: Not a directory; HEADEND_DATA_DIR names another" in done
+
+
 def test_counters_are_raised_only_on_purpose(headend: Headend, field: Field, tmp_path: Path) -> None:
     file = write(tmp_path / "field.csv", field.csv())
     headend("meters", "import", file, "--allow-plain-keys", "--since", "2026-01-01T00:00:00Z")
@@ -240,6 +250,7 @@ def test_the_database_tells_where_it_stands(headend: Headend) -> None:
         (["read", "A1", "--from", "yesterday"], "--from: 'yesterday' is no RFC 3339 time"),
         (["read", "A1", "--from", "2026-03-01T00:00:00"], "no offset from UTC: add Z"),
         (["read", "A1", "--to", "2026-03-01T00:00:00Z"], "--to needs --from"),
+        (["read", "A1", "--obis", "1.8.x"], "--obis: not an OBIS code: '1.8.x'"),
         (["collect", "--from", "2026-03-02T00:00:00Z", "--to", "2026-03-01T00:00:00Z"], "--to must be later"),
     ],
 )
@@ -295,6 +306,12 @@ def test_a_meter_is_read_now(headend: Headend, field: Field, tmp_path: Path) -> 
     table = headend("read", serial).output
     assert "1-0:4.8.0*255" in table
     assert "varh" in table
+    since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    curve = headend("read", serial, "--obis", "1.8.0", "--from", since).output
+    assert "end of interval" in curve
+    assert "active import" in curve
+    assert "measured" in curve
+    assert "varh" in curve  # nobody guesses units
     refused = headend("read", serial, "--obis", "1-0:99.99.99*255", status=1)
     assert "1-0:99.99.99*255: " in refused.output
     done = json.loads(headend("collect", serial, "--days", "1", "--json").output)
