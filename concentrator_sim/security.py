@@ -41,6 +41,7 @@ _MODES: Final = (
     SecurityMode("hls5-suite2", "headend-sim-hls5-suite2", Mechanism.HLS_GMAC, True, SecuritySuite.SUITE_2),
     SecurityMode("hls5-general", "headend-sim-hls5-general", Mechanism.HLS_GMAC, True),
     SecurityMode("hls5-dedicated", "headend-sim-hls5-dedicated", Mechanism.HLS_GMAC, True),
+    SecurityMode("hls5-wrapped", "headend-sim-hls5-wrapped", Mechanism.HLS_GMAC, True),
 )
 #: All modes by name.
 MODES: Final[Mapping[str, SecurityMode]] = MappingProxyType({mode.name: mode for mode in _MODES})
