@@ -14,8 +14,9 @@ from headend.ingest.pipeline import Pipeline
 from headend.listen.directory import Connect
 from headend.listen.heartbeat import Claim
 from headend.listen.push_stream import Payload
-from headend.listen.recognise import Context, Counter, Explained, Kept, Recogniser
-from headend.store import inbox, keyring
+from headend.listen.recognise import Context, Explained, Kept, Recogniser
+from headend.listen.replay import ReplayBar
+from headend.store import inbox
 from headend.store.errors import UnavailableError
 from headend.store.writer import UnknownMeter, Written
 from protocols.dlms.apdu import DataNotificationConfirm
@@ -87,6 +88,7 @@ class PushHandler:
         self._connect = connect
         self._pipeline = pipeline
         self._recogniser = recogniser
+        self._bar = ReplayBar(connect)
         self._clock_us = clock_us
         self._last_us = 0
         self.totals = Totals()
@@ -103,18 +105,23 @@ class PushHandler:
             await self.keep(payload.apdu, source, explained.reason, explained.identity)
             return None
         asset_id = explained.known.meter.asset_id
-        if explained.counter is not None and not await _patiently(partial(self._advance, explained.counter)):
+        counter = explained.counter
+        if counter is not None and not await _patiently(partial(self._bar.hold, counter)):
             self.totals.count(source, "replayed")
-            reason = (
-                f"meter {asset_id}: invocation counter {explained.counter.value} was seen before: replayed"
-            )
-            await self.keep(payload.apdu, source, reason, explained.counter.title.hex().upper())
+            reason = f"meter {asset_id}: invocation counter {counter.value} was seen before: replayed"
+            await self.keep(payload.apdu, source, reason, counter.title.hex().upper())
             return None
-        if explained.remark is not None:
-            reason = f"stored in part: {explained.remark}"
-            await self.keep(payload.apdu, source, reason, asset_id)
-        batch = registers_only(explained.registers, source=source)
-        return Pending(payload, source, explained, await self._pipeline.submit(batch))
+        try:
+            if explained.remark is not None:
+                reason = f"stored in part: {explained.remark}"
+                await self.keep(payload.apdu, source, reason, asset_id)
+            batch = registers_only(explained.registers, source=source)
+            written = await self._pipeline.submit(batch)
+        except BaseException:  # also where the task is cancelled: it did not come to anything
+            if counter is not None:
+                self._bar.release(counter)
+            raise
+        return Pending(payload, source, explained, written)
 
     async def claim_of(self, payload: Payload) -> Claim | None:
         """Which meter a payload says to be from, proven or not; None where it tells none that we know."""
@@ -123,20 +130,33 @@ class PushHandler:
     async def finish(self, pending: Pending) -> bytes | None:
         """Wait for the commit; the confirm to send, None where the sender waits for none.
 
-        What the store refuses goes to the inbox. Raises PipelineClosed when the service ended before.
+        What the store refuses goes to the inbox. Raises PipelineClosed when the service ended before: then
+        the same message may come again.
         """
+        counter = pending.explained.counter
+        try:
+            stored = await self._committed(pending)
+            if counter is not None:
+                await _patiently(partial(self._bar.settle, counter))
+        finally:
+            if counter is not None:
+                self._bar.release(counter)
+        if not stored or pending.explained.confirm is None:
+            return None
+        self.totals.count(pending.source, "confirmed")
+        return DataNotificationConfirm(pending.explained.confirm).to_bytes()
+
+    async def _committed(self, pending: Pending) -> bool:
+        """Wait for the commit; False where the store refused, and the inbox has it."""
         try:
             # the batch is the pipeline's: a sender that goes away must not cancel it
             await asyncio.shield(pending.written)
         except (UnknownMeter, ValueError) as error:
             asset_id = pending.explained.known.meter.asset_id
             await self.keep(pending.payload.apdu, pending.source, f"not stored: {error}", asset_id)
-            return None
+            return False
         self.totals.count(pending.source, "stored")
-        if pending.explained.confirm is None:
-            return None
-        self.totals.count(pending.source, "confirmed")
-        return DataNotificationConfirm(pending.explained.confirm).to_bytes()
+        return True
 
     async def keep(self, data: bytes, source: str, reason: str, identity: str | None = None) -> None:
         """Put bytes into the inbox with the reason; counted and logged where it has no more room."""
@@ -162,10 +182,6 @@ class PushHandler:
                 reason=reason.replace("\0", " "),
                 identity=identity,
             )
-
-    async def _advance(self, counter: Counter) -> bool:
-        async with self._connect() as connection:
-            return await keyring.advance_peer(connection, counter.key_id, counter.title, counter.value)
 
     def _now_us(self) -> int:
         """Now, never the same twice: a register has one value per moment."""

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from headend.listen.directory import Directory, Known
 from headend.listen.heartbeat import Claim
 from headend.listen.push_stream import Payload
+from headend.listen.replay import Counter
 from headend.store import rows
 from protocols.dlms import apdu as apdus
 from protocols.dlms import axdr, ciphering, push_values, tolerant
@@ -49,14 +50,6 @@ class Kept(NamedTuple):
 
     reason: str
     identity: str | None = None
-
-
-class Counter(NamedTuple):
-    """The sender's invocation counter, to be accepted once: (key id, system title, value)."""
-
-    key_id: bytes
-    title: bytes
-    value: int
 
 
 class Explained(NamedTuple):

@@ -200,11 +200,3 @@ async def advance_peers(connection: Connection, proven: Mapping[tuple[bytes, byt
             "values": [proven[pair] for pair in pairs],
         },
     )
-
-
-async def advance_peer(connection: Connection, key_id: bytes, title: bytes, value: int) -> bool:
-    """Accept a peer's counter: True and stored where it is greater than the last, False for a replay."""
-    cursor = await connection.execute(
-        _QUERIES["advance_peer"], {"key": key_id, "title": title, "value": value}
-    )
-    return await cursor.fetchone() is not None

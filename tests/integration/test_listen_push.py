@@ -17,7 +17,7 @@ from headend.keys.seal import MasterKey, Sealer
 from headend.keys.vault import Vault
 from headend.listen.limits import Limits
 from headend.listen.push import PushListener
-from headend.store import inbox, meters
+from headend.store import inbox, keyring, meters
 from headend.store.pool import open_pool
 from headend.store.writer import write
 from protocols.dlms import ciphering, hdlc, wrapper
@@ -221,8 +221,8 @@ async def test_every_capture_stores_its_values(database, make_bench):
     assert bench.listener.totals.everything.stored == 23
 
 
-async def test_what_came_before_a_cut_is_stored_and_the_bytes_are_kept(embedded_database, make_bench):
-    bench = await make_bench(embedded_database)
+async def test_what_came_before_a_cut_is_stored_and_the_bytes_are_kept(database, make_bench):
+    bench = await make_bench(database)
     await bench.add(NewMeter("5100005149", "sagemcom-xt211"))
     apdu = bytes.fromhex(ALL["raw_sagecom_xt211"]["apdu_hex"])[:-3]
     await bench.tcp(wrapper.encode(1, 16, apdu))
@@ -232,8 +232,8 @@ async def test_what_came_before_a_cut_is_stored_and_the_bytes_are_kept(embedded_
     assert len(await bench.rows("5100005149")) == 21
 
 
-async def test_what_cannot_be_stored_is_kept_with_its_reason(embedded_database, make_bench):
-    bench = await make_bench(embedded_database)
+async def test_what_cannot_be_stored_is_kept_with_its_reason(database, make_bench):
+    bench = await make_bench(database)
     await bench.tcp(frames(ALL["mbus_kmswest"]))
     await bench.tcp(frames(ALL["hdlc_iskra550"]))
     await bench.tcp(frames(ALL["aidon_no_list_1"]))
@@ -264,21 +264,77 @@ async def test_a_key_that_is_missing_or_wrong(embedded_database, make_bench):
     assert await bench.rows("P1") == []
 
 
-async def test_a_replayed_message_is_refused_also_after_a_restart(embedded_database, make_bench):
+async def test_a_replayed_message_is_refused_also_after_a_restart(database, make_bench):
     entry = ALL["hdlc_landis_gyr_e450"]
-    bench = await make_bench(embedded_database)
+    bench = await make_bench(database)
     await bench.add(
         NewMeter("E450-1", "landisgyr-e450", bytes.fromhex(entry["system_title_hex"])), keys_of(entry)
     )
     await bench.tcp(frames(entry))
     before = await bench.rows("E450-1")
     assert before
-    again = await make_bench(embedded_database)
+    again = await make_bench(database)
     for one in (bench, again):
         await one.tcp(frames(entry))
         assert one.listener.totals.everything.replayed == 1
     assert await bench.rows("E450-1") == before
     assert "counter 1539018 was seen before" in (await bench.inbox())[0].reason
+
+
+async def test_a_crash_before_the_commit_loses_no_unconfirmed_push(database, make_bench, monkeypatch):
+    entry = ALL["hdlc_landis_gyr_e450"]
+    bench = await make_bench(database)
+    await bench.add(
+        NewMeter("E450-1", "landisgyr-e450", bytes.fromhex(entry["system_title_hex"])), keys_of(entry)
+    )
+    reached = asyncio.Event()
+
+    async def crash(batch):
+        reached.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(bench.pipeline, "_write", crash)
+    _, sender = await asyncio.open_connection("127.0.0.1", bench.listener.tcp.port)
+    sender.write(frames(entry))
+    await reached.wait()
+    await bench.tcp(frames(entry))  # held meanwhile: the same message cannot pass twice
+    assert bench.listener.totals.everything.replayed == 1
+    again = await make_bench(database)
+    await again.tcp(frames(entry))
+    assert again.listener.totals.everything.stored == 1
+    stored = await again.rows("E450-1")
+    assert stored
+    await again.tcp(frames(entry))
+    assert again.listener.totals.everything.replayed == 1
+    assert await again.rows("E450-1") == stored
+    bench.pipeline.task.cancel()
+    sender.close()
+
+
+async def test_a_crash_after_the_commit_repeats_without_effect(database, make_bench, monkeypatch):
+    entry = ALL["hdlc_landis_gyr_e450"]
+    bench = await make_bench(database)
+    await bench.add(
+        NewMeter("E450-1", "landisgyr-e450", bytes.fromhex(entry["system_title_hex"])), keys_of(entry)
+    )
+    reached = asyncio.Event()
+
+    async def crash(connection, proven):
+        reached.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keyring, "advance_peers", crash)
+        _, sender = await asyncio.open_connection("127.0.0.1", bench.listener.tcp.port)
+        sender.write(frames(entry))
+        await reached.wait()
+    before = await bench.rows("E450-1")
+    assert before
+    again = await make_bench(database)
+    await again.tcp(frames(entry))
+    assert again.listener.totals.everything.stored == 1
+    assert await again.rows("E450-1") == before
+    sender.close()
 
 
 async def test_a_plain_push_that_comes_twice_is_stored_once_also_after_a_restart(database, make_bench):
@@ -328,8 +384,8 @@ CONFIRMED = bytes.fromhex(
 )
 
 
-async def test_a_confirm_comes_after_the_commit_and_in_the_same_framing(embedded_database, make_bench):
-    bench = await make_bench(embedded_database)
+async def test_a_confirm_comes_after_the_commit_and_in_the_same_framing(database, make_bench):
+    bench = await make_bench(database)
     await bench.add(NewMeter("ABCD1234", "iskra-am550"))
     answer = await bench.tcp(wrapper.encode(1, 16, CONFIRMED), answered=True)
     frame = wrapper.parse(answer).frame
@@ -345,8 +401,8 @@ async def test_a_confirm_comes_after_the_commit_and_in_the_same_framing(embedded
     assert bench.listener.totals.everything.confirmed == 3
 
 
-async def test_nothing_is_confirmed_that_is_not_committed(embedded_database, make_bench, monkeypatch):
-    bench = await make_bench(embedded_database)
+async def test_nothing_is_confirmed_that_is_not_committed(database, make_bench, monkeypatch):
+    bench = await make_bench(database)
     await bench.add(NewMeter("ABCD1234", "iskra-am550"))
     gate, reached = asyncio.Event(), asyncio.Event()
     committed = bench.pipeline._write

@@ -193,13 +193,12 @@ async def test_after_a_restore_every_counter_jumps(connect, connection):
         await keyring.jump_all_counters(connection, by=0, actor="cli")
 
 
-async def test_a_peers_counter_is_accepted_once(connection):
+async def test_a_peers_counter_only_rises(connection):
     peer = (KEY, b"MTR\0\0\0\0\1")
     assert await keyring.peer_counters(connection, [peer]) == {}
-    assert await keyring.advance_peer(connection, *peer, 0)
-    for value, accepted in ((0, False), (5, True), (5, False), (4, False), (6, True), (END - 1, True)):
-        assert await keyring.advance_peer(connection, *peer, value) is accepted
-    assert await keyring.peer_counters(connection, [peer, (KEY, bytes(8))]) == {peer: END - 1}
+    for value, last in ((0, 0), (5, 5), (4, 5), (6, 6), (END - 1, END - 1)):
+        await keyring.advance_peers(connection, {peer: value})
+        assert await keyring.peer_counters(connection, [peer, (KEY, bytes(8))]) == {peer: last}
 
 
 USER = """

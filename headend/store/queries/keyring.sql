@@ -76,10 +76,3 @@ INSERT INTO peer_counters (key_id, system_title, last_value)
 SELECT * FROM unnest(%(keys)s::bytea[], %(titles)s::bytea[], %(values)s::bigint[])
 ON CONFLICT (key_id, system_title) DO UPDATE SET last_value = excluded.last_value
  WHERE peer_counters.last_value < excluded.last_value;
-
--- name: advance_peer
--- Accepts a peer's counter only when it is greater than the last one.
-INSERT INTO peer_counters (key_id, system_title, last_value) VALUES (%(key)s, %(title)s, %(value)s)
-ON CONFLICT (key_id, system_title) DO UPDATE SET last_value = excluded.last_value
- WHERE peer_counters.last_value < excluded.last_value
-RETURNING last_value;
