@@ -125,6 +125,7 @@ class AnyReader(StreamReader[Frame]):
 class _Transfer:
     receiver: GbtReceiver
     blocks: list[bytes] = field(default_factory=list)
+    size: int = 0  # of the blocks, those that came twice included
 
 
 class PushStream:
@@ -235,6 +236,7 @@ class PushStream:
             if transfer is None:
                 transfer = _Transfer(GbtReceiver(limit=_LONGEST_MESSAGE, answering=False))
             transfer.blocks.append(apdu)
+            transfer.size += len(apdu)
             progress = transfer.receiver.receive(block)
         except RemoteProtocolError as exc:
             lost = transfer or _Transfer(GbtReceiver(answering=False), [apdu])
@@ -243,7 +245,7 @@ class PushStream:
             if progress.apdu[:1] == bytes((block_transfer.TAG,)):
                 return [*items, _lost(transfer, "a block transfer inside a block transfer")]
             return items + self._apdu(line, progress.apdu)
-        if len(transfer.blocks) * 16 > _LONGEST_MESSAGE:
+        if len(transfer.blocks) * 16 > _LONGEST_MESSAGE or transfer.size > 2 * _LONGEST_MESSAGE:
             return [*items, _lost(transfer, "too many blocks")]
         self._transfers[line] = transfer
         if len(self._transfers) > _MAX_TRANSFERS:

@@ -7,8 +7,12 @@ kept than the decoder's bound.
 from collections.abc import Callable
 from typing import Final
 
+from headend.cli import hex_input
+from headend.ingest.csv_table import read_table
+from headend.listen.push_stream import PushStream
 from protocols import decode
-from protocols.dlms import apdu, axdr, ber, security
+from protocols.dlms import apdu, axdr, ber, security, tolerant
+from protocols.dlms import decode as dlms
 from protocols.dlms.apdu.block_transfer import GeneralBlockTransfer
 from protocols.dlms.association import ServerAssociation
 from protocols.dlms.association.client import ClientAssociation
@@ -37,6 +41,7 @@ from protocols.modbus.readout import Readout
 from protocols.mqtt import decode as mqtt
 from protocols.mqtt.reading import Format
 from protocols.zigbee import metering, zcl
+from schemas.model import Heartbeat
 from schemas.register_model import load_register_model, register_model_names
 
 Target = Callable[[bytes], None]
@@ -45,6 +50,10 @@ Target = Callable[[bytes], None]
 BOUND: Final = 200_000
 _KEYS: Final = CipherKeys(Key(bytes(16)), Key(bytes(range(16))))
 _TITLE: Final = b"HED\0\0\0\0\1"
+_HEARTBEATS: Final = (
+    Heartbeat(prefix="AA55", suffix="0D0A"),
+    Heartbeat(prefix="0F", length=8, identity="system-title"),
+)
 _PROFILE: Final = BufferLayout(
     (Column(Role.CLOCK), Column(Role.STATUS), *(Column(Role.VALUE) for _ in range(4))), 900
 )
@@ -205,6 +214,40 @@ def server_association(data: bytes) -> None:
         server.receive(piece)
 
 
+def push_stream(data: bytes) -> None:
+    """A sender of any framing, with heartbeats, over a connection and in datagrams: it never raises."""
+    for datagrams in (False, True):
+        stream = PushStream(max_apdu=2048, heartbeats=_HEARTBEATS, datagrams=datagrams)
+        for piece in _pieces(data):
+            stream.feed(piece)
+            assert stream.pending <= BOUND
+        stream.end()
+
+
+def tolerant_reader(data: bytes) -> None:
+    """Values whose tags are left out in places: it never raises."""
+    assert 0 <= tolerant.read(data).end <= len(data)
+
+
+def decode_with_keys(data: bytes) -> None:
+    """`headend decode` of DLMS with keys: it never raises."""
+    for message in dlms.decode_stream(data, dlms.Keys(_KEYS.encryption, _KEYS.authentication)):
+        assert message.to_json()
+
+
+def hex_text(data: bytes) -> None:
+    """What a person pastes: never an error, and no byte of it is lost without a word."""
+    pieces, bad = hex_input.read(data)
+    assert all(piece.data for piece in pieces)
+    assert all(line.reason for line in bad)
+
+
+def csv_file(data: bytes) -> None:
+    """A file of a person's: rows and errors by line."""
+    table = read_table(data, known=("asset_id", "model"), required=("asset_id",))
+    assert all(error.line >= 0 for error in table.errors)
+
+
 def dlt645_reader(data: bytes) -> None:
     """DL/T 645 frames on a dirty stream."""
     reader = Dlt645Reader()
@@ -324,6 +367,7 @@ TARGETS: Final[dict[str, Target]] = {
         axdr_decode, ber_span, apdu_decode, times, profile_buffer, wrapper_reader, hdlc_reader, hdlc_link,
         hdlc_parameters, mbus_reader, scanner, general_blocks, deciphering, client_association,
         server_association, modbus_frames, modbus_registers, sunspec_meter, zcl_frame, mqtt_payload,
+        push_stream, tolerant_reader, decode_with_keys, hex_text, csv_file,
         dlt645_reader, dlt645_values, dlt645_conversation, iec62056_21_reader,
         iec62056_21_client, p1_reader, every_language,
     )

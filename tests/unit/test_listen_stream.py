@@ -113,6 +113,15 @@ def test_unfinished_messages_are_bounded():
     assert len(lost) == 99 - 16
 
 
+def test_a_block_that_comes_again_and_again_is_bounded():
+    block = wrapper.encode(1, 16, GeneralBlockTransfer(False, True, 0, 2, 0, bytes(MAX // 2)).to_bytes())
+    stream = PushStream(max_apdu=MAX)
+    lost = [item for _ in range(200) for item in stream.feed(block) if isinstance(item, BadFrame)]
+    assert lost
+    assert all(len(item.data) < 3 * 64 * 1024 for item in lost)
+    assert "too many blocks" in lost[0].reason
+
+
 def test_datagrams_stand_alone_and_may_be_bare():
     stream = PushStream(max_apdu=MAX, datagrams=True)
     assert stream.feed(APDU) == [Payload(APDU, (Framing.APDU,))]
