@@ -176,6 +176,20 @@ async def test_what_is_missing_is_completed_and_what_differs_is_corrected(databa
     assert kinds == [("completion", 2), ("correction", 1), ("new", 1)]
 
 
+async def test_the_same_values_from_a_better_source_are_told(database, meters):
+    measured = batch(meters[:1], 3)
+    estimated = replace(measured, quality=np.full(3, Quality.ESTIMATED, np.int16))
+    async with open_pool(database.dsn) as pool:
+        await write(pool, estimated)
+        better = await write(pool, measured)
+        assert better == Written(better.batch_id, completed=3)
+        assert await write(pool, estimated) == Written(None, repeated=3)
+    assert query(database.dsn, "SELECT DISTINCT quality, batch_id FROM interval_reads") == [
+        (0, better.batch_id)
+    ]
+    assert query(database.dsn, "SELECT kind FROM changes ORDER BY change_id") == [("new",), ("completion",)]
+
+
 async def test_a_coarser_source_of_the_same_value_is_no_correction(database, meters):
     fine = batch(meters[:1], 2)
     fine = replace(fine, values=fine.values // 100 * 100)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from headend.store.merge import Row, Verdict, merge
-from schemas.reading import Channel, ChannelLayout, Kind
+from schemas.reading import Channel, ChannelLayout, Kind, Quality
 
 WH = Channel("active_import", "1-0:1.8.0*255", 0, "Wh")
 TEN_WH = replace(WH, scaler=1)
@@ -40,6 +40,41 @@ def test_the_same_again_is_repeated_whatever_its_quality():
 )
 def test_differences(change, verdict):
     assert merge(STORED, replace(STORED, **change))[0] is verdict
+
+
+@pytest.mark.parametrize(
+    ("stored", "new", "verdict"),
+    [
+        (Quality.ESTIMATED, Quality.MEASURED, Verdict.COMPLETION),
+        (Quality.ESTIMATED, Quality.MANUAL, Verdict.COMPLETION),
+        (Quality.MANUAL, Quality.MEASURED, Verdict.COMPLETION),
+        (Quality.MANUAL, Quality.HANDHELD, Verdict.COMPLETION),
+        (Quality.SAMPLED, Quality.PUSHED, Verdict.COMPLETION),
+        (Quality.PUSHED, Quality.MEASURED, Verdict.REPEATED),
+        (Quality.MEASURED, Quality.ESTIMATED, Verdict.REPEATED),
+        (Quality.HANDHELD, Quality.MANUAL, Verdict.REPEATED),
+    ],
+)
+def test_the_same_values_from_a_better_source_make_the_row_better(stored, new, verdict):
+    later = datetime(2026, 3, 2, tzinfo=UTC)
+    before = replace(STORED, quality=stored)
+    found, merged = merge(before, replace(STORED, quality=new, stamp=later))
+    assert found is verdict
+    better = verdict is Verdict.COMPLETION
+    assert merged == (replace(before, quality=new, stamp=later) if better else before)
+
+
+def test_a_row_is_as_good_as_the_worst_of_its_values():
+    guess = replace(STORED, quality=Quality.ESTIMATED)
+    part = replace(STORED, values=(120, None, None, None))
+    assert merge(guess, part) == (Verdict.REPEATED, guess)  # the other value is still a guess
+    verdict, merged = merge(
+        replace(part, quality=Quality.ESTIMATED), replace(STORED, values=(None, None, 0, None))
+    )
+    assert (verdict, merged.quality) == (Verdict.COMPLETION, Quality.ESTIMATED)
+    assert merge(part, guess)[1].quality == Quality.ESTIMATED
+    assert merge(guess, replace(STORED, values=(121, None, 0, None)))[1].quality == Quality.MEASURED
+    assert merge(guess, replace(STORED, values=(None, None, None, None)))[1].quality == Quality.ESTIMATED
 
 
 def test_null_to_zero_is_a_completion():

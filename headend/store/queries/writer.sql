@@ -66,7 +66,7 @@ WITH made AS (
 SELECT count(*) FROM made;
 
 -- name: differing
--- Staged rows beside the stored rows of the same interval, where the staged one says something else or more. The bounds on start spare the chunks that cannot matter.
+-- Staged rows beside the stored rows of the same interval, where the staged one says something else or more, or from a better source (only above quality 1 there is one). The bounds on start spare the chunks that cannot matter.
 SELECT s.meter_id, s.profile, s.start,
        r.stamp, r.active_import, r.active_export, r.reactive_import, r.reactive_export,
        r.period_s, r.layout_id, r.amr_status, r.clock_status, r.quality, r.batch_id,
@@ -80,7 +80,8 @@ WHERE r.start BETWEEN %(since)s AND %(until)s
        OR (s.active_export IS NOT NULL AND s.active_export IS DISTINCT FROM r.active_export)
        OR (s.reactive_import IS NOT NULL AND s.reactive_import IS DISTINCT FROM r.reactive_import)
        OR (s.reactive_export IS NOT NULL AND s.reactive_export IS DISTINCT FROM r.reactive_export)
-       OR (s.amr_status IS NOT NULL AND s.amr_status IS DISTINCT FROM r.amr_status))
+       OR (s.amr_status IS NOT NULL AND s.amr_status IS DISTINCT FROM r.amr_status)
+       OR (r.quality > 1 AND s.quality <> r.quality))
 ORDER BY s.meter_id, s.profile, s.start;
 
 -- name: drop_staged
