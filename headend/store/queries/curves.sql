@@ -6,6 +6,8 @@ SELECT count(*) FILTER (WHERE start >= %(start)s),
        max(start) FILTER (WHERE start < %(start)s)
   FROM interval_reads
  WHERE meter_id = %(meter)s AND profile = %(profile)s AND start < %(end)s
+   -- said twice: the first bound lets the planner leave out older chunks, which the second cannot
+   AND start >= %(start)s::timestamptz - interval '32 days'
    AND start >= coalesce((SELECT max(b.start)
                             FROM interval_reads b
                            WHERE b.meter_id = %(meter)s AND b.profile = %(profile)s
