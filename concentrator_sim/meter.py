@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Final
 
 from concentrator_sim.generator import Consumption
-from concentrator_sim.objects import FURTHER, MANAGEMENT, MANAGEMENT_CLIENT, PUBLIC_CLIENT, ObjectModel
+from concentrator_sim.object_model import MANAGEMENT_CLIENT, PUBLIC_CLIENT, ObjectModel
+from concentrator_sim.objects import FURTHER, MANAGEMENT
 from concentrator_sim.security import (
     MODES,
     MeterKeys,

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Final
 
 from concentrator_sim.meter import SimulatedMeter
-from concentrator_sim.objects import MANAGEMENT_CLIENT, SERIAL_NUMBER
+from concentrator_sim.object_model import MANAGEMENT_CLIENT
+from concentrator_sim.objects import SERIAL_NUMBER
 from concentrator_sim.profile import REGISTERS
 from concentrator_sim.scenario import Framing
 from protocols.dlms import axdr, hdlc, wrapper

@@ -29,7 +29,7 @@ from gurux_dlms.objects import (
 from concentrator_sim.field import Field
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.meter import SimulatedMeter
-from concentrator_sim.objects import MANAGEMENT_CLIENT, PUBLIC_CLIENT
+from concentrator_sim.object_model import MANAGEMENT_CLIENT, PUBLIC_CLIENT
 from concentrator_sim.scenario import Framing, make_scenario
 from concentrator_sim.station import bus_of
 from protocols.dlms.enums import ActionResult, DataAccessResult

@@ -1,0 +1,155 @@
+"""The objects of a kind of logical device: how they are asked, and what a client is told that asks wrongly.
+
+An `ObjectModel` is shared by all meters; an attribute is a function of the device that is asked and the
+moment. Everything is read-only.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Final, NamedTuple, Protocol
+
+from concentrator_sim.generator import Consumption
+from concentrator_sim.security import SecurityMode
+from protocols.dlms import axdr
+from protocols.dlms.apdu.fields import AttributeItem, Selection
+from protocols.dlms.cosem import Attribute, AttributeAccess, Method, ObjectEntry
+from protocols.dlms.enums import ActionResult, DataAccessResult
+from protocols.dlms.obis import Obis
+
+#: Association SAPs on the client's side.
+MANAGEMENT_CLIENT: Final = 1
+PUBLIC_CLIENT: Final = 16
+
+_READ_ONLY: Final = 1  # access mode
+
+
+class Meter(Protocol):
+    """What objects may ask of the meter that they are in; see `meter.SimulatedMeter`."""
+
+    @property
+    def serial(self) -> str: ...
+    @property
+    def mode(self) -> SecurityMode: ...
+    @property
+    def security_policy(self) -> int: ...
+    @property
+    def system_title(self) -> bytes: ...
+    @property
+    def client_title(self) -> bytes: ...
+    @property
+    def last_client_counter(self) -> int: ...
+    @property
+    def deviation_min(self) -> int: ...
+    @property
+    def consumption(self) -> Consumption: ...
+    @property
+    def entries(self) -> int: ...
+    @property
+    def devices(self) -> Sequence["Device"]: ...
+
+
+class Device(Protocol):
+    """What objects may ask of their logical device; see `meter.LogicalDevice`."""
+
+    @property
+    def sap(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def model(self) -> "ObjectModel": ...
+    @property
+    def meter(self) -> Meter: ...
+
+
+class Asked(NamedTuple):
+    """Who asks what of whom, and when (Unix seconds)."""
+
+    device: Device
+    client_sap: int
+    now_s: int
+    selection: Selection | None = None
+
+
+Value = bytes | DataAccessResult
+Read = Callable[[Asked], Value]
+
+
+class CosemObject(NamedTuple):
+    """One object. ``attributes`` by index, but for the logical name; ``public`` ones anybody may read."""
+
+    class_id: int
+    version: int
+    obis: Obis
+    attributes: Mapping[int, Read]
+    public: frozenset[int] = frozenset()
+    selectors: Mapping[int, tuple[int, ...]] = {}
+
+
+class ObjectModel:
+    """The objects of one kind of logical device."""
+
+    def __init__(self, objects: Sequence[CosemObject]) -> None:
+        self._objects = {item.obis: item for item in objects}
+
+    @cached_property
+    def public(self) -> frozenset[Attribute]:
+        """What the public client may read: of public objects their names too."""
+        return frozenset(
+            Attribute(item.class_id, item.obis, index)
+            for item in self._objects.values()
+            for index in ((1, *item.public) if item.public else ())
+        )
+
+    def read(self, item: AttributeItem, device: Device, client_sap: int, now_s: int) -> Value:
+        """One attribute as A-XDR bytes, or the reason why not."""
+        found = self._find(item.attribute)
+        if isinstance(found, DataAccessResult):
+            return found
+        index, selection = item.attribute.index, item.selection
+        if selection is not None and index not in found.selectors:
+            return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
+        if index == 1:
+            return b"\x09\x06" + found.obis.raw
+        return found.attributes[index](Asked(device, client_sap, now_s, selection))
+
+    def write(self, attribute: Attribute) -> DataAccessResult:
+        """The answer to a SET: nothing can be written."""
+        found = self._find(attribute)
+        return found if isinstance(found, DataAccessResult) else DataAccessResult.READ_WRITE_DENIED
+
+    def invoke(self, method: Method) -> ActionResult:
+        """The answer to an ACTION: no method can be invoked."""
+        found = self._objects.get(method.obis)
+        if found is None:
+            return ActionResult.OBJECT_UNDEFINED
+        if found.class_id != method.class_id:
+            return ActionResult.OBJECT_CLASS_INCONSISTENT
+        return ActionResult.READ_WRITE_DENIED
+
+    def object_list(self, client_sap: int) -> bytes:
+        """Attribute object_list as this client sees it."""
+        return self._lists[client_sap == PUBLIC_CLIENT]
+
+    @cached_property
+    def _lists(self) -> tuple[bytes, bytes]:
+        whole, public = [], []
+        for item in self._objects.values():
+            whole.append(_entry(item, (1, *item.attributes)))
+            if item.public:
+                public.append(_entry(item, (1, *sorted(item.public))))
+        return axdr.encode(axdr.array(whole)), axdr.encode(axdr.array(public))
+
+    def _find(self, attribute: Attribute) -> CosemObject | DataAccessResult:
+        found = self._objects.get(attribute.obis)
+        if found is None:
+            return DataAccessResult.OBJECT_UNDEFINED
+        if found.class_id != attribute.class_id:
+            return DataAccessResult.OBJECT_CLASS_INCONSISTENT
+        if attribute.index != 1 and attribute.index not in found.attributes:
+            return DataAccessResult.OBJECT_UNDEFINED
+        return found
+
+
+def _entry(item: CosemObject, indices: Sequence[int]) -> axdr.Data:
+    rights = tuple(AttributeAccess(n, _READ_ONLY, item.selectors.get(n, ())) for n in indices)
+    return ObjectEntry(item.class_id, item.version, item.obis, rights, ()).encode()
