@@ -6,8 +6,9 @@ from concentrator_sim.station import Station
 from protocols.dlms import wrapper
 from protocols.dlms.framing import BadFrame
 from protocols.dlms.hdlc import HdlcAddress, HdlcFrame, HdlcReader
-from protocols.dlms.hdlc_link import Apdu, Connected, Disconnected, HdlcServerLink, LinkRejected, Transmit
 from protocols.dlms.hdlc_parameters import LinkParameters
+from protocols.dlms.hdlc_server import HdlcServerLink
+from protocols.dlms.hdlc_states import Apdu, Connected, Disconnected, LinkRejected, Transmit
 from protocols.dlms.wrapper import WrapperReader
 from protocols.errors import RemoteProtocolError
 

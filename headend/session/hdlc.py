@@ -6,17 +6,9 @@ from collections import deque
 from headend.session.deadlines import Deadlines
 from headend.transport.stream import Stream
 from protocols.dlms.hdlc import HdlcAddress, server_address
-from protocols.dlms.hdlc_link import (
-    Apdu,
-    Connected,
-    Disconnected,
-    Event,
-    HdlcClientLink,
-    LinkRejected,
-    State,
-    Transmit,
-)
+from protocols.dlms.hdlc_client import HdlcClientLink
 from protocols.dlms.hdlc_parameters import LinkParameters
+from protocols.dlms.hdlc_states import Apdu, Connected, Disconnected, Event, LinkRejected, State, Transmit
 from protocols.errors import LinkClosed, LinkTimeout, RemoteProtocolError
 from schemas.model import Hdlc
 

@@ -1,6 +1,6 @@
 """Joins the segments of APDUs that come as HDLC frames, for listeners and the decode tool.
 
-A link (`hdlc_link`) does this itself and asks for what is missing; here we only listen. I frames have N(S),
+A link (`hdlc_client`) does this itself and asks for what is missing; here we only listen. I frames have N(S),
 so a lost one shows; UI frames have not, so there a bad stretch in between ends what was begun (`abandon`).
 """
 

@@ -20,8 +20,9 @@ from protocols.dlms.association.settings import ClientSettings, ServerSettings
 from protocols.dlms.blocks import GbtReceiver
 from protocols.dlms.cosem_time import CosemDate, CosemDateTime, CosemTime
 from protocols.dlms.hdlc import HdlcReader, server_address
-from protocols.dlms.hdlc_link import HdlcClientLink, HdlcServerLink
+from protocols.dlms.hdlc_client import HdlcClientLink
 from protocols.dlms.hdlc_parameters import FrameReject, LinkParameters
+from protocols.dlms.hdlc_server import HdlcServerLink
 from protocols.dlms.mbus import MBusAssembler, MBusFrame, MBusReader
 from protocols.dlms.profile_buffer import BufferLayout, Column, Role, decode_buffer, decode_buffer_general
 from protocols.dlms.scan import scan

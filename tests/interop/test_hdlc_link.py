@@ -9,8 +9,9 @@ from gurux_dlms.enums import Authentication, DataType, InterfaceType
 from gurux_dlms.objects import GXDLMSData
 
 from protocols.dlms.hdlc import PUBLIC_CLIENT, server_address
-from protocols.dlms.hdlc_link import Apdu, Connected, Disconnected, Event, HdlcServerLink, State, Transmit
 from protocols.dlms.hdlc_parameters import LinkParameters
+from protocols.dlms.hdlc_server import HdlcServerLink
+from protocols.dlms.hdlc_states import Apdu, Connected, Disconnected, Event, State, Transmit
 
 pytestmark = pytest.mark.interop
 

@@ -16,17 +16,10 @@ from protocols.dlms.hdlc import (
     encode_frame,
     server_address,
 )
-from protocols.dlms.hdlc_link import (
-    Apdu,
-    Connected,
-    Disconnected,
-    HdlcClientLink,
-    HdlcServerLink,
-    LinkRejected,
-    State,
-    Transmit,
-)
+from protocols.dlms.hdlc_client import HdlcClientLink
 from protocols.dlms.hdlc_parameters import FrameReject, LinkParameters
+from protocols.dlms.hdlc_server import HdlcServerLink
+from protocols.dlms.hdlc_states import Apdu, Connected, Disconnected, LinkRejected, State, Transmit
 from protocols.dlms.mbus import MBusFrame, MBusReader
 from protocols.dlms.scan import scan
 from protocols.dlms.wrapper import WrapperReader

@@ -19,7 +19,7 @@ from protocols.dlms.association import (
 )
 from protocols.dlms.enums import ActionResult, DataAccessResult
 from protocols.dlms.hdlc import HdlcAddress, server_address
-from protocols.dlms.hdlc_link import HdlcServerLink
+from protocols.dlms.hdlc_server import HdlcServerLink
 from protocols.errors import LinkClosed
 
 T = TypeVar("T")

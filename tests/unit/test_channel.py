@@ -16,7 +16,8 @@ from protocols.dlms.hdlc import (
     server_address,
     u_control,
 )
-from protocols.dlms.hdlc_link import Apdu, HdlcServerLink, Transmit
+from protocols.dlms.hdlc_server import HdlcServerLink
+from protocols.dlms.hdlc_states import Apdu, Transmit
 from protocols.errors import LinkClosed, LinkTimeout, LocalProtocolError, RemoteProtocolError
 from schemas.model import Hdlc
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from protocols.dlms import hdlc_link
+from protocols.dlms import hdlc_client, hdlc_link
 from protocols.dlms.hdlc import (
     ALL_STATION,
     NO_STATION,
@@ -17,18 +17,20 @@ from protocols.dlms.hdlc import (
     server_address,
     u_control,
 )
-from protocols.dlms.hdlc_link import (
+from protocols.dlms.hdlc_client import HdlcClientLink
+from protocols.dlms.hdlc_parameters import FrameReject, LinkParameters
+from protocols.dlms.hdlc_server import HdlcServerLink
+from protocols.dlms.hdlc_states import (
+    CLIENT_TRANSITIONS,
+    SERVER_TRANSITIONS,
     Apdu,
     Connected,
     Disconnected,
-    HdlcClientLink,
-    HdlcServerLink,
     LinkRejected,
     State,
     Transmit,
+    state_diagram,
 )
-from protocols.dlms.hdlc_parameters import FrameReject, LinkParameters
-from protocols.dlms.hdlc_states import CLIENT_TRANSITIONS, SERVER_TRANSITIONS, state_diagram
 from protocols.errors import LocalProtocolError
 
 METER = server_address(1, 17)
@@ -214,7 +216,7 @@ def test_slow_server_is_polled_but_not_for_ever():
         polls += 1
         ready = server.receive(data(outgoing))
         assert shorts(ready) == ["RR 1 P"]
-    assert polls == hdlc_link.MAX_IDLE_POLLS + 1  # the first answer acknowledged: that was no idle one
+    assert polls == hdlc_client.MAX_IDLE_POLLS + 1  # the first answer acknowledged: that was no idle one
     assert server.send(b"\xc4") == []  # the turn is not the server's
     assert exchange(client, server, client.on_timeout()) == [Apdu(b"\xc4")]
 

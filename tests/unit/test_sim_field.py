@@ -20,8 +20,9 @@ from protocols.dlms.apdu.notification import DataNotificationConfirm
 from protocols.dlms.association import CipherSettings, ClientAssociation, ClientSettings, Transmit
 from protocols.dlms.cosem import Attribute
 from protocols.dlms.hdlc import HdlcAddress, server_address
-from protocols.dlms.hdlc_link import Apdu, HdlcClientLink
-from protocols.dlms.hdlc_link import Transmit as LinkTransmit
+from protocols.dlms.hdlc_client import HdlcClientLink
+from protocols.dlms.hdlc_states import Apdu
+from protocols.dlms.hdlc_states import Transmit as LinkTransmit
 from protocols.dlms.obis import Obis
 from protocols.dlms.security import Key
 from schemas.address import LinkAddress, Scheme

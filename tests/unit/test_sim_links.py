@@ -17,8 +17,9 @@ from protocols.dlms.apdu.notification import DataNotificationConfirm
 from protocols.dlms.association import ClientAssociation, ClientSettings, GetResult
 from protocols.dlms.cosem import Attribute
 from protocols.dlms.hdlc import HdlcAddress, server_address
-from protocols.dlms.hdlc_link import Apdu, HdlcClientLink, Transmit
+from protocols.dlms.hdlc_client import HdlcClientLink
 from protocols.dlms.hdlc_parameters import LinkParameters
+from protocols.dlms.hdlc_states import Apdu, Transmit
 from protocols.dlms.obis import Obis
 from protocols.errors import RemoteProtocolError
 from schemas.model import load_model
