@@ -38,7 +38,9 @@ def fuzz(name: str) -> None:
     """This process becomes the fuzzer of one target; libFuzzer's options are in sys.argv."""
     import atheris
 
-    with atheris.instrument_imports(include=["protocols", "headend.listen", "headend.cli.hex_input", "headend.ingest.csv_table"]):
+    with atheris.instrument_imports(
+        include=["protocols", "headend.listen", "headend.cli.hex_input", "headend.ingest.csv_table"]
+    ):
         from tests.fuzz import targets
 
     atheris.Setup(sys.argv, lambda data: targets.run(name, data))
