@@ -184,10 +184,9 @@ class EmbeddedPostgres:
         shutil.rmtree(half, ignore_errors=True)
         password = secrets.token_hex(24)
         _write_private(folder.password, password)
-        _write_private(password_file, password)
+        _write_private(password_file, password, folder.user)
         if folder.user is not None:
-            os.chown(folder.cluster, *folder.user)
-            os.chown(password_file, *folder.user)
+            os.chown(folder.cluster, *folder.user, follow_symlinks=False)
         command = [
             str(binaries / "initdb"), f"--pgdata={half}", f"--username={USER}", f"--pwfile={password_file}",
             "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin",
@@ -243,7 +242,8 @@ class EmbeddedPostgres:
         command = [str(binaries / "postgres"), "-D", str(folder.data)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
-        with folder.log.open("ab") as output:
+        # what the server says of failed statements is nobody else's business
+        with os.fdopen(os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
             said = output.tell()
             self._process = subprocess.Popen(  # noqa: S603 - our own binaries, no shell
                 command,
@@ -354,10 +354,14 @@ def _can_enter(folder: Path, user: tuple[int, int]) -> bool:
     return done.returncode == 0
 
 
-def _write_private(path: Path, text: str) -> None:
+def _write_private(path: Path, text: str, owner: tuple[int, int] | None = None) -> None:
+    """A new file that its owner alone can read. ``owner`` is given the open file, never a path: in a folder
+    of that user's the path could be a link to another file by then, which root would give away."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
+        if owner is not None:
+            os.fchown(descriptor, *owner)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -167,13 +167,30 @@ def test_a_half_made_cluster_is_made_again(empty_folder):
         remember(dsn)
 
 
-def test_the_data_is_closed_to_others_and_the_password_is_needed(folder):
+def test_the_data_is_closed_to_others_and_the_password_is_needed(folder, made):
+    assert (made / "postgres.log").stat().st_mode & 0o077 == 0
     with EmbeddedPostgres(folder) as dsn:
         assert (folder / "password").stat().st_mode & 0o777 == 0o600
         assert (folder / "cluster").stat().st_mode & 0o777 == 0o700
         assert sorted(path.name for path in (folder / "cluster").iterdir()) == ["data"]
         with pytest.raises(psycopg.OperationalError, match="password"):
             psycopg.connect(dsn, password="wrong")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_gives_away_no_path_in_a_folder_of_another_user(empty_folder, monkeypatch):
+    """Between making a file and giving its path away, that user could put a link to another file there."""
+    given = []
+    chown = os.chown
+
+    def noted(path, *owner, **how):
+        given.append(Path(path))
+        chown(path, *owner, **how)
+
+    monkeypatch.setattr(embedded.os, "chown", noted)
+    with EmbeddedPostgres(empty_folder):
+        pass
+    assert given == [empty_folder / "cluster"]
 
 
 def test_a_server_that_cannot_start_says_why(folder):
