@@ -89,7 +89,9 @@ async def point_load_curve(
     """Intervals that start in [from, to), of whichever meter was installed at their end, on the primary side.
 
     Readings and consumption are multiplied by the CT/VT ratio valid throughout the interval. Where the ratio
-    changes within it, or the meter was exchanged since the reading before, consumption is null with a reason.
+    changes within it, consumption is null with a reason. Where the meter was exchanged within it, consumption
+    is what the old meter counted up to its removal register and the new one from its start register on; where
+    one of these readings is missing, it is null with the reason meter_exchange.
     """
     asked = half_open(from_, to)
     async with house.pool.connection() as connection, curves.snapshot(connection):
@@ -109,7 +111,7 @@ async def point_load_curve(
         if _touches(i.since, i.until, asked)
     ]
     meters = {i.meter_id: i.asset_id for i in state.installations}
-    curve = rendering.Curve(head, before, rows, state.layouts, meters, state.ratios)
+    curve = rendering.Curve(head, before, rows, state.layouts, meters, state.ratios, state.installations)
     return _answer(curve, format, headers)
 
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
 from api.times import rfc3339
-from headend.store.consumption import Amount, CurveRow, Reason, derive, plain
+from headend.store.consumption import Amount, CurveRow, Installed, Reason, derive, plain
 from headend.store.ratio import primary, ratio_during
 from schemas.meter import Ratio
 from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout, Quality
@@ -25,7 +25,8 @@ _QUALITY: Final = {quality.value: quality.name.lower() for quality in Quality}
 class Curve:
     """All that an answer holds: ``head`` are the members before the rows.
 
-    ``meters`` (meter id -> asset id) and ``ratios`` are None for a meter's own curve, which stays as metered.
+    ``meters`` (meter id -> asset id) and ``ratios`` are None for a meter's own curve, which stays as
+    metered; ``installed`` says who was at the point.
     """
 
     head: Mapping[str, Any]
@@ -34,6 +35,7 @@ class Curve:
     layouts: Mapping[int, ChannelLayout]
     meters: Mapping[int, str] | None = None
     ratios: Sequence[Ratio] | None = None
+    installed: Sequence[Installed] = ()
 
 
 class Cell(NamedTuple):
@@ -76,7 +78,7 @@ def _at_point(channel: Channel, raw: int | None, amount: Amount, ratio: Fraction
 
 
 def _cells(curve: Curve) -> Iterator[tuple[CurveRow, Fraction | None, tuple[Cell, ...]]]:
-    for row, amounts in derive(curve.rows, curve.before, curve.layouts):
+    for row, amounts in derive(curve.rows, curve.before, curve.layouts, curve.installed):
         layout = curve.layouts[row.layout_id].channels
         ratio = None if curve.ratios is None else ratio_during(curve.ratios, row.start, row.end)
         yield (

@@ -45,7 +45,7 @@ def _once(value: object) -> object:
     return value
 
 
-#: OBIS code -> exact reading, as a decimal string in the register's unit.
+#: OBIS code -> exact reading, as a decimal string in the unit of the meter's channel (Wh, not kWh).
 Readings = Annotated[dict[ObisText, Exact], Field(max_length=64), BeforeValidator(_once)]
 
 #: One side of a ratio: greater than 0.

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from headend.store import sql
-from headend.store.consumption import CurveRow
+from headend.store.consumption import CurveRow, Installed
 from headend.store.errors import UnknownError
 from schemas.meter import Ratio
 from schemas.reading import Channel, ChannelLayout, Kind
@@ -23,16 +24,6 @@ _QUERIES: Final = sql.load("curves")
 
 #: Rows per round trip: a few milliseconds of the event loop each.
 _CHUNK: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """A meter at a metering point during [since, until); ``until`` None while it is there."""
-
-    meter_id: int
-    asset_id: str
-    since: datetime
-    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +81,10 @@ async def _state(connection: sql.Connection, parameters: Mapping[str, Any], *, p
     ratios: tuple[Ratio, ...] = ()
     if point:
         cursor = await connection.execute(_QUERIES["point_installations"], parameters)
-        installations = tuple(Installed(*r) for r in await cursor.fetchall())
+        installations = tuple(
+            Installed(meter_id, asset_id, since, until, _readings(at_start), _readings(at_removal))
+            for meter_id, asset_id, since, until, at_start, at_removal in await cursor.fetchall()
+        )
         cursor = await connection.execute(_QUERIES["point_ratios"], parameters)
         ratios = tuple(Ratio(*r) for r in await cursor.fetchall())
     return CurveState(
@@ -103,6 +97,10 @@ async def _state(connection: sql.Connection, parameters: Mapping[str, Any], *, p
         installations,
         ratios,
     )
+
+
+def _readings(told: Mapping[str, str] | None) -> dict[str, Decimal]:
+    return {obis: Decimal(value) for obis, value in (told or {}).items()}
 
 
 async def layouts(connection: sql.Connection, layout_ids: Sequence[int]) -> dict[int, ChannelLayout]:

@@ -5,7 +5,16 @@ from decimal import Decimal
 
 import pytest
 
-from headend.store.consumption import Amount, CurveRow, Reason, amounts, derive, difference, plain
+from headend.store.consumption import (
+    Amount,
+    CurveRow,
+    Installed,
+    Reason,
+    amounts,
+    derive,
+    difference,
+    plain,
+)
 from schemas.reading import Channel, ChannelLayout, Kind
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
@@ -102,3 +111,86 @@ def test_derive_hands_each_row_its_predecessor() -> None:
 def test_plain(raw: int, scaler: int, text: str) -> None:
     assert plain(raw, scaler) == text
     assert Decimal(text) == Decimal(raw).scaleb(scaler)
+
+
+OLD, NEW = 7, 8
+IN_BETWEEN = T0 + timedelta(minutes=20)  # within row 1
+REMOVAL = {IMPORT.obis: Decimal("1.200"), EXPORT.obis: Decimal(40)}
+START = {IMPORT.obis: Decimal("0.005"), EXPORT.obis: Decimal(0)}
+
+
+def at_point(when: datetime = IN_BETWEEN, *, removal=REMOVAL, start=START, back=None) -> list[Installed]:
+    return [
+        Installed(OLD, "OLD", T0 - timedelta(days=9), when, {}, removal),
+        Installed(NEW, "NEW", back or when, None, start),
+    ]
+
+
+def test_the_readings_at_an_exchange_join_both_meters() -> None:
+    found = amounts(row(1, 25, 3, 4, meter=NEW), row(0, 1000, 38), LAYOUTS, at_point())
+    assert found[0] == Amount(1200 - 1000 + 25 - 5, None)
+    assert found[1] == Amount(40 - 38 + 3 - 0, None)
+    assert found[2] == Amount(None, Reason.METER_EXCHANGE)  # an amount of the new meter's part alone
+    after = amounts(row(2, 30, 3, meter=NEW), row(1, 25, 3, meter=NEW), LAYOUTS, at_point())
+    assert after[0] == Amount(5, None)
+    until = amounts(row(0, 1000, 38), row(-1, 990, 38), LAYOUTS, at_point())
+    assert until[0] == Amount(10, None)
+
+
+def test_an_exchange_on_the_grid_needs_the_start_register_alone() -> None:
+    there = at_point(T0 + timedelta(minutes=15), removal={})
+    found = amounts(row(1, 25, 3, 4, meter=NEW), row(0, 1000, 38), LAYOUTS, there)
+    assert found[:3] == (Amount(20, None), Amount(3, None), Amount(4, None))
+    there = at_point(T0 + timedelta(minutes=30))  # at the end: the interval is the old meter's
+    assert amounts(row(1, 1100, 40), row(0, 1000, 38), LAYOUTS, there)[0] == Amount(100, None)
+
+
+def test_the_first_meter_of_a_point_begins_with_its_start_register() -> None:
+    there = at_point()[1:]
+    assert amounts(row(1, 25, 3, 4, meter=NEW), None, LAYOUTS, there)[:3] == (
+        Amount(20, None),
+        Amount(3, None),
+        Amount(4, None),
+    )
+    there = [Installed(NEW, "NEW", IN_BETWEEN, None)]
+    assert amounts(row(1, 25, 3, meter=NEW), None, LAYOUTS, there)[0] == Amount(None, Reason.GAP)
+
+
+def test_other_scalers_are_joined_where_that_is_exact() -> None:
+    coarse = row(1, 25, 3, meter=NEW, layout=2)  # 1 Wh a step, where the old meter had 0.001
+    start = {IMPORT.obis: Decimal(5)}
+    whole = at_point(removal={IMPORT.obis: Decimal("3.000")}, start=start)
+    assert amounts(coarse, row(0, 1000, 38), LAYOUTS, whole)[0] == Amount(2 + 20, None)
+    broken = at_point(removal={IMPORT.obis: Decimal("3.001")}, start=start)
+    assert amounts(coarse, row(0, 1000, 38), LAYOUTS, broken)[0] == Amount(None, Reason.METER_EXCHANGE)
+
+
+@pytest.mark.parametrize(
+    ("there", "before", "reason"),
+    [
+        (at_point(removal={}), row(0, 1000), Reason.METER_EXCHANGE),
+        (at_point(start={}), row(0, 1000), Reason.METER_EXCHANGE),
+        (at_point(start={IMPORT.obis: Decimal("0.0005")}), row(0, 1000), Reason.METER_EXCHANGE),
+        (at_point(), None, Reason.GAP),
+        (at_point(), row(0, None), Reason.GAP),
+        (at_point(), row(-1, 1000), Reason.GAP),
+        (at_point(removal={IMPORT.obis: Decimal("0.9")}), row(0, 1000), Reason.DECREASED),
+        (at_point(start={IMPORT.obis: Decimal("0.026")}), row(0, 1000), Reason.DECREASED),
+        (
+            [
+                at_point()[0],
+                Installed(9, "X", IN_BETWEEN, IN_BETWEEN + timedelta(minutes=1), START, START),
+                at_point(back=IN_BETWEEN + timedelta(minutes=1))[1],
+            ],
+            row(0, 1000),
+            Reason.METER_EXCHANGE,
+        ),
+    ],
+)
+def test_an_exchange_without_all_its_readings(there, before, reason) -> None:
+    assert amounts(row(1, 25, 3, meter=NEW), before, LAYOUTS, there)[0] == Amount(None, reason)
+
+
+def test_a_meter_taken_away_and_put_back_used_nothing_of_the_point_meanwhile() -> None:
+    there = [at_point()[0], Installed(OLD, "OLD", IN_BETWEEN, None, {IMPORT.obis: Decimal("5.000")})]
+    assert amounts(row(1, 5100, 40), row(0, 1000, 38), LAYOUTS, there)[0] == Amount(200 + 100, None)

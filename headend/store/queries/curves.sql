@@ -22,8 +22,8 @@ SELECT start, stamp, period_s, meter_id, layout_id, quality, amr_status, clock_s
  ORDER BY start;
 
 -- name: point_installations
--- Who was installed at a point, and when, in a range widened to the row before it. Ends are NULL where open.
-SELECT i.meter_id, m.asset_id, lower(i.during), upper(i.during)
+-- Who was installed at a point, when, and with which readings, in a range widened to the row before it. Ends are NULL where open.
+SELECT i.meter_id, m.asset_id, lower(i.during), upper(i.during), i.start_registers, i.removal_registers
   FROM installations i
   JOIN meters m USING (meter_id)
  WHERE i.point_id = %(point)s

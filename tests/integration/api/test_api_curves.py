@@ -249,6 +249,26 @@ async def test_no_connection_is_held_after_the_answer(curve: Any) -> None:
         assert connection.execute(query).fetchone() == (0,)
 
 
+async def test_the_readings_at_an_exchange_give_its_interval(house_on_both: Any) -> None:
+    house = house_on_both
+    await house.add_meter("OLD")
+    await house.add_meter("NEW")
+    async with house.client(Scope.ADMIN) as client:
+        ratio = {"since": "2026-01-01T00:00:00Z", "ct_numerator": "100", "ct_denominator": 5}
+        await client.post("/api/v1/points", json={"code": "P", "ratio": ratio})
+        since = {"meter": "OLD", "since": "2026-03-01T00:00:00Z", "start_registers": {"1.8.0": "0.990"}}
+        await client.post("/api/v1/points/P/installations", json=since)
+        at = {"meter": "NEW", "at": "2026-03-01T00:20:00Z", "removal_registers": {"1.8.0": "1.004"}}
+        await client.post("/api/v1/points/P/exchange", json=at | {"start_registers": {"1.8.0": "0.001"}})
+        await house.store("OLD", [(1000, 0)])
+        await house.store("NEW", [(0, 0), (3, 0), (9, 0)])
+        rows = (await client.get("/api/v1/points/P/load-curve", params=DAY)).json()["rows"]
+    assert [r["meter"] for r in rows] == ["OLD", "NEW", "NEW"]
+    # times 20: 1000 - 990, (1004 - 1000) + (3 - 1), 9 - 3
+    assert [r["consumption"]["active_import"] for r in rows] == ["0.200", "0.120", "0.120"]
+    assert [r["reasons"]["active_export"] for r in rows[:2]] == ["gap", "meter_exchange"]
+
+
 async def test_an_exchange_on_the_quarter_hour(house: Any) -> None:
     """The interval that ends at the exchange is the old meter's, the one that begins there the new one's."""
     await house.add_meter("OLD")
