@@ -2,11 +2,13 @@
 
 Text is hex when it has no control characters: digits in pairs with or without spaces, commas, ``0x`` or
 colons between them; comments behind ``#``, ``//`` and ``;``; dumps with offsets and a column of characters
-(``xxd``, ``hexdump -C``, Wireshark). A telegram of P1 or a readout of IEC 62056-21 is text, but its own:
+(``xxd``, ``hexdump -C``, ``od -t x1z``, ``tcpdump -X``, Wireshark); base64 that is nothing but that.
+A telegram of P1 or a readout of IEC 62056-21 is text, but its own:
 it is taken as it is. A blank line ends a message. Without one, lines go together, unless each
 of them is a whole APDU by itself.
 """
 
+import base64
 import re
 from typing import Final, NamedTuple
 
@@ -16,7 +18,17 @@ from protocols.errors import RemoteProtocolError
 
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f-\xff]")
 _COMMENT: Final = re.compile(r"(?:#|//|;).*")
-_OFFSET: Final = re.compile(r"\s*(?:0x)?([0-9A-Fa-f]{4,16})(:\s?|\s{2,})(?=[0-9A-Fa-f]{2})")
+_OFFSET: Final = re.compile(r"\s*(?:0x)?([0-9A-Fa-f]{4,16})(:\s{0,2}|\s{2,})(?=[0-9A-Fa-f]{2})")
+#: The last line of a dump: an offset alone, with as many digits as hexdump and od write.
+_END: Final = re.compile(r"\s*([0-9A-Fa-f]{6,8})\s*")
+#: od writes one space behind its offset; the column of characters tells it from a line of hex.
+_OD: Final = re.compile(r"[0-9A-Fa-f]{6,8} ((?:[0-9A-Fa-f]{2} )+)\s*>.*<")
+#: What tcpdump writes above a packet's bytes.
+_PACKET: Final = re.compile(r"\d\d:\d\d:\d\d\.\d{6} \S")
+_BASE64: Final = re.compile(
+    rb"(?=[^\s]*[g-zG-Z+/])(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+)
+_SHORTEST_BASE64: Final = 16
 _BETWEEN: Final = re.compile(r"0[xX]|\\x|[\s,:\-|{}\[\]\"']+")
 _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2})*")
 #: Framings that may go on in the next piece: HDLC and M-Bus have segments and checks.
@@ -44,7 +56,17 @@ def read(raw: bytes) -> tuple[list[Piece], list[BadLine]]:
         raw = raw[3:]
     if _CONTROL.search(_without_comments(raw)) or is_text(raw):
         return [Piece(0, raw)], []
+    if (data := _base64(raw)) is not None:
+        return [Piece(0, data)], []
     return _text(raw.decode("utf-8", "replace"))
+
+
+def _base64(raw: bytes) -> bytes | None:
+    """The bytes, where all of it is base64 and no hex."""
+    packed = b"".join(raw.splitlines())
+    if len(packed) < _SHORTEST_BASE64 or _BASE64.fullmatch(packed) is None:
+        return None
+    return base64.b64decode(packed)
 
 
 def _without_comments(raw: bytes) -> bytes:
@@ -61,6 +83,7 @@ def _text(text: str) -> tuple[list[Piece], list[BadLine]]:
     bad: list[BadLine] = []
     total = 0
     dumped = 0  # bytes of the present dump: what its next line's offset must be
+    in_dump = False
     for number, line in enumerate(text.splitlines(), 1):
         content = _COMMENT.sub("", line)
         if not content.strip():
@@ -68,7 +91,15 @@ def _text(text: str) -> tuple[list[Piece], list[BadLine]]:
                 chunks.append([])
                 dumped = 0
             continue
+        if _PACKET.match(line):
+            chunks.append([])
+            dumped = 0
+            continue
+        end = _END.fullmatch(line)
+        if end is not None and in_dump and int(end[1], 16) == dumped:
+            continue
         dump = _dump_line(line, dumped)
+        in_dump = dump is not None
         data = _bytes(content if dump is None else dump)
         if data is None:
             bad.append(BadLine(number, total, _why(content)))
@@ -87,6 +118,8 @@ def _offset_of(line: str) -> int | None:
 
 def _dump_line(line: str, dumped: int) -> str | None:
     """The hex column of a dump's line; None where the line begins with no offset that fits."""
+    if (od := _OD.match(line)) is not None:
+        return od[1]
     found = _OFFSET.match(line)
     if found is None or int(found[1], 16) not in (0, dumped):
         return None

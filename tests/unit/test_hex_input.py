@@ -32,6 +32,11 @@ def joined(text: str) -> bytes:
         "00000000  7e a0 08 01 02 01 10 37  8d 7e                    |~......7.~|\n",
         "0000   7e a0 08 01 02 01 10 37 8d 7e                     ~......7.~",
         "00000000: 7ea0 0801\n00000004: 0201 1037 8d7e\n",
+        "00000000  7e a0 08 01 02 01 10 37  8d 7e                    |~......7.~|\n0000000a\n",
+        "000000 7e a0 08 01 02 01  >~.....<\n000006 10 37 8d 7e  >.7.~<\n00000a\n",
+        "09:30:01.000001 IP a.4059 > b.9: UDP, length 10\n\t0x0000:  7ea0 0801 0201 1037 8d7e  ~...\n",
+        "fqAIAQIBEDeNfg==\n",
+        "fqAIAQIB\nEDeNfg==",
     ],
 )
 def test_one_frame(text: str) -> None:
@@ -41,6 +46,14 @@ def test_one_frame(text: str) -> None:
 def test_binary_by_itself() -> None:
     assert read(DATA) == ([(0, DATA)], [])
     assert read(b"") == ([], [])
+
+
+def test_hex_is_no_base64_and_a_number_no_end_of_a_dump() -> None:
+    assert joined("00000000") == bytes(4)
+    assert joined("7ea0\n00000002").hex() == "7ea000000002"
+    assert joined("7ea00801020110378d7e" * 4).startswith(DATA)
+    pieces, bad = read(b"these are words and")
+    assert (pieces, len(bad)) == ([], 1)
 
 
 def test_digits_in_groups_of_four_are_no_offsets() -> None:
