@@ -1,0 +1,80 @@
+"""A kind of meter as one whole."""
+
+from typing import Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.model.association import Association
+from schemas.model.clock import Clock
+from schemas.model.load_profile import LoadProfile
+from schemas.model.parts import ObisPattern, ObisText, Part, Scaling
+from schemas.model.push import Heartbeat, PushList
+from schemas.obis_pattern import matches, wildcards
+
+#: Where meters tell who they are: logical device name, meter numbers (device ID 1, also as Kamstrup and
+#: Sagemcom write it).
+_IDENTITIES: Final = ("0-0:42.0.0*255", "0-0:96.1.0*255", "0-0:96.1.1*255", "1-1:0.0.5*255", "1-0:0.0.0*255")
+
+
+class Register(Part):
+    """A register worth reading beside the load curve."""
+
+    obis: ObisText
+    class_id: int = Field(default=3, ge=0, le=0xFFFF)
+    attribute: int = Field(default=2, ge=1, le=127)
+    name: str | None = None
+
+
+class Quirks(Part):
+    """Where a maker leaves the standard."""
+
+    #: pushes carry COSEM attribute descriptors without A-XDR tags (class 2 bytes, OBIS 6, attribute 1)
+    untagged_attribute_descriptors: bool = False
+    #: GET-Request-With-List is refused: one GET for each attribute
+    no_get_with_list: bool = False
+    #: selective access by range is refused: read by entry, newest entries first counted
+    range_by_entry: bool = False
+
+
+class MeterModel(Part):
+    """A kind of meter, as its profile describes it. ``driver`` ``dlms-push`` is never dialled: it only
+    pushes."""
+
+    name: str
+    title: str
+    maker: str | None = None
+    driver: Literal["dlms", "dlms-push"] = "dlms"
+    association: Association = Association()
+    clock: Clock = Clock()
+    load_profiles: tuple[LoadProfile, ...] = ()
+    registers: tuple[Register, ...] = ()
+    push: tuple[PushList, ...] = ()
+    #: where a push without ciphering tells which meter it is from: its asset id or logical device name
+    identity: tuple[ObisText, ...] = _IDENTITIES
+    heartbeat: Heartbeat | None = None
+    #: scaler and unit by OBIS code or pattern ("x" stands for any number) for messages that carry none
+    scaling: dict[ObisPattern, Scaling] = Field(default_factory=dict)
+    quirks: Quirks = Quirks()
+
+    @model_validator(mode="after")
+    def _numbers_differ(self) -> Self:
+        numbers = [profile.number for profile in self.load_profiles]
+        if len(numbers) != len(set(numbers)):
+            raise ValueError("two load profiles have the same number")
+        return self
+
+    def load_profile(self, number: int) -> LoadProfile:
+        """The load profile with this number. Raises KeyError."""
+        for profile in self.load_profiles:
+            if profile.number == number:
+                return profile
+        raise KeyError(number)
+
+    def scaling_of(self, obis: str) -> Scaling | None:
+        """Scaler and unit the maker means for this OBIS code; the pattern with the fewest wildcards wins."""
+        found = [pattern for pattern in self.scaling if matches(pattern, obis)]
+        return self.scaling[min(found, key=wildcards)] if found else None
+
+    def push_list(self, container: str, length: int, list_id: str | None) -> PushList | None:
+        """The first push list that this body matches, None where no list does."""
+        return next((p for p in self.push if p.matches(container, length, list_id)), None)
