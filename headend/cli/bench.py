@@ -7,7 +7,7 @@ import typer
 from headend.bench.processes import BenchError
 from headend.bench.run import FULL, PARTS, QUICK, run
 from headend.cli.terminal import err, out, print_json
-from headend.store.embedded import EmbeddedPostgresError
+from headend.store.embedded_folder import EmbeddedPostgresError
 from headend.store.migrate import DatabaseError
 
 

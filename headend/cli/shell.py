@@ -14,7 +14,7 @@ from headend.cli.terminal import CommandError, err, flags
 from headend.foundation import Base, open_base
 from headend.keys.seal import SealError
 from headend.keys.transport import TransportError
-from headend.store.embedded import EmbeddedPostgresError
+from headend.store.embedded_folder import EmbeddedPostgresError
 from headend.store.errors import ConflictError, UnavailableError, UnknownError
 from headend.store.migrate import DatabaseError
 from headend.store.writer import UnknownMeter

