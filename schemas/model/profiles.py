@@ -6,12 +6,15 @@ from functools import lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from schemas.model.meter_model import MeterModel
 from schemas.model.parts import ModelError
+
+#: A longer one is no file's name on some systems, and their refusal would be an OSError.
+_LONGEST_NAME: Final = 128
 
 
 def _places(folders: tuple[Path, ...], family: str) -> list[Traversable]:
@@ -20,7 +23,7 @@ def _places(folders: tuple[Path, ...], family: str) -> list[Traversable]:
 
 def _find(name: str, folders: tuple[Path, ...], family: str) -> Traversable | None:
     # a name is a plain word: it must not walk out of the folder
-    if not name.replace("-", "").replace("_", "").isalnum():
+    if len(name) > _LONGEST_NAME or not name.replace("-", "").replace("_", "").isalnum():
         return None
     places = (place / f"{name}.toml" for place in _places(folders, family))
     return next((place for place in places if place.is_file()), None)

@@ -193,3 +193,11 @@ def test_zeros_and_wildcards_of_codes():
             obis_pattern.check_obis(wrong)
     assert obis_pattern.matches("x-x:x.x.x*x", "1-0:1.8.0*255")
     assert obis_pattern.wildcards("x-0:1.8.x*255") == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["../../x", "/etc/passwd", "modbus/eastron-sdm120", "..", "", "a\0b", "headend-sim\n", "x" * 5000]
+)
+def test_a_name_is_a_word_and_no_path(name, tmp_path):
+    with pytest.raises(ModelError, match="no meter model"):
+        load_model(name, (tmp_path,))
