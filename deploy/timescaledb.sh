@@ -226,12 +226,18 @@ kept_server() { # for `up`
 
 docker_engine() { command -v docker >/dev/null && docker info >/dev/null 2>&1; }
 
+docker_password() { # $1: name. What `up` keeps in a volume keeps its password too: the image sets it once, on an empty one
+    local kept=$CACHE/$1.password
+    if [ "$1" != "$CONTAINER" ]; then kept=/dev/null; else mkdir -p "$CACHE"; fi
+    if ! [ -s "$kept" ]; then (umask 077 && od -An -N16 -tx1 /dev/urandom | tr -d ' \n' | tee "$kept"); else cat "$kept"; fi
+}
+
 docker_server() { # $1: name, $2...: more options of docker run; sets DSN
     local name=$1 password port i
     shift
     if ! docker inspect -f '{{.State.Running}}' "$name" 2>/dev/null | grep -q true; then
         docker rm -f "$name" >/dev/null 2>&1 || true
-        password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+        password=$(docker_password "$name")
         POSTGRES_PASSWORD=$password docker run -d --name "$name" -p 127.0.0.1::5432 -e POSTGRES_PASSWORD \
             -e TIMESCALEDB_TELEMETRY=off "$@" "$IMAGE" postgres -c shared_preload_libraries=timescaledb \
             -c max_connections=200 -c max_locks_per_transaction=256 >/dev/null || return 1
