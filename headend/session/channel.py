@@ -74,12 +74,17 @@ class WrapperChannel:
         """
         reader, stream = self._reader, self._stream
         while True:
-            frame = reader.next()
+            frame = reader.next() if reader.pending else None
             if frame is None:
                 if reader.pending:
                     await self._read_on(deadline)
-                else:
-                    reader.feed(await stream.read_some(deadline))
+                    continue
+                data = await stream.read_some(deadline)
+                # Nearly always: the one frame that we wait for, whole and nothing behind it.
+                apdu = reader.whole(data, self._server, self._client)
+                if apdu is not None:
+                    return apdu
+                reader.feed(data)
             elif _is_between(frame, self._server, self._client):
                 return frame.apdu
             else:

@@ -60,7 +60,7 @@ class BaseStream:
     """
 
     __slots__ = (
-        "_closed", "_deadline", "_drainer", "_ended", "_loop", "_paused_reading", "_paused_writing",
+        "_closed", "_deadline", "_drainer", "_ended", "_gone", "_loop", "_paused_reading", "_paused_writing",
         "_pending", "_reader", "_size", "_timer", "_timer_at", "peer",
     )  # fmt: skip
 
@@ -72,7 +72,8 @@ class BaseStream:
         self._ended: str | None = None  # why nothing more will come
         self._reader: asyncio.Future[None] | None = None
         self._drainer: asyncio.Future[None] | None = None
-        self._closed: asyncio.Future[None] | None = None
+        self._closed: asyncio.Future[None] | None = None  # of those who wait until the carrier is gone
+        self._gone = False
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -124,9 +125,9 @@ class BaseStream:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        closed = self._closed_future()
-        if not closed.done():
-            closed.set_result(None)
+        self._gone = True
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
 
     def _writing(self, *, paused: bool) -> None:
         self._paused_writing = paused
@@ -142,8 +143,16 @@ class BaseStream:
             LinkTimeout: nothing came until ``deadline``; the stream may be read again.
             LinkClosed: closed, and everything that came before has been read.
         """
-        if not self._pending:
-            await self._wait_for_bytes(deadline)
+        pending = self._pending
+        if not pending:
+            # Waiting is not a coroutine of its own: every answer would pay for it.
+            reader = self._wait(deadline)
+            try:
+                await reader
+            finally:
+                self._reader = None
+            if not pending:
+                raise LinkClosed(f"{self.peer}: {self._ended}")
         return self._take()
 
     def unread(self, data: bytes) -> None:
@@ -157,7 +166,8 @@ class BaseStream:
         data = pending.popleft() if len(pending) == 1 else b"".join(pending)
         pending.clear()
         self._size = 0
-        self._resume_peer()
+        if self._paused_reading:
+            self._resume_peer()
         return data
 
     def _resume_peer(self) -> None:
@@ -166,7 +176,8 @@ class BaseStream:
             if self._ended is None:
                 self._pause_peer(False)
 
-    async def _wait_for_bytes(self, deadline: float) -> None:
+    def _wait(self, deadline: float) -> "asyncio.Future[None]":
+        """What is done when bytes or the end come, and fails at ``deadline``."""
         if self._ended is not None:
             raise LinkClosed(f"{self.peer}: {self._ended}")
         if self._reader is not None:
@@ -175,12 +186,7 @@ class BaseStream:
             raise LinkTimeout(f"{self.peer}: nothing came before the deadline")
         reader = self._reader = self._loop.create_future()
         self._arm(deadline)
-        try:
-            await reader
-        finally:
-            self._reader = None
-        if not self._pending:
-            raise LinkClosed(f"{self.peer}: {self._ended}")
+        return reader
 
     def _arm(self, deadline: float) -> None:
         self._deadline = deadline
@@ -241,9 +247,11 @@ class BaseStream:
     async def wait_closed(self, deadline: float) -> None:
         """Close and wait until it is done; at ``deadline`` the link is aborted instead."""
         self.close()
-        closed = self._closed_future()
-        if closed.done():
+        if self._gone:
             return
+        if self._closed is None:
+            self._closed = self._loop.create_future()
+        closed = self._closed
         try:
             async with asyncio.timeout_at(deadline):
                 await asyncio.shield(closed)
@@ -252,8 +260,3 @@ class BaseStream:
         except asyncio.CancelledError:
             self.abort()
             raise
-
-    def _closed_future(self) -> "asyncio.Future[None]":
-        if self._closed is None:
-            self._closed = self._loop.create_future()
-        return self._closed

@@ -88,6 +88,19 @@ class WrapperReader(StreamReader[WrapperFrame]):
         self._max_apdu = max_apdu
         self._resync = resync
 
+    def whole(self, data: bytes, source: int, destination: int) -> bytes | None:
+        """The APDU where ``data`` is one whole frame between these wPorts and nothing waits before it.
+
+        Otherwise None, which says no more than that: feed the bytes then, and ask `next` what they are.
+        """
+        length = len(data) - HEADER_LENGTH
+        if length <= 0 or length > self._max_apdu or self._buffer:
+            return None
+        if HEADER.unpack_from(data) != (VERSION, source, destination, length):
+            return None
+        self._offset += len(data)
+        return data[HEADER_LENGTH:]
+
     def next(self) -> WrapperFrame | BadFrame | None:
         """The next frame; None when more bytes are needed. See the class for what bad bytes do."""
         if self._resync:

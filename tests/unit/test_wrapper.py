@@ -119,3 +119,41 @@ def test_resync_does_not_wait_for_a_length_that_is_not_allowed():
     bad, good = read(WrapperReader(max_apdu=64, resync=True), false + wrapper.encode(16, 1, GET))
     assert "256 is more than the 64" in bad.reason
     assert good.apdu == GET
+
+
+def test_whole_takes_the_one_frame_that_is_awaited():
+    reader = WrapperReader()
+    assert reader.whole(wrapper.encode(1, 16, GET), 1, 16) == GET
+    bad = wrapper.encode(1, 16, GET).replace(b"\x00\x01", b"\x00\x02", 1)
+    reader.feed(bad)
+    with pytest.raises(RemoteProtocolError) as caught:
+        reader.next()
+    assert caught.value.offset == 8 + len(GET)  # what was taken at once is counted
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        wrapper.encode(1, 16, GET)[:7],
+        wrapper.encode(1, 16, GET)[:8],
+        wrapper.encode(1, 16, GET)[:-1],
+        wrapper.encode(1, 16, GET) + b"\x00",
+        wrapper.encode(1, 16, GET) * 2,
+        wrapper.encode(2, 16, GET),
+        wrapper.encode(1, 17, GET),
+        b"\x00\x02" + wrapper.encode(1, 16, GET)[2:],
+        wrapper.encode(1, 16, bytes(101)),
+    ],
+    ids=["nothing", "cut header", "no apdu", "cut apdu", "one more byte", "two frames", "other source",
+         "other destination", "other version", "too long"],
+)  # fmt: skip
+def test_whole_leaves_everything_else_to_the_reader(data):
+    assert WrapperReader(max_apdu=100).whole(data, 1, 16) is None
+
+
+def test_whole_never_overtakes_what_waits():
+    reader = WrapperReader()
+    frame = wrapper.encode(1, 16, GET)
+    reader.feed(frame[:5])
+    assert reader.whole(frame, 1, 16) is None
