@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from headend.store.errors import ConflictError, UnavailableError, UnknownError
 from protocols.errors import (
@@ -225,6 +226,15 @@ def _place(error: Mapping[str, Any]) -> Place:
     return Place(parameter=str(rest[0]) if rest else str(where), detail=detail)
 
 
+def _methods(request: Request) -> str:
+    """The methods of a path, of all operations together: the framework tells those of the first alone."""
+    found: set[str] = set()
+    for template, operations in request.app.openapi()["paths"].items():
+        if compile_path(template)[0].match(request.url.path):
+            found.update(method.upper() for method in operations)
+    return ", ".join(sorted(found))
+
+
 def install(app: FastAPI) -> None:
     """Register the handlers, so that no refusal leaves in any other form."""
 
@@ -290,7 +300,10 @@ def install(app: FastAPI) -> None:
         if exc.status_code == TooLarge.status:  # the limit's way through the framework's reader of bodies
             return await _api_error(request, TooLarge(str(exc.detail)))
         phrase = http.HTTPStatus(exc.status_code).phrase
-        allowed = (exc.headers or {}).get("Allow", "other methods")
+        headers = dict(exc.headers or {})
+        if exc.status_code == 405 and (methods := _methods(request)):
+            headers["Allow"] = methods
+        allowed = headers.get("Allow", "other methods")
         detail = {
             404: "no such path; /openapi.json lists them all",
             405: f"this path takes {allowed}, not {request.method}",
@@ -301,7 +314,7 @@ def install(app: FastAPI) -> None:
             slug=phrase.lower().replace(" ", "-"),
             title=phrase,
             detail=detail,
-            headers=exc.headers,
+            headers=headers,
         )
 
     # The outermost boundary: a defect of ours is logged with its trace and told without it.

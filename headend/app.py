@@ -31,7 +31,7 @@ from headend.collect.outcome import Outcome
 from headend.collect.periodic import periodically
 from headend.demo import Demo, Demonstration, demonstration
 from headend.drivers.dlms import utc_now
-from headend.drivers.read_now import CurveRange, ReadFailed, read_now
+from headend.drivers.read_now import CurveRange, ReadFailed, UnknownProfileError, read_now
 from headend.foundation import Base, make_demo_master_key, open_base
 from headend.house import House, open_house
 from headend.listen.directory import Directory
@@ -165,6 +165,8 @@ class _ReadNow:
             done = await read_now(
                 house.access, house.driver, house.write, meter, obis=request.obis, curve=curve
             )
+        except UnknownProfileError as error:
+            raise api.errors.BadValue.field("/profile/number", str(error)) from error
         except ReadFailed as error:
             raise api.errors.ReadFailed(error.stage, error.cause) from error
         refused = tuple(Refused(one.obis, one.reason) for one in done.refused)

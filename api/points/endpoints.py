@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
@@ -22,13 +23,14 @@ from api.points.models import (
 )
 from api.services import Services, services
 from api.shapes import Limit, PointCode
+from api.strict_json import StrictRoute
 from headend.store import audit, meters, points
 from headend.store.errors import UnknownError
 from headend.store.sql import Connection
 from headend.store.tokens import Token
 from schemas.meter import MeteringPoint
 
-router = APIRouter(tags=["metering points"])
+router = APIRouter(tags=["metering points"], route_class=StrictRoute)
 
 _CHANGE = responses(400, 401, 403, 404, 409, 413, 422, 503)
 
@@ -74,7 +76,7 @@ async def create_point(
             await points.set_ratio(connection, point.point_id, body.ratio.ratio())
         await _record(connection, token, "point.create", point, body)
         detail = await _detail(connection, point)
-    response.headers["Location"] = f"/api/v1/points/{body.code}"
+    response.headers["Location"] = f"/api/v1/points/{quote(body.code, safe='')}"
     return detail
 
 

@@ -11,7 +11,13 @@ from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, err, moment, out, print_json
 from headend.collect.outcome import Outcome
 from headend.drivers.dlms import utc_now
-from headend.drivers.read_now import CurveRange, ReadFailed, ReadOutcome, read_now
+from headend.drivers.read_now import (
+    CurveRange,
+    ReadFailed,
+    ReadOutcome,
+    UnknownProfileError,
+    read_now,
+)
 from headend.house import open_house
 from headend.store import audit, meters
 from protocols.dlms.obis import Obis
@@ -76,6 +82,8 @@ async def read(
             done = await read_now(
                 house.access, house.driver, house.write, meter, obis=tuple(obis or ()), curve=curve
             )
+        except UnknownProfileError as error:
+            raise CommandError(f"--profile: {error}") from error
         except ReadFailed as error:
             fault = error.cause.fault
             raise CommandError(

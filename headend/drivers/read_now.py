@@ -11,7 +11,7 @@ from headend.session.access import Access
 from headend.session.client import MeterSession, Stage
 from headend.store.writer import Written
 from headend.transport.stream import Stream
-from protocols.errors import CommunicationError, DataAccessRefused, LinkTimeout
+from protocols.errors import CommunicationError, DataAccessRefused, LinkTimeout, LocalProtocolError
 from schemas.meter import Meter
 from schemas.model import MeterModel
 from schemas.reading import ReadingBatch, RegisterRead, concatenate
@@ -67,6 +67,10 @@ class ReadFailed(Exception):
         self.cause = cause
 
 
+class UnknownProfileError(ValueError):
+    """The meter's model has no load profile of that number; the message names those it has."""
+
+
 async def read_now(
     access: Access,
     driver: DlmsDriver,
@@ -84,7 +88,8 @@ async def read_now(
     `headend.store.writer.write` with its pool, ``stream`` the open link of a meter that dialled in.
     ``timeout_s`` bounds the exchange.
 
-    Raises ReadFailed; what `Access.prepare` raises of the database and the keys; and what ``write`` raises.
+    Raises UnknownProfileError before the meter is called; ReadFailed; what `Access.prepare` raises of the
+    database and the keys; and what ``write`` raises.
     """
     batches: list[ReadingBatch] = []
     refused: list[Refused] = []
@@ -92,6 +97,8 @@ async def read_now(
     try:
         async with asyncio.timeout(timeout_s):
             reach = await access.prepare_one(meter)
+            if curve is not None:
+                _check_profile(reach.model, curve.profile)
             stage = Stage.CONNECT
             async with access.link(reach), access.session(reach, stream=stream) as session:
                 stage = Stage.READ
@@ -104,6 +111,13 @@ async def read_now(
         raise ReadFailed(stage, late) from exc
     batch = concatenate(batches, source=batches[0].source)
     return ReadOutcome(batch, tuple(refused), await write(batch))
+
+
+def _check_profile(model: MeterModel, number: int) -> None:
+    try:
+        profile_of(model, number)
+    except LocalProtocolError as error:
+        raise UnknownProfileError(error.reason) from error
 
 
 async def _read(

@@ -1,6 +1,7 @@
 """One meter read now: what is stored, what is refused, and how a failure is told."""
 
 import asyncio
+import dataclasses
 import datetime as dt
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from headend.drivers.dlms import DlmsDriver
-from headend.drivers.read_now import CurveRange, ReadFailed, read_now
+from headend.drivers.read_now import CurveRange, ReadFailed, UnknownProfileError, read_now
 from headend.session.client import MeterSession
 from headend.session.deadlines import Deadlines
 from headend.session.plan import plan_session
@@ -111,6 +112,12 @@ def run_it(run_virtual, make, **request):
             return exc, stored
 
     return run_virtual(main())
+
+
+def test_a_profile_that_the_model_lacks_is_refused_before_the_meter_is_called(run_virtual, fake_meter):
+    unknown = dataclasses.replace(CURVE, profile=69)
+    with pytest.raises(UnknownProfileError, match="has no load profile 69; known: 1"):
+        run_it(run_virtual, lambda: FakeAccess(fake_meter), curve=unknown)
 
 
 def test_registers_and_curve_in_one_transaction(run_virtual, fake_meter):

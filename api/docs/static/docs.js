@@ -75,7 +75,7 @@ function article(spec, method, path, operation) {
   const node = make("article", { id: operation.operationId },
     make("h2", {}, operation.summary ?? path),
     make("p", { class: "path" }, make("span", { class: `method ${method}` }, method.toUpperCase()), path),
-    make("p", {}, operation.description ?? ""));
+    make("p", {}, (operation.description ?? "").replaceAll("``", "\"")));
   if (operation.parameters?.length) node.append(parameters(spec, operation, inputs));
   const body = example(spec, operation.requestBody?.content?.["application/json"]);
   if (body !== undefined) node.append(make("h3", {}, "Body"), shown(body));

@@ -139,8 +139,11 @@ async def test_refusals_speak_of_what_was_sent(house: Any) -> None:
         assert (await client.get("/api/v1/meters", params={"limit": "1"})).status_code == 200
         one = (await client.get("/api/v1/meters/M-1?x=1")).json()
         assert one["detail"] == "x: no such query parameter; this operation has none"
-        put = await client.put("/api/v1/meters")
-        assert (put.status_code, put.json()["detail"]) == (405, "this path takes GET, not PUT")
+        put = await client.put("/api/v1/points")
+        assert (put.status_code, put.json()["detail"]) == (405, "this path takes GET, POST, not PUT")
+        assert put.headers["allow"] == "GET, POST"
+        made = await client.post("/api/v1/points", json={"code": "Ü/\U0008912d"})
+        assert (made.status_code, made.headers["location"]) == (201, "/api/v1/points/%C3%9C%2F%F2%89%84%AD")
         read = (await client.post("/api/v1/meters/M-1/reads", json={"obis": ["rubbish"]})).json()
         assert read["errors"][0]["detail"].startswith("not an OBIS code: 'rubbish'")
 
