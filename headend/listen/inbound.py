@@ -182,7 +182,9 @@ class InboundListener:
         """The logical device name, as the public client is told: anybody may say it."""
         generic = load_model("generic-dlms", self._settings.profile_folders)
         public = plan_session(generic, LinkAddress(Scheme.INBOUND), {}).public()
-        async with MeterSession(public, stream=stream, deadlines=self._deadlines) as session:
+        # a heartbeat that comes late crosses the question
+        quiet = QuietStream(stream, *self._directory.heartbeats())
+        async with MeterSession(public, stream=quiet, deadlines=self._deadlines) as session:
             value = axdr.decode_exact(await session.get(_LOGICAL_DEVICE_NAME)).value
         if session.release_error is not None:
             raise session.release_error

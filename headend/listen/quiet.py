@@ -9,15 +9,15 @@ from schemas.model import Heartbeat
 
 
 class QuietStream:
-    """``stream`` without the heartbeats that a meter sends between its answers; each is answered.
+    """``stream`` without the heartbeats (``patterns``) that a meter sends between answers; each is answered.
 
     They are looked for where a piece of bytes begins, as a meter sends them: on their own. One that is cut in
     two goes through, since holding back its beginning could hold back the end of an answer.
     """
 
-    def __init__(self, stream: Stream, pattern: Heartbeat) -> None:
+    def __init__(self, stream: Stream, *patterns: Heartbeat) -> None:
         self._stream: Final = stream
-        self._pattern: Final = (pattern,)
+        self._patterns: Final = patterns
 
     @property
     def peer(self) -> str:
@@ -41,7 +41,7 @@ class QuietStream:
         """All bytes that are there but heartbeats, at least one. Raises LinkTimeout, LinkClosed."""
         while True:
             data = await self._stream.read_some(deadline)
-            while isinstance(beat := heartbeat.find(self._pattern, data), Beat):
+            while isinstance(beat := heartbeat.find(self._patterns, data), Beat):
                 data = data[beat.end :]
                 if beat.answer:
                     self._stream.write(beat.answer)
