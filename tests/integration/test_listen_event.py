@@ -1,4 +1,4 @@
-"""Event-notifications that meters push are stored with their own time, once a list has told who sends them."""
+"""Events that meters push are stored with their own time, once a list has told who sends them."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
