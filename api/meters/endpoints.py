@@ -12,12 +12,13 @@ from api.errors import BadValue, responses
 from api.meters.lookup import meter_by_asset
 from api.services import Services, services
 from api.shapes import AssetId, Limit
+from api.strict_json import StrictRoute
 from api.times import Instant, rfc3339
 from headend.store import audit, meters, points
 from headend.store.meters import MeterFilter
 from schemas.meter import Meter, MeterState
 
-router = APIRouter(tags=["meters"])
+router = APIRouter(tags=["meters"], route_class=StrictRoute)
 
 _EXAMPLE: Final[dict[str, Any]] = {
     "asset_id": "SIM00000001",

@@ -12,12 +12,13 @@ from api.meters.lookup import meter_by_asset
 from api.registers.endpoints import RegisterModel
 from api.services import ProfileRange, ReadRequest, ReadResult, Services, services
 from api.shapes import AssetId, ObisText
+from api.strict_json import StrictRoute
 from api.times import half_open, micros
 from headend.store import audit
 from headend.store.registers import StoredRegister
 from schemas.reading import RegisterRead
 
-router = APIRouter(tags=["reads"])
+router = APIRouter(tags=["reads"], route_class=StrictRoute)
 
 #: One request's share of a meter's time: a profile of 31 days is 2,976 quarter-hours.
 MAX_PROFILE_RANGE: Final = timedelta(days=31)

@@ -9,12 +9,13 @@ from api.auth import Admin, actor
 from api.errors import BadValue, NotFound, responses
 from api.services import Services, services
 from api.shapes import Name
+from api.strict_json import StrictRoute
 from api.times import Instant, rfc3339
 from headend.store import audit, tokens
 from headend.store.errors import UnknownError
 from headend.store.tokens import Scope, Token
 
-router = APIRouter(tags=["tokens"])
+router = APIRouter(tags=["tokens"], route_class=StrictRoute)
 
 _EXAMPLE: Final[dict[str, Any]] = {
     "id": 3,

@@ -2,6 +2,7 @@
 trace.
 """
 
+import re
 from typing import Any
 
 from headend.store.tokens import Scope
@@ -29,6 +30,9 @@ BODIES = {
     "many digits": exchange(b'"1.8.0"', b'"' + b"9" * 100_000 + b'"'),
     "underscores": exchange(b'"1.8.0"', b'"1_0"'),
     "other digits": exchange(b'"1.8.0"', '"١٢"'.encode()),
+    "one name twice": b'{"meter":"M-1","meter":"M-1","since":"2026-03-01T00:00:00Z"}',
+    "one name twice inside": exchange(b'"1.8.0":"1","1.8.0"', b'"2"'),
+    "one long name twice": b'{"%b":1,"%b":2}' % (b"n" * 100_000, b"n" * 100_000),
     "one register twice": exchange(b'"1.8.0":"1","1-0:1.8.0*255"', b'"2"'),
     "half a surrogate": exchange(b'"\\ud800"', b'"1"'),
     "half a surrogate as name": b'{"\\ud800":1}',
@@ -61,3 +65,16 @@ async def test_hostile_bodies_are_refused(house: Any) -> None:
                 assert len(answer.content) < 4096, f"{name}: a refusal does not send back what came in"
     assert house.audit() == before
     assert not house.meters.asked
+
+
+async def test_every_operation_with_a_body_takes_each_name_once(house: Any) -> None:
+    body = b'{"unknown":1,"unknown":2}'
+    async with house.client(Scope.ADMIN) as client:
+        for path, item in house.app.openapi()["paths"].items():
+            for method, operation in item.items():
+                if "requestBody" not in operation:
+                    continue
+                where = re.sub(r"{[^}]*}", "1", path)
+                headers = {"content-type": "application/json"}
+                answer = await client.request(method, where, content=body, headers=headers)
+                assert (answer.status_code, "given twice" in answer.text) == (400, True), (path, answer.text)
