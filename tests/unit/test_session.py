@@ -16,7 +16,13 @@ from headend.transport.memory import memory_pair
 from headend.transport.tcp import listen_tcp
 from protocols.dlms import axdr
 from protocols.dlms.apdu.fields import Selection
-from protocols.dlms.association import CipherForm, CipherSettings, MethodOutcome, ServerSettings
+from protocols.dlms.association import (
+    ActionRequested,
+    CipherForm,
+    CipherSettings,
+    MethodOutcome,
+    ServerSettings,
+)
 from protocols.dlms.cosem import Attribute, Method
 from protocols.dlms.enums import ActionResult, Conformance, DataAccessResult, Mechanism, SecuritySuite
 from protocols.dlms.obis import Obis
@@ -144,6 +150,24 @@ def test_reads_sets_acts_and_releases(run_virtual, fake_meter):
         assert stream.is_open  # the caller's link stays after a clean release
         stream.close()
         await meter.serving
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_long_parameters_go_in_blocks_and_long_answers_come_in_them(run_virtual, fake_meter, window):
+    async def main():
+        done = MethodOutcome(ActionResult.SUCCESS, LONG)
+        session, meter, _ = session_with(
+            fake_meter, model(gbt_window=window), objects={**OBJECTS, RESET: done}
+        )
+        async with session:
+            await session.set(ENERGY, LONG)
+            assert meter.objects[ENERGY] == LONG
+            assert await session.action(RESET, LONG) == LONG
+        asked = [event for event in meter.events if isinstance(event, ActionRequested)]
+        assert asked[0].parameters == (LONG,)
+        assert session.release_error is None
 
     run_virtual(main())
 
