@@ -6,7 +6,7 @@ teaches serves those behind it: system titles and dedicated keys of AARQ and AAR
 asked for. Nothing here raises for the peer's bytes.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from protocols.dlms import apdu as apdus
 from protocols.dlms import axdr, tolerant
@@ -28,22 +28,14 @@ from protocols.dlms.apdu import (
     Rlre,
     Rlrq,
     SetRequestNormal,
-    SetRequestWithBlock,
     SetRequestWithFirstBlock,
     name_of,
 )
 from protocols.dlms.axdr import DataType
-from protocols.dlms.blocks import BlockJoiner, GbtReceiver
 from protocols.dlms.cosem import Attribute
-from protocols.dlms.decode_cipher import (
-    Ciphered,
-    Keys,
-    Outcome,
-    control_of,
-    is_dedicated,
-    open_message,
-)
+from protocols.dlms.decode_cipher import Ciphered, Keys, Outcome, control_of, is_dedicated, open_message
 from protocols.dlms.decode_message import Builder, Message, Problem, Security, Status, unreadable
+from protocols.dlms.decode_transfers import Joined, Transfers, part_of
 from protocols.dlms.decode_values import ValueFinder
 from protocols.dlms.framing import Framing
 from protocols.dlms.hdlc import HdlcFrame
@@ -66,22 +58,6 @@ def decode_stream(data: bytes, keys: Keys | None = None, model: MeterModel | Non
     return sorted([*decoder.decode(data), *decoder.finish()], key=lambda message: message.offset)
 
 
-class _Blocks(NamedTuple):
-    """A service-specific block transfer that has begun; ``first`` is its first block."""
-
-    first: Apdu
-    builder: Builder
-    joiner: BlockJoiner
-
-
-class _Transfer(NamedTuple):
-    """A general block transfer that has begun. ``first``: the data of block 1, to know it again."""
-
-    builder: Builder
-    receiver: GbtReceiver
-    first: bytes | None = None
-
-
 class StreamDecoder:
     """Decodes the pieces of one recording one after the other.
 
@@ -96,8 +72,7 @@ class StreamDecoder:
         self._server_title: bytes | None = None
         self._dedicated: Key | None = None
         self._asked: dict[tuple[object, int], tuple[Attribute, ...]] = {}
-        self._blocks: dict[tuple[object, str, int], _Blocks] = {}
-        self._transfers: dict[object, _Transfer] = {}
+        self._transfers = Transfers(self._emit)
         self._messages: list[Message] = []
 
     def decode(self, data: bytes, base: int = 0) -> list[Message]:
@@ -112,17 +87,15 @@ class StreamDecoder:
 
     def finish(self) -> list[Message]:
         """What has begun and did not end: a lone block as it is, transfers that stop as bad."""
-        for transfer in self._transfers.values():
-            self._lost(transfer, "cut short: the last block is missing")
-        for blocks in self._blocks.values():
-            self._unfinished(blocks, "cut short: the last block is missing")
-        self._transfers.clear()
-        self._blocks.clear()
+        self._transfers.finish()
         return self._taken()
 
     def _taken(self) -> list[Message]:
         messages, self._messages = self._messages, []
         return messages
+
+    def _emit(self, builder: Builder) -> None:
+        self._messages.append(builder.build())
 
     def _item(self, item: ScanItem, data: bytes, base: int) -> None:
         builder = Builder(item, data, base)
@@ -134,7 +107,7 @@ class StreamDecoder:
         else:
             self._apdu(builder, item.payload)
             return
-        self._messages.append(builder.build())
+        self._emit(builder)
 
     def _without_apdu(self, builder: Builder, item: ScanItem) -> None:
         frame = item.frames[0] if item.frames else None
@@ -157,7 +130,7 @@ class StreamDecoder:
                 builder.notes.append("no APDU, but one value as an APDU carries it")
                 builder.tree = trees.of_data(value)
                 self._finder.values(builder, value)
-                self._messages.append(builder.build())
+                self._emit(builder)
                 return
 
     # ---- APDUs ----------------------------------------------------------------------------------
@@ -171,16 +144,22 @@ class StreamDecoder:
             if len(builder.layers) > _MAX_NESTING or not self._instead(builder, payload):
                 builder.problem(exc)
                 builder.tree = {"data": payload.hex()}
-            self._messages.append(builder.build())
+            self._emit(builder)
             return
         if len(builder.layers) > _MAX_NESTING:
             builder.problem(RemoteProtocolError("APDUs nested deeper than any meter does"))
-            self._messages.append(builder.build())
+            self._emit(builder)
         elif isinstance(message, GeneralBlockTransfer):
-            self._general_block(builder, message)
+            joined = self._transfers.general(builder, message)
+            if joined is not None:
+                self._apdu(joined.builder, joined.whole)
         elif isinstance(message, Ciphered):
             self._open(builder, message)
-        elif not self._service_block(builder, message):
+        elif (part := part_of(message)) is not None:
+            joined = self._transfers.service(builder, part)
+            if joined is not None:
+                self._joined(joined)
+        else:
             self._complete(builder, message)
 
     def _instead(self, builder: Builder, payload: bytes) -> bool:
@@ -222,7 +201,7 @@ class StreamDecoder:
                 self._dedicated = Key(key)
             case _:
                 self._finder.tail(builder, message)
-        self._messages.append(builder.build())
+        self._emit(builder)
 
     def _association(self, builder: Builder, message: Aarq | Aare | Rlrq | Rlre) -> None:
         if isinstance(message, Aarq):
@@ -257,7 +236,7 @@ class StreamDecoder:
         plain = self._opened(builder, message, from_server=outer[0] in _FROM_SERVER)
         if plain is None:
             builder.tree = trees.of_apdu(message)
-            self._messages.append(builder.build())
+            self._emit(builder)
             return
         builder.deciphered = True
         self._apdu(builder, plain)
@@ -291,97 +270,18 @@ class StreamDecoder:
 
     # ---- blocks ----------------------------------------------------------------------------------
 
-    def _general_block(self, builder: Builder, block: GeneralBlockTransfer) -> None:
-        key = (builder.peers, builder.source)
-        if not block.data and not block.last:  # acknowledges blocks of the other side
-            builder.tree = trees.of_apdu(block)
-            self._messages.append(builder.build())
-            return
-        transfer = self._transfers.get(key)
-        if (
-            transfer is not None
-            and block.block_number == 1
-            and transfer.first not in (None, block.data)  # else it is sent again
-        ):
-            self._lost(self._transfers.pop(key), "cut short: a new transfer begins before the last block")
-            transfer = None
-        if transfer is None:
-            transfer = _Transfer(builder, GbtReceiver(answering=False))
-        else:
-            transfer.builder.join(builder)
-        if block.block_number == 1:
-            transfer = transfer._replace(first=block.data)
-        self._transfers[key] = transfer
-        try:
-            whole = transfer.receiver.receive(block).apdu
-        except RemoteProtocolError as exc:
-            self._lost(self._transfers.pop(key), exc.reason)
-            return
-        if whole is not None:
-            del self._transfers[key]
-            transfer.builder.deciphered = True  # offsets count in the joined APDU from here on
-            if whole:
-                self._apdu(transfer.builder, whole)
-            else:
-                self._lost(transfer, "the blocks join to nothing")
-
-    def _lost(self, transfer: _Transfer, reason: str) -> None:
-        builder = transfer.builder
-        builder.problem(RemoteProtocolError(f"general-block-transfer: {reason}"), at=builder.offset)
-        builder.tree = {"blocks_in_order": transfer.receiver.received}
-        self._messages.append(builder.build())
-
-    def _service_block(self, builder: Builder, message: Apdu) -> bool:
-        """Take a block of a GET answer or SET request; False for anything else."""
-        match message:
-            case GetResponseWithBlock(invoke=invoke, result=bytes() as data):
-                service, first = "get", message.block_number == 1
-            case SetRequestWithFirstBlock(invoke=invoke, data=data):
-                service, first = "set", True
-            case SetRequestWithBlock(invoke=invoke, data=data):
-                service, first = "set", False
-            case _:
-                return False
-        key = (builder.peers, service, invoke.invoke_id)
-        if first and (old := self._blocks.pop(key, None)) is not None:
-            self._unfinished(old, "cut short: a new transfer begins before the last block")
-        blocks = self._blocks.get(key)
-        if blocks is None:
-            if not first:
-                builder.notes.append(f"block {message.block_number} alone: those before it are not here")
-                builder.tree = trees.of_apdu(message)
-                self._messages.append(builder.build())
-                return True
-            blocks = self._blocks[key] = _Blocks(message, builder, BlockJoiner())
-        else:
-            if message.block_number == blocks.joiner.received:
-                return True  # sent again
-            blocks.builder.join(builder)
-        try:
-            whole = blocks.joiner.add(message.block_number, data, last=message.last)
-        except RemoteProtocolError as exc:
-            del self._blocks[key]
-            self._unfinished(blocks, exc.reason, bad=True)
-            return True
-        if whole is not None:
-            del self._blocks[key]
-            blocks.builder.deciphered = True
-            self._joined(blocks, whole)
-        return True
-
-    def _joined(self, blocks: _Blocks, whole: bytes) -> None:
-        first = blocks.first
-        if not whole:
-            blocks.builder.problem(RemoteProtocolError("the blocks join to nothing"))
-            self._messages.append(blocks.builder.build())
-        elif isinstance(first, SetRequestWithFirstBlock):
-            message = SetRequestNormal(first.invoke, first.attribute, first.selection, Raw(whole))
-            self._complete(blocks.builder, message)
+    def _joined(self, joined: Joined) -> None:
+        """The request or answer that blocks of a service join to."""
+        first, builder, whole = joined.first, joined.builder, joined.whole
+        if isinstance(first, SetRequestWithFirstBlock):
+            self._complete(
+                builder, SetRequestNormal(first.invoke, first.attribute, first.selection, Raw(whole))
+            )
         elif isinstance(first, GetResponseWithBlock):
-            asked = self._asked.get((blocks.builder.peers, first.invoke.invoke_id), ())
-            listed = len(asked) > 1 and self._joined_list(blocks.builder, first, whole)
+            asked = self._asked.get((builder.peers, first.invoke.invoke_id), ())
+            listed = len(asked) > 1 and self._joined_list(builder, first, whole)
             if not listed:
-                self._complete(blocks.builder, GetResponseNormal(first.invoke, Raw(whole)))
+                self._complete(builder, GetResponseNormal(first.invoke, Raw(whole)))
 
     def _joined_list(self, builder: Builder, first: GetResponseWithBlock, whole: bytes) -> bool:
         """Blocks that answer a request with a list carry the list of results."""
@@ -392,16 +292,6 @@ class StreamDecoder:
             return False
         self._complete(builder, message)
         return True
-
-    def _unfinished(self, blocks: _Blocks, reason: str, *, bad: bool = False) -> None:
-        """A lone first block is shown as what it is; a transfer that went on and stopped is bad."""
-        builder = blocks.builder
-        builder.tree = trees.of_apdu(blocks.first)
-        if bad or builder.blocks > 1:
-            builder.problem(RemoteProtocolError(reason), at=builder.offset)
-        else:
-            builder.notes.append("the first block alone: those behind it are not here")
-        self._messages.append(builder.build())
 
 
 def _unverified(message: Ciphered) -> str:
