@@ -41,6 +41,7 @@ DEDICATED_TAG = {
 }  # fmt: skip
 _PLAIN_OF_GLOBAL = {secured: plain for plain, secured in GLOBAL_TAG.items()}
 _PLAIN_OF_DEDICATED = {secured: plain for plain, secured in DEDICATED_TAG.items()}
+_LENGTH_IN_TWO = 0x82  # a length's first byte that says: it follows in two bytes
 _GENERAL = frozenset({GENERAL_GLO, GENERAL_DED, GENERAL_CIPHERING, GENERAL_SIGNING})
 CIPHERED_TAGS = frozenset(_PLAIN_OF_GLOBAL) | frozenset(_PLAIN_OF_DEDICATED) | _GENERAL
 
@@ -51,6 +52,10 @@ class KeyUse(StrEnum):
     GLOBAL = auto()
     DEDICATED = auto()
     WRAPPED = auto()
+
+
+# Members looked up once: on the enum's class that costs a good part of what deciphering a short message does.
+_GLOBAL, _DEDICATED, _WRAPPED = KeyUse.GLOBAL, KeyUse.DEDICATED, KeyUse.WRAPPED
 
 
 class OpenedApdu(NamedTuple):
@@ -88,16 +93,16 @@ def open_apdu(
     tag = apdu[0]
     inner = _PLAIN_OF_GLOBAL.get(tag)
     if inner is not None:
-        return _open(apdu, 1, keys, _known(system_title), KeyUse.GLOBAL, inner)
+        return _open(apdu, 1, keys, _known(system_title), _GLOBAL, inner)
     inner = _PLAIN_OF_DEDICATED.get(tag)
     if inner is not None:
-        return _open(apdu, 1, _agreed(dedicated), _known(system_title), KeyUse.DEDICATED, inner)
+        return _open(apdu, 1, _agreed(dedicated), _known(system_title), _DEDICATED, inner)
     if tag == GENERAL_GLO:
         title, start = _title(apdu, system_title)
-        return _open(apdu, start, keys, title, KeyUse.GLOBAL)
+        return _open(apdu, start, keys, title, _GLOBAL)
     if tag == GENERAL_DED:
         title, start = _title(apdu, system_title)
-        return _open(apdu, start, _agreed(dedicated), title, KeyUse.DEDICATED)
+        return _open(apdu, start, _agreed(dedicated), title, _DEDICATED)
     if tag == GENERAL_CIPHERING:
         return _open_general(ciphered.decode_general(apdu), apdu, keys, system_title, our_title, master_key)
     if tag == GENERAL_SIGNING:
@@ -171,16 +176,21 @@ def seal_general_ciphering(
 def _open(
     apdu: bytes, offset: int, keys: CipherKeys, title: bytes, use: KeyUse, inner: int | None = None
 ) -> OpenedApdu:
-    length, start = axdr.decode_length(apdu, offset)
-    if start + length != len(apdu):
-        what = "is cut short" if start + length > len(apdu) else "has bytes behind its end"
-        raise RemoteProtocolError(f"ciphered APDU {what}", offset=min(start + length, len(apdu)))
+    size = len(apdu)
+    if size > offset + 3 and apdu[offset] == _LENGTH_IN_TWO:  # as every full block has it
+        length, start = apdu[offset + 1] << 8 | apdu[offset + 2], offset + 3
+    else:
+        length, start = axdr.decode_length(apdu, offset)
+    if start + length != size:
+        what = "is cut short" if start + length > size else "has bytes behind its end"
+        raise RemoteProtocolError(f"ciphered APDU {what}", offset=min(start + length, size))
     try:
         plain, control, counter = unprotect(apdu[start:], system_title=title, keys=keys)
     except RemoteProtocolError as exc:
         exc.offset = None if exc.offset is None else exc.offset + start
         raise
-    _check_inner(plain, inner)
+    if not plain or plain[0] != inner:
+        _check_inner(plain, inner)
     return OpenedApdu(plain, control, counter, title, use, apdu[0])
 
 
@@ -195,7 +205,7 @@ def _open_general(
     title = _same(frame.originator, system_title)
     if our_title is not None and frame.recipient and not hmac.compare_digest(frame.recipient, our_title):
         raise SecurityError(f"general-ciphering is for {frame.recipient.hex()}, not for us", offset=0)
-    use = KeyUse.GLOBAL
+    use = _GLOBAL
     match frame.key_info:
         case None | ciphered.IdentifiedKey(ciphered.IdentifiedKeyId.GLOBAL_UNICAST_ENCRYPTION):
             chosen = keys
@@ -205,7 +215,7 @@ def _open_general(
             if master_key is None:
                 raise SecurityError("the message brings a wrapped key and no master key is known", offset=0)
             chosen = replace(keys, encryption=_unwrapped(data, keys, master_key))
-            use = KeyUse.WRAPPED
+            use = _WRAPPED
         case ciphered.WrappedKey(kek_id=kek_id):
             raise SecurityError(f"key-encrypting key {kek_id} does not exist", offset=0)
         case _:

@@ -186,16 +186,16 @@ def unprotect(secured: bytes, *, system_title: bytes, keys: CipherKeys, extra_aa
     is cut short.
     """
     control, counter = read_header(secured)
-    if control & 0xC0 or control & 0x0F != keys.suite:
+    mode = control & 0x30
+    if control ^ mode != keys.suite:  # either another suite or bits 6 and 7, which are not supported
         check_control(control, keys.suite)
     if len(system_title) != SYSTEM_TITLE_LENGTH:
         raise SecurityError(f"the sender's system title has {len(system_title)} bytes instead of 8")
-    aead = keys.encryption.aead()
+    encrypt = keys.encryption.aead().encrypt
     nonce = system_title + secured[1:5]
-    mode = control & 0x30
     if mode == _ENCRYPTED:
         # GCM is counter mode below its tag: enciphering the ciphertext again gives the plain text.
-        return Opened(aead.encrypt(nonce, secured[5:], None)[:-_FULL_TAG], control, counter)
+        return Opened(encrypt(nonce, secured[5:], None)[:-_FULL_TAG], control, counter)
     if not mode:
         raise SecurityError("security control asks for no protection in a ciphered message", offset=0)
     if len(secured) < HEADER_LENGTH + TAG_LENGTH:
@@ -204,12 +204,12 @@ def unprotect(secured: bytes, *, system_title: bytes, keys: CipherKeys, extra_aa
     aad = secured[:1] + _authentication_key(keys) + extra_aad
     if mode == _AUTHENTICATED:
         plain = body
-        expected = aead.encrypt(nonce, b"", aad + body)[:TAG_LENGTH]
+        expected = encrypt(nonce, b"", aad + body)[:TAG_LENGTH]
     else:
         # AESGCM.decrypt wants the tag's 16 bytes and DLMS sends 12. Two passes over reused objects cost a
         # fifth of the low-level cipher that takes short tags (measured: 3.9 against 19.9 us for 1,000 bytes).
-        plain = aead.encrypt(nonce, body, None)[:-_FULL_TAG]
-        expected = aead.encrypt(nonce, plain, aad)[-_FULL_TAG : TAG_LENGTH - _FULL_TAG]
+        plain = encrypt(nonce, body, None)[:-_FULL_TAG]
+        expected = encrypt(nonce, plain, aad)[-_FULL_TAG : TAG_LENGTH - _FULL_TAG]
     if not hmac.compare_digest(expected, tag):
         raise SecurityError("authentication tag does not verify", offset=len(secured) - TAG_LENGTH)
     return Opened(plain, control, counter)

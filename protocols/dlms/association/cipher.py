@@ -30,6 +30,8 @@ OVERHEAD = {
     CipherForm.GENERAL_CIPHERING: 64,
     CipherForm.GENERAL_CIPHERING_WRAPPED: 104,
 }
+# Members looked up once: on the enum's class that costs as much as half of a short message's ciphering.
+_SPECIFIC, _GENERAL, _DEDICATED = CipherForm.SERVICE_SPECIFIC, CipherForm.GENERAL, KeyUse.DEDICATED
 _FORM_OF_TAG = {GENERAL_GLO: CipherForm.GENERAL, GENERAL_DED: CipherForm.GENERAL}
 
 
@@ -114,7 +116,8 @@ class CipherContext:
         settings = self.settings
         control = self._control if protection is None else protection | self._suite
         dedicated = None if use_global else self.dedicated
-        if self.form in (CipherForm.SERVICE_SPECIFIC, CipherForm.GENERAL):
+        form = self.form
+        if form is _SPECIFIC or form is _GENERAL:
             return seal_apdu(
                 plain,
                 control=control,
@@ -122,10 +125,10 @@ class CipherContext:
                 system_title=settings.our_system_title,
                 keys=settings.keys if dedicated is None else dedicated,
                 dedicated=dedicated is not None,
-                general=self.form is CipherForm.GENERAL and plain[0] not in _INITIATE,
+                general=form is _GENERAL and plain[0] not in _INITIATE,
             )
         keys = settings.keys
-        if self.form is CipherForm.GENERAL_CIPHERING_WRAPPED:
+        if form is CipherForm.GENERAL_CIPHERING_WRAPPED:
             keys = self._session_keys()
         self._transaction += 1
         return seal_general_ciphering(
@@ -136,7 +139,7 @@ class CipherContext:
             recipient=self.peer_title or b"",
             transaction_id=self._transaction.to_bytes(8, "big"),
             keys=keys,
-            wrapped=self._wrapped if self.form is CipherForm.GENERAL_CIPHERING_WRAPPED else None,
+            wrapped=self._wrapped if form is CipherForm.GENERAL_CIPHERING_WRAPPED else None,
         )
 
     def open(self, apdu: bytes, *, least: int | None = None) -> OpenedApdu:
@@ -157,7 +160,7 @@ class CipherContext:
         required = self._least if least is None else least
         if required & ~opened.control:
             check_policy(Protection(required), opened.control)
-        bar = self._dedicated_counter if opened.key_use is KeyUse.DEDICATED else self.peer_counter
+        bar = self._dedicated_counter if opened.key_use is _DEDICATED else self.peer_counter
         if opened.counter == bar.last:
             raise RepeatedMessage
         bar.accept(opened.counter, authenticated=bool(opened.control & 0x10))

@@ -27,12 +27,19 @@ from protocols.errors import (
 
 _SMALLEST_PDU: Final = 16  # less carries no request at all
 _PLAIN_RELEASE = acse.Rlrq(0).to_bytes()
+_USUAL_RLRE = acse.Rlre(0).to_bytes()
 _NEEDS_TITLE = frozenset({Mechanism.HLS_GMAC, Mechanism.HLS_SHA256})
 
 # A fleet's AAREs are the same few hundreds of bytes over and over, but for challenges, titles and ciphering:
 # most of the cost of a plain session was to decode them again.
 _decode_constant_aare = lru_cache(maxsize=256)(acse.decode_aare)
 _decode_initiate_response = lru_cache(maxsize=64)(initiate.decode_response)
+
+
+@lru_cache(maxsize=16)
+def _release_head(length: int) -> bytes:
+    """An RLRQ up to its user information of ``length`` bytes, which comes last."""
+    return acse.Rlrq(0, bytes(length)).to_bytes()[:-length]
 
 
 class ClientSetup(ClientExchange):
@@ -71,7 +78,7 @@ class ClientSetup(ClientExchange):
         if self._cipher is None or not self.settings.ciphered:
             return _PLAIN_RELEASE
         information = self._cipher.seal(self.settings.initiate_request, use_global=True)
-        return acse.Rlrq(0, information).to_bytes()
+        return _release_head(len(information)) + information
 
     def _on_aare(self, apdu: bytes) -> list[ClientEvent]:
         if self.state is not ClientState.ASSOCIATING:
@@ -186,7 +193,8 @@ class ClientSetup(ClientExchange):
     def _on_rlre(self, apdu: bytes) -> list[ClientEvent]:
         if self.state is not ClientState.RELEASING:
             return [Stale("an RLRE came while no release was asked for")]
-        acse.decode_rlre(apdu)
+        if apdu != _USUAL_RLRE:
+            acse.decode_rlre(apdu)
         self._move(ClientInput.RELEASED)
         return [Released()]
 
