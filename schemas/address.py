@@ -1,12 +1,12 @@
 """Addresses of meters at the head-end's link, in one written form.
 
-=====================================  ====================================================================
-``tcp://host:port?server=1&client=16``  wrapper over TCP, dialled by us; port 4059 where none is written
-``udp://host:port?server=1``            wrapper over UDP
-``hdlc+tcp://host:port?physical=17``    HDLC over TCP
+========================================  ================================================================
+``tcp://host:port?server=1&client=16``    wrapper over TCP, dialled by us; port 4059 where none is written
+``udp://host:port?server=1``              wrapper over UDP
+``hdlc+tcp://host:port?physical=17``      HDLC over TCP
 ``hdlc+serial:///dev/ttyUSB0?baud=9600``  HDLC over a serial line, 8N1
-``inbound:``                            the meter dials in and is known by what it proves, never by an address
-=====================================  ====================================================================
+``inbound:``                              the meter dials in, known by what it proves, never by an address
+========================================  ================================================================
 
 ``server`` and ``client`` are SAPs that override the model's, ``physical`` the HDLC lower address.
 """

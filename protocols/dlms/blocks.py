@@ -65,13 +65,11 @@ class GbtProgress(NamedTuple):
 
 
 class GbtReceiver:
-    """Joins one APDU from general-block-transfer blocks, which may come late, twice, out of order or not at
-    all.
+    """Joins one APDU from general-block-transfer blocks that come late, twice, out of order or never.
 
     ``window`` is how many blocks we let the peer send between two acknowledgements; ``first`` is the number
     of the message's first block, above 1 where the peer's acknowledgements used numbers up; ``next_number``
-    that of our own next block. ``answering`` False suits a push, where
-    nobody listens.
+    that of our own next block. ``answering`` False suits a push, where nobody listens.
     """
 
     __slots__ = (

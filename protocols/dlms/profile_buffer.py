@@ -61,8 +61,7 @@ def decode_buffer(raw: axdr.Buffer, layout: BufferLayout) -> ProfileColumns:
 
     Raises:
         RemoteProtocolError: not an array of rows of the layout's columns, or a clock that is not a whole
-        moment;
-            its offset is where in ``raw``.
+            moment; its offset is where in ``raw``.
     """
     raw = bytes(raw)
     columns = view(raw, layout)
