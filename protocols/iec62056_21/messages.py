@@ -278,6 +278,7 @@ class IecReader(StreamReader[IecMessage]):
 
     def __init__(self) -> None:
         super().__init__(bound=MAX_BLOCK + MAX_LINE)
+        self._filled = 0  # leading bytes that are known as filling: a silent line sends nothing else
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Append received bytes; a parity bit is taken off, except from a block check that has none."""
@@ -286,12 +287,20 @@ class IecReader(StreamReader[IecMessage]):
     def _find(self, start: int) -> int:
         found = _STARTS.search(self._buffer, start)
         index = len(self._buffer) if found is None else found.start()
-        clean = filling(self._buffer)
+        clean = self._clean()
         return clean if start <= clean < index else index
 
     def _parse(self, start: int) -> Outcome:
         # `_find` comes with anything but the beginning of a framed message only where data sets may begin.
         return parse(self._buffer, start, offset=self._offset, plain=True, final=self._ended)
+
+    def _clean(self) -> int:
+        self._filled = filling(self._buffer, self._filled)
+        return self._filled
+
+    def _drop(self, count: int) -> None:
+        super()._drop(count)
+        self._filled = max(0, self._filled - count)
 
     def _is_filling(self, data: bytes) -> bool:
         return not data.strip(_FILLING)

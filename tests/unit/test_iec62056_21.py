@@ -9,6 +9,7 @@ import pytest
 
 from protocols.dlms.framing import BadFrame
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.iec62056_21 import messages
 from protocols.iec62056_21.client import (
     MAX_REPEATS,
     HdlcFollows,
@@ -307,3 +308,21 @@ def test_wrong_use():
     client.start()
     with pytest.raises(LocalProtocolError):
         client.start()
+
+
+def test_a_line_that_sends_filling_only_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    real = messages.filling
+
+    def counted(data: bytes | bytearray, start: int = 0, end: int | None = None) -> int:
+        looked.append(len(data) - start)
+        return real(data, start, end)
+
+    monkeypatch.setattr(messages, "filling", counted)
+    reader = IecReader()
+    for _ in range(2000):
+        reader.feed(b"\0")
+        assert reader.next() is None
+    assert sum(looked) <= 4 * 2000
+    reader.feed(b"/ABC5x\r\n")
+    assert isinstance(reader.next(), Identification)
