@@ -3,7 +3,8 @@
 Identity comes from the message alone. A ciphered one tells its system title, and its tag (or its plain text,
 where the model has no tag) proves it. One without ciphering is believed only of meters whose model allows it,
 by the meter number or logical device name inside. The sender's address never counts. A list that tells
-nothing belongs to the meter that the same line told before, as long as that line told of one meter only.
+nothing belongs to the meter that the same line told before, where that meter's model says that it has such
+lists (quirk `anonymous_lists`) and the connection told of no other meter.
 """
 
 from collections.abc import Iterable, Sequence
@@ -65,16 +66,19 @@ class Explained(NamedTuple):
 
 @dataclass(slots=True)
 class Context:
-    """What one connection has told so far. ``None`` meters mean a line that told of several."""
+    """What one connection has told so far: by which heartbeat, of which meter on which lines, of several."""
 
     claim: Claim | None = None
-    lines: dict[object, int | None] = field(default_factory=dict)
+    meter_id: int | None = None
+    several: bool = False
+    lines: set[object] = field(default_factory=set)
 
     def told(self, line: object, meter_id: int) -> None:
         """A message on this line told which meter it is from."""
-        if line not in self.lines and len(self.lines) >= _MOST_LINES:
-            return
-        self.lines[line] = meter_id if self.lines.get(line, meter_id) == meter_id else None
+        self.several = self.several or self.meter_id not in (None, meter_id)
+        self.meter_id = meter_id
+        if len(self.lines) < _MOST_LINES:
+            self.lines.add(line)
 
 
 class _Opened(NamedTuple):
@@ -224,19 +228,24 @@ class Recogniser:
         """A list that tells nothing, on a line that told before."""
         if not line or line[0] not in _LINES:
             return Kept("it does not tell which meter it is from")
-        meter_id = context.lines.get(line)
-        if meter_id is not None:
-            known = await self._directory.by_number(meter_id)
-            if known is not None:
-                return _plain_allowed(known, known.meter.asset_id)
-        if line in context.lines:
-            return Kept("it does not tell which meter it is from, and several send on this line")
-        if context.claim is not None:
-            claimed = await self._directory.by_claim(context.claim)
-            if claimed is not None:
-                return _plain_allowed(claimed, str(context.claim))
-            return Kept("no meter is known by the heartbeat of this connection", str(context.claim))
-        return Kept("it does not tell which meter it is from, nor did one before it on this line")
+        if context.several:
+            return Kept("it does not tell which meter it is from, and several send on this connection")
+        known: Known | None = None
+        if line in context.lines and context.meter_id is not None:
+            known = await self._directory.by_number(context.meter_id)
+        elif context.claim is not None:
+            known = await self._directory.by_claim(context.claim)
+            if known is None:
+                return Kept("no meter is known by the heartbeat of this connection", str(context.claim))
+        if known is None:
+            return Kept("it does not tell which meter it is from, nor did one before it on this line")
+        if not known.model.quirks.anonymous_lists:
+            return Kept(
+                f"it does not tell which meter it is from, and model {known.model.name} does not say that "
+                "such lists are its own (quirk anonymous_lists)",
+                known.meter.asset_id,
+            )
+        return _plain_allowed(known, known.meter.asset_id)
 
 
 def _plain_allowed(known: Known, identity: str | None) -> Known | Kept:

@@ -34,6 +34,8 @@ class Quirks(Part):
     no_get_with_list: bool = False
     #: selective access by range is refused: read by entry, newest entries first counted
     range_by_entry: bool = False
+    #: some push lists do not tell the meter; it is alone on its line (a local port), where others did before
+    anonymous_lists: bool = False
 
 
 class MeterModel(Part):

@@ -432,7 +432,33 @@ async def test_lists_that_tell_nothing_are_not_guessed_where_several_send(embedd
     entry = ALL["aidon_no_list_1"]
     await bench.tcp(frames(ALL["aidon_no_list_2"]) + frames(ALL["hdlc_norway_han_1phase"]) + frames(entry))
     (kept,) = await bench.inbox()
-    assert "several send on this line" in kept.reason
+    assert "several send on this connection" in kept.reason
+
+
+async def test_two_meters_on_one_connection_end_its_ties_on_every_line(embedded_database, make_bench):
+    bench = await make_bench(embedded_database)
+    await bench.add(NewMeter("7359992892587665", "aidon"))
+    await bench.add(NewMeter("6970631402614476", "kaifa-ma304"))
+    await bench.tcp(
+        frames(ALL["aidon_no_list_2"])
+        + frames(ALL["kaifa_no_list_2"], KAIFA_LINE)
+        + frames(ALL["kaifa_no_list_1"], KAIFA_LINE)
+    )
+    (kept,) = await bench.inbox()
+    assert "several send on this connection" in kept.reason
+
+
+async def test_lists_that_tell_nothing_are_a_matter_of_the_model(embedded_database, make_bench, tmp_path):
+    (tmp_path / "strict.toml").write_text(
+        'title = "x"\ninherit = "aidon"\n[quirks]\nanonymous_lists = false\n'
+    )
+    bench = await make_bench(embedded_database, profiles_dir=tmp_path)
+    await bench.add(NewMeter("7359992892587665", "strict"))
+    await bench.tcp(frames(ALL["aidon_no_list_2"]) + frames(ALL["aidon_no_list_1"]))
+    (kept,) = await bench.inbox()
+    assert "model strict does not say that such lists are its own" in kept.reason
+    assert kept.identity == "7359992892587665"
+    assert await bench.rows("7359992892587665")
 
 
 async def test_the_database_goes_away_and_comes_back(embedded_database, make_bench, monkeypatch):
