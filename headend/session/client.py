@@ -1,6 +1,7 @@
 """One conversation with one meter: open, associate, ask, release; every wait bounded, every end clean."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -40,6 +41,8 @@ from protocols.errors import (
     PeerRefused,
     RemoteProtocolError,
 )
+
+log = logging.getLogger(__name__)
 
 _Event = TypeVar("_Event", Associated, GetResult, SetResult, ActionDone, Released)
 
@@ -244,6 +247,9 @@ class MeterSession:
         traceback: TracebackType | None,
     ) -> None:
         """Release, within ``release_s``. Masks nothing that went on inside: see `release_error`."""
+        if self.notifications:
+            # A listener takes what is pushed; here nobody knows yet whether it may be believed.
+            log.info("%s: %d notifications within its session are not stored", self, len(self.notifications))
         usable, self._broken = self.is_usable, self._broken or "released"
         association, channel, stream = self._association, self._channel, self._stream
         if not usable or association is None or channel is None or stream is None:

@@ -15,7 +15,8 @@ from headend.store.errors import UnavailableError
 from headend.transport.memory import memory_pair
 from headend.transport.tcp import listen_tcp
 from protocols.dlms import axdr
-from protocols.dlms.apdu.fields import Selection
+from protocols.dlms.apdu.fields import LongInvokeIdAndPriority, Raw, Selection
+from protocols.dlms.apdu.notification import DataNotification, EventNotificationRequest
 from protocols.dlms.association import (
     ActionRequested,
     CipherForm,
@@ -170,6 +171,25 @@ def test_long_parameters_go_in_blocks_and_long_answers_come_in_them(run_virtual,
         assert session.release_error is None
 
     run_virtual(main())
+
+
+def test_notifications_amid_answers_are_no_answers_and_are_told(run_virtual, fake_meter, caplog):
+    data = DataNotification(LongInvokeIdAndPriority(1), None, Raw(VALUE))
+    event = EventNotificationRequest(None, ENERGY, Raw(LONG))
+
+    async def main():
+        session, meter, _ = session_with(fake_meter)
+        async with session:
+            meter.meddle = lambda apdu: [data.to_bytes(), apdu, event.to_bytes()]
+            assert await session.get(ENERGY) == VALUE
+            meter.meddle = lambda apdu: [apdu]
+            assert await session.get(EXPORT) == VALUE
+            assert [told.apdu for told in session.notifications] == [data, event]
+        assert session.release_error is None
+
+    caplog.set_level("INFO")
+    run_virtual(main())
+    assert "2 notifications within its session are not stored" in caplog.text
 
 
 def test_refusals_leave_the_session_usable(run_virtual, fake_meter):
