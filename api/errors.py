@@ -38,9 +38,7 @@ _LATER: Final = {"Retry-After": "5"}
 
 
 class Place(BaseModel):
-    """One thing that is wrong, and where: ``pointer`` into the body, or ``parameter`` of path, query or
-    header.
-    """
+    """What is wrong, and where: ``pointer`` into the body, ``parameter`` of path, query or header."""
 
     pointer: str | None = Field(default=None, description="JSON pointer (RFC 6901) into the request's body")
     parameter: str | None = Field(default=None, description="name of the path, query or header parameter")

@@ -1,5 +1,4 @@
-"""Unknown query parameters are refused: a misspelt one that is ignored answers another question than was
-asked."""
+"""Unknown query parameters are refused: to ignore a misspelt one is to answer another question."""
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant

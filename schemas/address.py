@@ -46,8 +46,7 @@ _ALLOWED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class LinkAddress:
-    """A parsed address. ``str()`` gives the written form back; parts that the scheme does not have are
-    None."""
+    """A parsed address. ``str()`` gives the written form back; parts that the scheme has not are None."""
 
     scheme: Scheme
     host: str | None = None

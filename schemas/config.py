@@ -67,8 +67,7 @@ def config_file() -> Path | None:
 
 
 class Settings(BaseSettings):
-    """All settings. Names ending in ``_s`` are seconds. Every wait of the service is bounded by one of
-    them."""
+    """All settings. Names that end in ``_s`` are seconds: one of them bounds each wait of the service."""
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, env_ignore_empty=False

@@ -1,5 +1,4 @@
-"""Meters as the head-end knows them: identity, life cycle, keys' purposes, metering points, installations,
-ratios."""
+"""Meters as the head-end knows them: identity, life cycle, keys, metering points, installations, ratios."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,8 +124,7 @@ class MeteringPoint:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A meter at a point during [since, until); ``until`` None while it is there. Registers: OBIS code ->
-    exact value."""
+    """A meter at a point during [since, until), ``until`` None while there. Registers: OBIS code -> value."""
 
     installation_id: int
     point_id: int
@@ -139,8 +137,7 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """CT/VT ratio of a point during [since, until): primary = metered x ct x vt. Applied on read, never
-    stored in."""
+    """CT/VT ratio of a point during [since, until): primary = metered x ct x vt, applied on read alone."""
 
     since: datetime
     until: datetime | None
@@ -157,8 +154,7 @@ class Ratio:
 
     @property
     def numerator(self) -> Decimal:
-        """Product of both numerators; multiply with it before dividing by ``denominator``, so that nothing is
-        lost."""
+        """Product of both numerators: multiply first, then divide by ``denominator``, and nothing is lost."""
         return self.ct_numerator * self.vt_numerator
 
     @property

@@ -1,5 +1,4 @@
-"""OBIS codes as profiles write them: always the full form ``1-0:1.8.0*255``; in patterns ``x`` stands for any
-number."""
+"""OBIS codes as profiles write them: the full form ``1-0:1.8.0*255``, in patterns ``x`` for any number."""
 
 import re
 from typing import Final
@@ -28,8 +27,7 @@ def check_obis(text: str) -> str:
 
 
 def check_pattern(text: str) -> str:
-    """The pattern unchanged. Raises ValueError where it is neither a code nor a code with ``x`` for some
-    numbers."""
+    """The pattern unchanged. Raises ValueError where it is no code, with or without ``x`` for numbers."""
     if _groups(text) is None:
         raise ValueError(f"{text!r} is no OBIS pattern: {_FORM}; x stands for any number")
     return text

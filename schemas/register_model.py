@@ -53,8 +53,7 @@ class RegisterType(StrEnum):
 
 
 class WordOrder(StrEnum):
-    """Which word of a value comes first: the high one (``big``) or the low one. Bytes in a word are always
-    big-endian."""
+    """Which word of a value comes first: the high one (``big``) or the low one. Words are big-endian."""
 
     BIG = "big"
     LITTLE = "little"

@@ -23,8 +23,7 @@ def _page(name: str) -> Response:
 
 @router.get("/")
 async def root() -> Response:
-    """Whoever opens the address that `headend run` prints looks for the page. Relative: a proxy may have put
-    us elsewhere."""
+    """Whoever opens the address that `headend run` prints wants the page. Relative, for a proxy before us."""
     return RedirectResponse("docs")
 
 

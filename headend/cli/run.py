@@ -155,8 +155,7 @@ class _Terminal:
 
 
 def _command() -> str:
-    """This command as it was called: in a virtual environment that is not active, the name alone is not
-    found."""
+    """This command as it was called: the bare name is not found where its environment is not active."""
     return sys.argv[0] if Path(sys.argv[0]).name == "headend" else "headend"
 
 

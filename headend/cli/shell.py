@@ -49,8 +49,7 @@ _TOLD: Final = (
 
 
 def reported(command: Callable[P, Coroutine[Any, Any, int | None]]) -> Callable[P, None]:
-    """A coroutine as a typer command: run on uvloop, its errors told in one line, its result the exit
-    status."""
+    """A coroutine as a typer command: on uvloop, errors told in one line, the result as exit status."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:

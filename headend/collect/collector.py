@@ -49,8 +49,7 @@ OnProgress = Callable[[Outcome], None]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``sessions`` are open at once; ``waiting`` meters beyond them may wait for a slot, another try or the
-    database."""
+    """``sessions`` are open at once; ``waiting`` meters more may wait for a slot, a try or the database."""
 
     sessions: int = 256
     waiting: int = 2000

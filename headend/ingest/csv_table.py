@@ -16,8 +16,7 @@ _LONGEST_CELL: Final = 4096
 
 @dataclass(frozen=True, slots=True, order=True)
 class LineError:
-    """What is wrong in a file. ``line`` counts from 1 and is 0 for the file as a whole; ``column`` is its
-    heading."""
+    """What is wrong in a file. ``line`` counts from 1, 0 is the whole file; ``column`` is its heading."""
 
     line: int
     column: str

@@ -78,8 +78,7 @@ async def _compare(
     since: datetime,
     errors: list[LineError],
 ) -> tuple[list[MeterLine], list[MeterLine]]:
-    """Lines that are new, and lines that are stored already; what contradicts the database goes to
-    ``errors``."""
+    """Lines that are new, and lines stored already; what contradicts the database goes to ``errors``."""
     found = await meters.find(
         connection,
         asset_ids=[line.meter.asset_id for line in lines],

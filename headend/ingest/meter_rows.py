@@ -58,8 +58,7 @@ COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ImportRules:
-    """What the import may do: open wrapped keys with ``transport``, take plain ones, look for models in
-    folders."""
+    """What the import may: open keys wrapped under ``transport``, take plain ones, find models in folders."""
 
     transport: Key | None = None
     allow_plain_keys: bool = False

@@ -54,8 +54,7 @@ class Known:
 
     @property
     def may_push_plain(self) -> bool:
-        """Whether a push without ciphering is believed: only of models that describe pushes and ask for no
-        protection."""
+        """Whether a plain push is believed: only of models that describe pushes and ask for no protection."""
         return bool(self.model.push) and not self.required
 
 

@@ -67,8 +67,7 @@ def answer_to(payload: Payload, apdu: bytes) -> bytes | None:
 
 
 class AnyReader(StreamReader[Frame]):
-    """Frames of all three framings, and heartbeats, out of one byte stream; bad stretches are told as
-    BadFrame."""
+    """Frames of three framings, and heartbeats, out of one byte stream; bad stretches as BadFrame."""
 
     def __init__(self, *, max_apdu: int, heartbeats: Sequence[Heartbeat] = ()) -> None:
         super().__init__(bound=max(hdlc.MAX_FRAME + 2, mbus.MAX_FRAME, max_apdu + wrapper.HEADER_LENGTH))

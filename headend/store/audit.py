@@ -1,5 +1,4 @@
-"""The audit log: who did what to what. Written in the transaction that does it, so that neither stands
-alone."""
+"""The audit log: who did what to what, written in the very transaction that does it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -13,8 +13,7 @@ class UnknownError(LookupError):
 
 
 class ConflictError(Exception):
-    """What was asked contradicts what is stored: a name in use, an overlapping installation, a state out of
-    order."""
+    """Asked against what is stored: a name in use, an overlapping installation, a state out of order."""
 
 
 class RefusedError(ValueError):

@@ -16,8 +16,7 @@ MOST_PER_SOURCE: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class InboxEntry:
-    """One payload as it came; ``identity`` is what the sender claims to be, ``reason`` why it could not be
-    stored."""
+    """One payload as it came; ``identity``: who the sender claims to be, ``reason``: why it is not stored."""
 
     inbox_id: int
     received_at: datetime

@@ -1,5 +1,4 @@
-"""Sealed keys, and counters that never go back. Plain keys are not seen here: `headend.keys` seals and
-opens."""
+"""Sealed keys, and counters that never go back. `headend.keys` seals and opens: no plain key comes here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,8 +120,7 @@ async def reserve(
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """What `raise_counter` did: the counter before and after. ``refused``: the jump was too far, nothing
-    changed."""
+    """What `raise_counter` did: the counter before and after; ``refused``: too far, nothing changed."""
 
     before: int
     after: int
@@ -180,8 +178,7 @@ async def jump_all_counters(connection: Connection, *, by: int, actor: str) -> i
 async def peer_counters(
     connection: Connection, peers: Sequence[tuple[bytes, bytes]]
 ) -> Mapping[tuple[bytes, bytes], int]:
-    """The last counter accepted from each (key id, system title); peers never heard of are not in the
-    answer."""
+    """The last counter accepted from each (key id, system title), without peers never heard of."""
     cursor = await connection.execute(
         _QUERIES["peer_counters"],
         {"keys": [key for key, _ in peers], "titles": [title for _, title in peers]},

@@ -28,8 +28,7 @@ _TAKEN: Final = {
 
 @dataclass(frozen=True, slots=True)
 class MeterFilter:
-    """Which meters a page shows; None: whichever. ``q`` is a part of asset id or logical device name, in any
-    case."""
+    """Which meters a page shows; None: all. ``q`` is part of asset id or logical device name, in any case."""
 
     model: str | None = None
     feeder: str | None = None

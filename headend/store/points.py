@@ -169,8 +169,7 @@ async def of_meter(connection: Connection, meter_id: int) -> list[Installation]:
 
 
 async def codes_at(connection: Connection, meter_ids: Sequence[int], at: datetime) -> dict[int, str]:
-    """The code of the point where each meter is installed at that moment; meters that are nowhere are left
-    out."""
+    """The code of the point where each meter is at that moment; meters that are nowhere are left out."""
     cursor = await connection.execute(_QUERIES["codes_now"], {"meters": list(meter_ids), "at": sql.aware(at)})
     return dict(await cursor.fetchall())
 

@@ -57,8 +57,7 @@ def load(noun: str) -> Mapping[str, bytes]:
 
 
 def aware(moment: datetime) -> datetime:
-    """The moment unchanged. Raises ValueError for a naive one, which PostgreSQL would take for its own
-    zone's."""
+    """The moment unchanged. Raises ValueError for a naive one: PostgreSQL would take its own zone."""
     if moment.tzinfo is None:
         raise ValueError("a time needs its offset from UTC")
     return moment

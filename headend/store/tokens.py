@@ -89,8 +89,7 @@ async def create(
 
 
 async def verify(connection: Connection, secret: str, *, now: datetime) -> Token | None:
-    """The token with this secret, None where there is none or it is revoked or over. Notes its use once a
-    minute."""
+    """The token with this secret, None where it is unknown, revoked or over. Notes its use once a minute."""
     if not secret.startswith(PREFIX) or len(secret) > _LONGEST or not secret.isascii():
         return None
     digest = _digest(secret)

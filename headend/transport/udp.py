@@ -13,9 +13,7 @@ MAX_WAITING: Final = 64
 
 
 class UdpStream(BaseStream, asyncio.DatagramProtocol):
-    """Datagrams to and from one address; the system drops what others send. ``dropped`` counts what came too
-    fast.
-    """
+    """Datagrams to and from one address; others' are dropped. ``dropped`` counts what came too fast."""
 
     __slots__ = ("_transport", "dropped")
 

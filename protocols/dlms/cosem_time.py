@@ -42,8 +42,7 @@ class ClockStatus(IntFlag):
 
 
 def dst_active(status: int | None) -> bool | None:
-    """What a clock status says about daylight saving; None where it is not specified or calls itself
-    invalid."""
+    """What a clock status says of daylight saving; None where not specified or invalid by its own word."""
     if status is None or status & ClockStatus.INVALID_STATUS:
         return None
     return bool(status & ClockStatus.DST_ACTIVE)
@@ -65,8 +64,7 @@ def _octet(value: int | None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CosemDate:
-    """None where a part is not specified. ``weekday``: 1 Monday to 7 Sunday. Month and day may be a marker
-    above."""
+    """None: not specified. ``weekday``: 1 Monday to 7 Sunday. Month and day may be a marker above."""
 
     year: int | None = None
     month: int | None = None
@@ -138,8 +136,7 @@ class CosemTime:
 
 @dataclass(frozen=True, slots=True)
 class CosemDateTime:
-    """A date, a time, ``deviation_min`` (UTC - local, None unspecified) and ``status`` (None not
-    specified)."""
+    """A date, a time, ``deviation_min`` (UTC - local) and ``status``; None: not specified."""
 
     date: CosemDate
     time: CosemTime

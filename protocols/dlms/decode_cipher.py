@@ -64,8 +64,7 @@ class Outcome(StrEnum):
 
 
 class Opening(NamedTuple):
-    """``plain`` is set when it was opened; ``verified`` only if a tag was there and held. ``reason`` says why
-    not."""
+    """``plain`` is set when it was opened; ``verified`` if a tag was there and held; ``reason``: why not."""
 
     outcome: Outcome
     plain: bytes | None = None

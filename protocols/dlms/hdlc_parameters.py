@@ -44,9 +44,7 @@ MAX_WINDOW = 7  # sequence numbers count modulo 8
 
 
 class LinkParameters(NamedTuple):
-    """What one side is able to do, in bytes of an information field and frames of a window, from its own
-    view.
-    """
+    """What one side can do, seen from itself: bytes of an information field, frames of a window."""
 
     max_transmit: int = DEFAULT_INFORMATION
     max_receive: int = DEFAULT_INFORMATION

@@ -156,8 +156,7 @@ def _word(cell: Data) -> Data:
 
 
 def _series(cells: list[Data], repeat: bool, low: int, high: int) -> list[int | Data | None]:
-    """A column's cells: the integer, None where missing, or the `Data` that is no integer within
-    low..high."""
+    """A column's cells: integers, None where missing, or `Data` that is no integer within low..high."""
     out: list[int | Data | None] = []
     previous: int | Data | None = None
     for cell in cells:

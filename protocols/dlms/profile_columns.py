@@ -34,8 +34,7 @@ class Role(StrEnum):
 
 
 class NullRule(StrEnum):
-    """What null-data in a status or value column means: nothing was captured, or the same as in the row
-    before."""
+    """What null-data means in a status or value column: nothing captured, or the same as the row before."""
 
     MISSING = "missing"
     REPEAT = "repeat"

@@ -51,8 +51,7 @@ def stamps_of(octets: npt.NDArray[np.int64], rows: int, layout: BufferLayout) ->
 
 
 def _local_us(octets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
-    """Wall-clock microseconds since 1970 of (n, 12) date-time octets; None where one is open or out of
-    range."""
+    """Wall-clock microseconds since 1970 of (n, 12) date-time octets; None: one is open or out of range."""
     year = (octets[:, 0] << 8) | octets[:, 1]
     month, day, weekday, hour, minute, second, hundredths = octets[:, 2:9].T
     if not ((year >= 1) & (year <= 9999) & (month >= 1) & (month <= 12)).all():

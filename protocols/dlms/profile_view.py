@@ -181,8 +181,7 @@ def _batch_stamps(shape: Shape, template: Template, matrix: U1) -> Stamps | None
 
 
 def _odd_stamps(shape: Shape, matrix: U1, layout: BufferLayout) -> Stamps | None:
-    """Stamps of buffers, each row's tags and every octet of its date-time checked; None where one is not
-    plain."""
+    """Stamps of buffers, all tags and every octet of the date-times checked; None: one is not plain."""
     start = shape.start
     head = np.frombuffer(shape.pattern, np.uint8, start)
     if not (matrix[:, :start] == head).all():

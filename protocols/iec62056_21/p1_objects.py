@@ -70,8 +70,7 @@ class P1Value(NamedTuple):
 
 
 class Device(NamedTuple):
-    """A device on the meter's M-Bus: its channel (group B), type (EN 13757-3, 3 gas, 4 heat, 7 water) and
-    number."""
+    """A device on the meter's M-Bus: channel (group B), type (EN 13757-3: 3 gas, 4 heat, 7 water), number."""
 
     channel: int
     type: int | None

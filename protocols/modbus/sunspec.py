@@ -86,8 +86,7 @@ class Definition(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model found in a device: ``address`` of its id, ``length`` as the device says it, without id and
-    length."""
+    """A model found in a device: ``address`` of its id; ``length`` as told, without id and length."""
 
     number: int
     address: int

@@ -48,8 +48,7 @@ class Column(Part):
 
 
 class LoadProfile(Part):
-    """One Profile Generic object. ``number`` is the profile's number in the database, ``period_s`` in
-    seconds."""
+    """One Profile Generic object; ``number`` is what the database knows it by."""
 
     number: int = Field(ge=1, le=32767)
     obis: ObisText
@@ -71,8 +70,7 @@ class LoadProfile(Part):
         return self
 
     def layout(self, scalings: Mapping[str, tuple[int, str]] | None = None) -> ChannelLayout:
-        """The row layout for ReadingBatch. ``scalings`` holds (scaler, unit) by OBIS code as read from the
-        meter.
+        """The row layout for ReadingBatch. ``scalings``: (scaler, unit) by OBIS code as the meter tells them.
 
         Raises ModelError where neither the profile nor ``scalings`` knows a column's scaler and unit.
         """

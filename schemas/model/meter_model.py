@@ -39,8 +39,7 @@ class Quirks(Part):
 
 
 class MeterModel(Part):
-    """A kind of meter, as its profile describes it. ``driver`` ``dlms-push`` is never dialled: it only
-    pushes."""
+    """A kind of meter, as its profile describes it. With driver ``dlms-push`` it is never dialled."""
 
     name: str
     title: str

@@ -43,8 +43,7 @@ class Part(BaseModel):
 
 
 class Scaling(Part):
-    """Power of ten and unit of a value whose message carries neither: exact value = raw x 10**scaler in
-    ``unit``."""
+    """Scaler and unit of a value whose message has neither: exact value = raw x 10**scaler in ``unit``."""
 
     scaler: Scaler = 0
     unit: str | None = None

@@ -17,8 +17,7 @@ class Position(Part):
 
 
 class PushMatch(Part):
-    """How a push list is recognised: its container, number of elements and, where it has one, its first
-    text."""
+    """How a push list is recognised: container, number of elements and, where it has one, first text."""
 
     container: Literal["structure", "array"] = "structure"
     length: int | None = Field(default=None, ge=1, le=1024)

@@ -1,5 +1,4 @@
-"""Round trips of every type, and the invariant: any bytes give a value or RemoteProtocolError, nothing
-else."""
+"""Round trips of every type, and the invariant: any bytes give a value or RemoteProtocolError."""
 
 import struct
 

@@ -109,8 +109,7 @@ class AccessRequest:
 
 @dataclass(frozen=True, slots=True)
 class AccessResponse:
-    """``data`` and ``results`` belong together entry by entry; ``specs`` repeats the request, None if left
-    out."""
+    """``data`` and ``results`` go together entry by entry; ``specs`` repeats the request, or is None."""
 
     long_invoke: LongInvokeIdAndPriority
     date_time: bytes | None

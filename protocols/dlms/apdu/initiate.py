@@ -96,8 +96,7 @@ _INITIATE_VALUES = {
 
 @dataclass(frozen=True, slots=True)
 class ConfirmedServiceError:
-    """The peer could not serve: ``service`` 1 is initiate, ``error_group`` 6 initiate, ``value`` what went
-    wrong."""
+    """The peer could not serve: ``service`` 1 and ``error_group`` 6 are initiate, ``value`` says what."""
 
     service: int
     error_group: int

@@ -2,7 +2,7 @@
 
 A value is a `Data(type, value)`; ``value`` by type:
 
-===============================================  ========================================================
+===============================================  =========================================================
 null, don't-care                                 None
 boolean                                          bool
 integer ... long64-unsigned, enum, delta         int
@@ -14,7 +14,7 @@ utf8-string                                      str
 float32, float64                                 `Real` (the exact bits, NaN payloads included)
 array, structure                                 tuple[Data, ...]
 compact-array                                    `CompactArray` (description, contents, expanded elements)
-===============================================  ========================================================
+===============================================  =========================================================
 
 Every decoder here gives a value or raises `RemoteProtocolError` with the offset, whatever the bytes. Work and
 memory are bounded by the input: an element takes at least a byte, so a count above the bytes left fails at

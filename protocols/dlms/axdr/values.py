@@ -80,8 +80,7 @@ class BitString(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Real:
-    """A float32 (4 bytes) or float64 (8 bytes) by its exact bits, big-endian. Equal only where all bits
-    are equal."""
+    """A float32 (4 bytes) or float64 (8 bytes) by its exact bits, big-endian, by which it compares."""
 
     raw: bytes
 

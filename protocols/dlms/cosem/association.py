@@ -10,8 +10,7 @@ from protocols.dlms.obis import Obis
 
 @dataclass(frozen=True, slots=True)
 class AttributeAccess:
-    """Access mode as sent: an enum before version 3 of the class, bits since; ``selectors`` the allowed
-    ones."""
+    """Access mode as sent: an enum before version 3 of the class, bits since; the ``selectors`` allowed."""
 
     index: int
     mode: int

@@ -23,8 +23,7 @@ class ClassId(IntEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Attribute:
-    """One attribute of one object: cosem-attribute-descriptor. ``index`` 1 is the logical name, 0 all
-    attributes."""
+    """One attribute of one object: cosem-attribute-descriptor. ``index`` 1: the logical name, 0: all."""
 
     class_id: int
     obis: Obis

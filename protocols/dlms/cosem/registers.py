@@ -47,8 +47,7 @@ class Register:
 
 
 def exact(value: Data, scaler_unit: ScalerUnit | None = None) -> Register | None:
-    """The value of a (demand, extended) register with every digit; None where the meter sent null or
-    don't-care.
+    """The value of any register with every digit; None where the meter sent null or don't-care.
 
     A float becomes the shortest decimal that reads back as its bits. Without ``scaler_unit`` it is the raw
     number.

@@ -35,8 +35,7 @@ class RangeDescriptor:
         selected: Iterable[CaptureObject] = (),
         tagged_date_time: bool = False,
     ) -> "RangeDescriptor":
-        """By the clock column, both stamps included; most meters want octet-strings, some a date-time's
-        tag."""
+        """By the clock column, both ends included; most meters want octet-strings, some date-times."""
         kind = DataType.DATE_TIME if tagged_date_time else DataType.OCTET_STRING
         clock = CaptureObject(CLOCK_TIME.class_id, CLOCK_TIME.obis, CLOCK_TIME.index)
         low, high = (Data(kind, stamp.to_bytes()) for stamp in (start, end))
