@@ -7,37 +7,32 @@ nothing belongs to the meter that the same line told before, where that meter's 
 lists (quirk `anonymous_lists`) and the connection told of no other meter.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from headend.listen.contents import Push, body_of, meter_time_us, register, values_of
 from headend.listen.directory import Directory, Known
 from headend.listen.heartbeat import Claim
 from headend.listen.push_stream import Payload
 from headend.listen.replay import Counter
-from headend.store import rows
 from protocols.dlms import apdu as apdus
-from protocols.dlms import axdr, ciphering, push_values, tolerant
+from protocols.dlms import ciphering, push_values, tolerant
 from protocols.dlms.apdu import (
     Apdu,
     DataNotification,
-    EventNotificationRequest,
     GeneralCiphering,
     GeneralDedCiphering,
     GeneralGloCiphering,
 )
 from protocols.dlms.apdu.fields import LongInvokeIdAndPriority
 from protocols.dlms.axdr import Data, DataType
-from protocols.dlms.cosem_time import CosemDateTime
 from protocols.dlms.framing import Framing
-from protocols.dlms.push_values import Unnamed, Value
 from protocols.dlms.security import Protection, check_policy, protection_of
 from protocols.errors import CommunicationError, RemoteProtocolError
 from schemas.model import MeterModel
-from schemas.reading import Quality, RegisterRead
+from schemas.reading import RegisterRead
 
-_VALUE_ATTRIBUTE: Final = 2
-_CLOCK: Final = "0-0:1.0.0*255"
 _LONGEST_IDENTITY: Final = 64
 #: Lines of one connection that are told apart; a line is a framing and its addresses.
 _MOST_LINES: Final = 256
@@ -111,10 +106,10 @@ class Recogniser:
             message = apdus.decode(opened.plain)
         except RemoteProtocolError as exc:
             return Kept(_wrong(opened, str(exc)), opened.identity)
-        if not isinstance(message, DataNotification | EventNotificationRequest):
+        if not isinstance(message, Push):
             name = apdus.name_of(opened.plain[0])
             return Kept(_wrong(opened, f"{name} is no push"), opened.identity)
-        raw = message.body.data if isinstance(message, DataNotification) else message.value.data
+        raw = body_of(message)
         reading = tolerant.read(raw)
         if reading.data is None or (reading.error is not None and opened.known is not None):
             return Kept(_wrong(opened, f"its data: {reading.error}"), opened.identity)
@@ -124,9 +119,9 @@ class Recogniser:
             if isinstance(told, Kept):
                 return told
             known = told
-        values, unnamed = _values(message, reading.data, known.model)
-        meter_us = _meter_us(message, values, known.model)
-        registers = tuple(_register(known.meter.meter_id, value, now_us, meter_us) for value in values)
+        values, unnamed = values_of(message, reading.data, known.model)
+        meter_us = meter_time_us(message, values, known.model)
+        registers = tuple(register(known.meter.meter_id, value, now_us, meter_us) for value in values)
         if not registers:
             return Kept("it carries no value with an OBIS code", known.meter.asset_id)
         remarks = []
@@ -152,9 +147,9 @@ class Recogniser:
         title = _title(message)
         if title is not None:
             return Claim(title=title)
-        if not isinstance(message, DataNotification | EventNotificationRequest):
+        if not isinstance(message, Push):
             return None
-        raw = message.body.data if isinstance(message, DataNotification) else message.value.data
+        raw = body_of(message)
         data = tolerant.read(raw).data
         told = None if data is None else await self._told(message, data, payload.line, None)
         return Claim(name=told.meter.asset_id) if isinstance(told, Known) else None
@@ -195,7 +190,7 @@ class Recogniser:
 
     async def _told(
         self,
-        message: DataNotification | EventNotificationRequest,
+        message: Push,
         data: Data,
         line: tuple[object, ...],
         context: Context | None,
@@ -264,12 +259,10 @@ def _names(known: Known) -> set[str]:
     return names
 
 
-def _identities(
-    message: DataNotification | EventNotificationRequest, data: Data, model: MeterModel | None
-) -> Iterable[str]:
+def _identities(message: Push, data: Data, model: MeterModel | None) -> Iterable[str]:
     """The texts under the codes where a model (None: any) tells which meter it is."""
     codes = MeterModel.model_fields["identity"].default if model is None else model.identity
-    for value in _values(message, data, model)[0]:
+    for value in values_of(message, data, model)[0]:
         text = push_values.written(value.value)
         if str(value.obis) in codes and text and len(text) <= _LONGEST_IDENTITY and text.isprintable():
             yield text
@@ -304,70 +297,3 @@ def _wrong(opened: _Opened, reason: str) -> str:
     if opened.known is not None and not opened.verified:
         return f"does not decipher to a push, wrong key? ({reason})"
     return reason
-
-
-def _values(
-    message: DataNotification | EventNotificationRequest, data: Data, model: MeterModel | None
-) -> tuple[list[Value], Sequence[Unnamed]]:
-    """Values that are there; null is missing and no value."""
-    if isinstance(message, EventNotificationRequest):
-        event = push_values.named(message.attribute.obis, data, model)
-        return ([event] if event is not None and event.value is not None else []), ()
-    found = push_values.find(data, model)
-    # what stands before the rest of a push list is left out by the profile on purpose
-    begin = 0
-    if model is not None and found.push_list is not None:
-        begin = next((pushed.rest_from for pushed in model.push if pushed.name == found.push_list), 0)
-    unnamed = [item for item in found.unnamed if item.at >= begin]
-    return [value for value in found.values if value.value is not None], unnamed
-
-
-def _meter_us(
-    message: DataNotification | EventNotificationRequest, values: Iterable[Value], model: MeterModel
-) -> int | None:
-    """The meter's own time: the notification's, else that of a clock in the list; None where nobody tells."""
-    told: list[CosemDateTime] = []
-    octets = message.date_time if isinstance(message, DataNotification) else _event_time(message)
-    if octets is not None:
-        try:
-            told.append(CosemDateTime.from_bytes(octets))
-        except RemoteProtocolError:
-            pass  # not a time: the values are none the worse for it
-    told += [
-        value.value
-        for value in values
-        if isinstance(value.value, CosemDateTime) and str(value.obis) == _CLOCK
-    ]
-    for moment in told:
-        when = push_values.utc(moment, model)
-        if when is not None and rows.EARLIEST_US <= (us := rows.microseconds(when)) < rows.LATEST_US:
-            return us
-    return None
-
-
-def _event_time(message: EventNotificationRequest) -> bytes | None:
-    """Bytes of the event's time, which stands bare or, at some makers, as a tagged value."""
-    octets = message.time
-    if octets is None or len(octets) == axdr.FIXED_SIZE[DataType.DATE_TIME]:
-        return octets
-    return octets[-axdr.FIXED_SIZE[DataType.DATE_TIME] :]
-
-
-def _register(meter_id: int, value: Value, read_us: int, meter_us: int | None) -> RegisterRead:
-    number = text = None
-    if isinstance(value.value, str | CosemDateTime):
-        text = push_values.written(value.value)
-    else:
-        number = value.value
-    return RegisterRead(
-        meter_id,
-        str(value.obis),
-        _VALUE_ATTRIBUTE,
-        read_us,
-        meter_us,
-        number,
-        text,
-        value.unit,
-        Quality.PUSHED,
-        value.from_float,
-    )
