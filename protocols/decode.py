@@ -7,7 +7,7 @@ whose frames begin with no mark, is believed where it fills a whole piece.
 """
 
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from protocols import decode_modbus
 from protocols.decode_dlt645 import Dlt645Decoder
@@ -24,7 +24,9 @@ from protocols.iec62056_21 import messages as iec
 from protocols.iec62056_21 import p1
 from protocols.iec62056_21.messages import IecMessage
 from protocols.iec62056_21.p1 import P1Telegram
-from schemas.model import MeterModel
+
+if TYPE_CHECKING:  # a model brings pydantic, and a frame is decoded without one
+    from schemas.model import MeterModel
 
 __all__ = [
     "Keys", "Message", "NamedValue", "Problem", "Security", "Status", "StreamDecoder", "decode_stream",
@@ -53,7 +55,7 @@ def is_text(raw: bytes) -> bool:
     return _TEXT.search(raw) is not None
 
 
-def decode_stream(data: bytes, keys: Keys | None = None, model: MeterModel | None = None) -> list[Message]:
+def decode_stream(data: bytes, keys: Keys | None = None, model: "MeterModel | None" = None) -> list[Message]:
     """Everything in ``data``, in order of the offsets. Never raises for what the bytes are."""
     decoder = StreamDecoder(keys, model)
     return sorted([*decoder.decode(data), *decoder.finish()], key=lambda message: message.offset)
@@ -62,7 +64,7 @@ def decode_stream(data: bytes, keys: Keys | None = None, model: MeterModel | Non
 class StreamDecoder:
     """Decodes the pieces of one recording one after the other, see `protocols.dlms.decode.StreamDecoder`."""
 
-    def __init__(self, keys: Keys | None = None, model: MeterModel | None = None) -> None:
+    def __init__(self, keys: Keys | None = None, model: "MeterModel | None" = None) -> None:
         self._dlms = DlmsDecoder(keys, model)
         self._dlt645 = Dlt645Decoder()
 

@@ -10,7 +10,7 @@ from typing import Any
 from protocols.dlms.decode_message import Message, Status
 from protocols.dlms.framing import Framing
 from protocols.errors import RemoteProtocolError
-from protocols.modbus import frames, values
+from protocols.modbus import frames
 from protocols.modbus.frames import Kind, ModbusFrame
 
 
@@ -71,5 +71,7 @@ def _message(frame: ModbusFrame, offset: int, framing: Framing, checks: dict[str
 
 def _float(pair: tuple[int, ...]) -> str | None:
     """Two registers as a float32, high word first, as most meters of floats send it."""
+    from protocols.modbus import values  # brings pydantic: only registers wait for it
+
     number: Decimal | None = values.float_decimal(values.join(pair))
     return None if number is None else str(number)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
@@ -16,7 +16,9 @@ from headend.cli import hex_input, terminal
 from protocols.decode import Keys, Message, Status, StreamDecoder, unreadable
 from protocols.dlms.security import Key
 from protocols.errors import LocalProtocolError
-from schemas.model import MeterModel, ModelError, load_model
+
+if TYPE_CHECKING:
+    from schemas.model import MeterModel
 
 _STYLES = {Status.OK: "green", Status.UNDECRYPTABLE: "yellow", Status.BAD: "bold red"}
 
@@ -115,7 +117,9 @@ def _title(text: str | None) -> bytes | None:
     return title
 
 
-def _model(name: str) -> MeterModel:
+def _model(name: str) -> "MeterModel":
+    from schemas.model import ModelError, load_model  # brings pydantic: only who names a profile waits for it
+
     try:
         return load_model(name)
     except ModelError as error:

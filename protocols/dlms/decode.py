@@ -6,7 +6,7 @@ teaches serves those behind it: system titles and dedicated keys of AARQ and AAR
 asked for. Nothing here raises for the peer's bytes.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from protocols.dlms import apdu as apdus
 from protocols.dlms import axdr, tolerant
@@ -43,7 +43,9 @@ from protocols.dlms.mbus import MBusFrame
 from protocols.dlms.scan import ScanItem, scan
 from protocols.dlms.security import Key
 from protocols.errors import RemoteProtocolError
-from schemas.model import MeterModel
+
+if TYPE_CHECKING:  # a model brings pydantic, and a frame is decoded without one
+    from schemas.model import MeterModel
 
 __all__ = ["Keys", "Message", "Problem", "Security", "Status", "StreamDecoder", "decode_stream", "unreadable"]
 
@@ -52,7 +54,7 @@ _MAX_NESTING: Final = 4  # general block transfer, general ciphering, service-sp
 _FROM_SERVER: Final = frozenset({0x28, 0x2E, 0xCA, 0xCC, 0xCD, 0xCF, 0x48, 0x4E, 0xD2, 0xD4, 0xD5, 0xD7})
 
 
-def decode_stream(data: bytes, keys: Keys | None = None, model: MeterModel | None = None) -> list[Message]:
+def decode_stream(data: bytes, keys: Keys | None = None, model: "MeterModel | None" = None) -> list[Message]:
     """Everything in ``data``, in order of the offsets. Never raises for what the bytes are."""
     decoder = StreamDecoder(keys, model)
     return sorted([*decoder.decode(data), *decoder.finish()], key=lambda message: message.offset)
@@ -65,7 +67,7 @@ class StreamDecoder:
     pieces, until `finish`.
     """
 
-    def __init__(self, keys: Keys | None = None, model: MeterModel | None = None) -> None:
+    def __init__(self, keys: Keys | None = None, model: "MeterModel | None" = None) -> None:
         self._keys = keys or Keys()
         self._finder = ValueFinder(model)
         self._client_title: bytes | None = None

@@ -1,6 +1,7 @@
 """From the values inside an APDU to those of its `Message`: named, scaled, with the reason where they end."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from protocols.dlms import apdu as apdus
 from protocols.dlms import push_values, tolerant
@@ -10,13 +11,15 @@ from protocols.dlms.cosem import Attribute
 from protocols.dlms.cosem_time import CosemDateTime
 from protocols.dlms.decode_message import Builder
 from protocols.errors import RemoteProtocolError
-from schemas.model import MeterModel
+
+if TYPE_CHECKING:  # a model brings pydantic, and a frame is decoded without one
+    from schemas.model import MeterModel
 
 
 class ValueFinder:
     """Finds values with the help of a meter model, if there is one, and tells them to a `Builder`."""
 
-    def __init__(self, model: MeterModel | None) -> None:
+    def __init__(self, model: "MeterModel | None") -> None:
         self._model = model
 
     def time(self, builder: Builder, stamp: bytes | None) -> None:

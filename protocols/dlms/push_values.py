@@ -13,7 +13,7 @@ What stands in a push list without a code is handed out as `Unnamed`. Null is mi
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from protocols.dlms import units
 from protocols.dlms.axdr import Data, DataType
@@ -21,7 +21,9 @@ from protocols.dlms.cosem import ScalerUnit, exact
 from protocols.dlms.cosem_time import CosemDateTime
 from protocols.dlms.obis import Obis
 from protocols.errors import RemoteProtocolError
-from schemas.model import MeterModel, Position, PushList
+
+if TYPE_CHECKING:  # a model brings pydantic, and a frame is decoded without one
+    from schemas.model import MeterModel, Position, PushList
 
 _CONTAINERS: Final = frozenset({DataType.ARRAY, DataType.STRUCTURE, DataType.COMPACT_ARRAY})
 _FLOATS: Final = frozenset({DataType.FLOAT32, DataType.FLOAT64})
@@ -63,7 +65,7 @@ class Values(NamedTuple):
     push_list: str | None = None
 
 
-def find(body: Data, model: MeterModel | None = None) -> Values:
+def find(body: Data, model: "MeterModel | None" = None) -> Values:
     """All values in ``body``, the data of a notification or of an answer. Never raises.
 
     A push list of ``model`` that fits names the places; its scaling serves values whose frame tells none.
@@ -80,7 +82,7 @@ def find(body: Data, model: MeterModel | None = None) -> Values:
     return Values(tuple(finder.values), tuple(finder.unnamed), None if pushed is None else pushed.name)
 
 
-def named(obis: Obis, data: Data, model: MeterModel | None = None) -> Value | None:
+def named(obis: Obis, data: Data, model: "MeterModel | None" = None) -> Value | None:
     """``data`` as the value of ``obis``, scaled where the model knows how; None for arrays and structures."""
     return None if data.type in _CONTAINERS else _Finder(model).value(obis, data, None)
 
@@ -126,7 +128,7 @@ def written(value: Plain, *, separator: str = "T") -> str | None:
     return f"{value:f}" if isinstance(value, Decimal) else value
 
 
-def utc(moment: CosemDateTime, model: MeterModel | None = None) -> dt.datetime | None:
+def utc(moment: CosemDateTime, model: "MeterModel | None" = None) -> dt.datetime | None:
     """The moment in UTC, by its own deviation or by the model's clock; None where neither tells."""
     clock = None if model is None else model.clock
     try:
@@ -144,7 +146,7 @@ def utc(moment: CosemDateTime, model: MeterModel | None = None) -> dt.datetime |
 
 
 class _Finder:
-    def __init__(self, model: MeterModel | None) -> None:
+    def __init__(self, model: "MeterModel | None") -> None:
         self._model = model
         self.values: list[Value] = []
         self.unnamed: list[Unnamed] = []
@@ -179,7 +181,7 @@ class _Finder:
             elif top:
                 self.without_code(at, item)
 
-    def push_list(self, pushed: PushList, items: Sequence[Data]) -> None:
+    def push_list(self, pushed: "PushList", items: Sequence[Data]) -> None:
         """What a push list of the profile explains: single places, then the rest by its shape."""
         places = {
             position.at % len(items): position
@@ -196,7 +198,7 @@ class _Finder:
             if by_rest and rest and at == rest[0]:
                 self._rest(pushed, items, rest)
 
-    def _position(self, position: Position, item: Data) -> None:
+    def _position(self, position: "Position", item: Data) -> None:
         obis = Obis.parse(position.obis)
         if item.type in (DataType.NULL, DataType.DONT_CARE) or item.type in _CONTAINERS:
             return
@@ -205,7 +207,7 @@ class _Finder:
         else:
             self.values.append(self.value(obis, item, None))
 
-    def _rest(self, pushed: PushList, items: Sequence[Data], rest: list[int]) -> None:
+    def _rest(self, pushed: "PushList", items: Sequence[Data], rest: list[int]) -> None:
         if pushed.rest in ("pairs", "triples"):
             self._flat(items, rest)
             return
@@ -272,7 +274,7 @@ class _Finder:
             self.unnamed.append(Unnamed(at, value))
 
 
-def _push_list(body: Data, items: Sequence[Data], model: MeterModel | None) -> PushList | None:
+def _push_list(body: Data, items: Sequence[Data], model: "MeterModel | None") -> "PushList | None":
     if model is None or not items:
         return None
     container = "structure" if body.type is DataType.STRUCTURE else "array"

@@ -1,6 +1,8 @@
 """``headend decode`` as a shell calls it: input, options, keys, output, exit status."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,3 +141,11 @@ def test_a_challenge_is_shown() -> None:
     )
     (message,) = json.loads(run("--json", text=aarq).stdout)
     assert message["tree"]["calling_authentication_value"] == b"K56iVagY".hex()
+
+
+def test_a_frame_is_decoded_without_what_takes_long_to_load() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", "import sys, headend.cli.decode; print(*sys.modules)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert {"pydantic", "psycopg", "fastapi", "uvloop"}.isdisjoint(told.stdout.split())
