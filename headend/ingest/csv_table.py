@@ -1,17 +1,19 @@
-"""CSV files that people make: UTF-8 with or without a byte order mark, comma, semicolon or tab, quotes, any
-line end.
+"""CSV files that people make: UTF-8, byte order mark or not, comma, semicolon or tab, quotes, any line end.
 
 All that is wrong is collected with its line and column, so that a file is mended in one go.
 """
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 #: A cell longer than this is a quote that was never closed.
 _LONGEST_CELL: Final = 4096
+#: A first line with more columns is no heading of ours, and an error for each would help nobody.
+_MOST_COLUMNS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -98,13 +100,18 @@ def read_table(data: bytes, *, known: Collection[str], required: Collection[str]
 def _check_headings(
     line: int, headings: tuple[str, ...], known: Collection[str], required: Collection[str]
 ) -> list[LineError]:
+    if len(headings) > _MOST_COLUMNS:
+        reason = f"has {len(headings)} columns, at most {_MOST_COLUMNS} are read; known: {', '.join(known)}"
+        return [LineError(line, "", reason)]
     errors = [
         LineError(line, name, f"is no column; known: {', '.join(known)}")
         for name in headings
         if name not in known
     ]
     errors += [
-        LineError(line, name, "is there twice") for name in sorted(set(headings)) if headings.count(name) > 1
+        LineError(line, name, "is there twice")
+        for name, times in sorted(Counter(headings).items())
+        if times > 1
     ]
     errors += [LineError(line, name, "is missing") for name in required if name not in headings]
     return errors

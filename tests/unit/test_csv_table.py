@@ -69,3 +69,9 @@ def test_a_line_end_within_quotes_counts():
 
 def test_cells_show_in_no_repr():
     assert "5ec7e7" not in repr(read("a\n5ec7e7\n"))
+
+
+def test_a_line_of_a_hundred_thousand_columns_is_one_error():
+    data = ",".join(f"h{n}" for n in range(100_000)).encode()
+    (error,) = read_table(data, known=("asset_id",), required=("asset_id",)).errors
+    assert str(error).startswith("line 1: has 100000 columns, at most 100 are read")
