@@ -211,8 +211,7 @@ class Field:
         await cancel_all(tasks)
 
     def csv(self) -> str:
-        """The file that ``headend meters import --allow-plain-keys`` takes. Keys are in the clear: they are
-        simulated."""
+        """The file that ``headend meters import --allow-plain-keys`` takes; the keys are simulated too."""
         text = StringIO()
         writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
         writer.writeheader()

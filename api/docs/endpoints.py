@@ -1,5 +1,4 @@
-"""GET /docs: a page of our own; the usual ones load scripts from a network that may not be there. GET / leads
-there."""
+"""GET /docs, to which GET / leads: a page of our own; the usual ones load scripts from a network."""
 
 from importlib.resources import files
 from typing import Final

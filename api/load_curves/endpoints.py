@@ -1,6 +1,4 @@
-"""GET of load curves. A range is fetched on one snapshot, the connection given back, then the answer
-streamed.
-"""
+"""GET of load curves: fetched on one snapshot, the connection given back, then the answer streamed."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -50,8 +48,7 @@ async def meter_load_curve(
     profile: Profile = 1,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Intervals that start in [from, to), each with the meter's reading at its end and the consumption
-    derived.
+    """Intervals that start in [from, to): the meter's reading at the end of each, consumption derived.
 
     A cumulative reading is the register at the END of its interval; consumption is the difference to the
     reading at its start, null with a reason where that is unknown or means nothing. CT/VT ratios are not

@@ -89,9 +89,7 @@ async def create_point(
 async def set_ratio(
     token: Admin, house: Annotated[Services, Depends(services)], code: PointCode, body: RatioBody
 ) -> PointDetail:
-    """The ratio that is open ends there. Stored readings stay as metered: ratios are applied when they are
-    read.
-    """
+    """The ratio that is open ends there. Stored readings stay as metered: ratios apply when they are read."""
     async with house.pool.connection() as connection:
         point = await _point(connection, code)
         await points.set_ratio(connection, point.point_id, body.ratio())

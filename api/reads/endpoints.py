@@ -136,9 +136,7 @@ class ReadAnswer(BaseModel):
 async def read_meter_now(
     token: Operator, house: Annotated[Services, Depends(services)], asset_id: AssetId, ask: ReadAsk
 ) -> ReadAnswer:
-    """Dials the meter and answers when it has answered. A failed exchange says whose fault, and at which
-    stage.
-    """
+    """Dials the meter and answers when it has. A failed exchange says whose fault, and at which stage."""
     request = ReadRequest(tuple(dict.fromkeys(ask.obis)), _range(ask.profile))
     async with house.pool.connection() as connection:
         meter = await meter_by_asset(connection, asset_id)

@@ -1,5 +1,4 @@
-"""Keys at rest: each meter key is sealed with AES-256-GCM under the master key, bound to its meter and
-purpose.
+"""Keys at rest: each sealed with AES-256-GCM under the master key, bound to its meter and purpose.
 
 A sealed key is ``nonce (12) || ciphertext || tag (16)``; the meter's number and the purpose are authenticated
 with it, so that a row copied to another meter does not open. The master key never enters the database; its

@@ -1,5 +1,4 @@
-"""Named SQL: each noun of the store keeps its queries in ``queries/<noun>.sql``, read once when its module is
-loaded.
+"""Named SQL: each noun of the store has its queries in ``queries/<noun>.sql``, read when it is loaded.
 
 A file is a run of blocks::
 

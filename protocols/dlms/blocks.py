@@ -1,5 +1,4 @@
-"""Long messages in blocks: the service's own block transfer, and general block transfer (GBT) around any
-APDU.
+"""Long messages in blocks: the services' own, and general block transfer (GBT) around any APDU.
 
 Service-specific blocks (GET, SET, ACTION) go one by one, each answered: `BlockJoiner` puts them together,
 `split` cuts them. General block transfer streams: the receiver grants a window, the sender fills it, and the

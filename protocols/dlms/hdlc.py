@@ -1,5 +1,4 @@
-"""HDLC frames of the DLMS data link layer (IEC 62056-46, frame format type 3): addresses, control field,
-checks, reader.
+"""HDLC frames of the DLMS data link layer (IEC 62056-46, frame format type 3), and their reader.
 
 ::
 

@@ -1,5 +1,4 @@
-"""Modbus frames for `headend decode`: RTU with its CRC, TCP with its header. The driver leaves them to its
-library.
+"""Modbus frames for `headend decode`: RTU with its CRC, TCP with its header. The driver has its library's.
 
 An RTU frame says neither its length nor whether it asks or answers; both follow from the function, and the
 CRC decides. The frame's own layouts are those of the Modbus application protocol, functions 1 to 6, 15, 16.

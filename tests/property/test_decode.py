@@ -1,5 +1,4 @@
-"""Any bytes give messages with problems, never an exception, within bounded work; and any JSON can be made
-of them."""
+"""Any bytes give messages with problems, never an exception, within bounded work, and JSON of them."""
 
 import json
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""Any words and any bytes give values or a refusal of the error tree; plans read all that is wanted, and
-nothing forbidden."""
+"""Any words and bytes give values or a refusal; plans read what is wanted and nothing forbidden."""
 
 import struct
 from decimal import Decimal

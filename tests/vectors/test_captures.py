@@ -1,5 +1,4 @@
-"""Every DLMS, HDLC and M-Bus capture gives its listed values or its listed refusal: by the library, and by
-``headend decode``.
+"""Each DLMS, HDLC and M-Bus capture gives its listed values or refusal, also by ``headend decode``.
 
 The files in ``captures/`` are as their sources' collectors wrote them; each names its source and licence.
 """

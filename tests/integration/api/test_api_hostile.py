@@ -1,6 +1,4 @@
-"""Bodies and parameters that mean harm: each is refused as a problem, none reaches the database or the log's
-trace.
-"""
+"""Bodies and parameters that mean harm: each refused as a problem, none in the database or a trace."""
 
 import re
 from typing import Any
