@@ -125,14 +125,14 @@ def test_a_message_cut_anywhere(apdu):
         check(explain(apdu[:end], "aidon", Context()))
 
 
-def test_a_line_that_tells_of_two_meters_is_nobodys():
+def test_a_connection_that_tells_of_two_meters_is_nobodys():
     context = Context()
     context.told("line", 1)
     context.told("line", 1)
-    assert context.lines == {"line": 1}
-    context.told("line", 2)
+    assert (context.lines, context.meter_id, context.several) == ({"line"}, 1, False)
+    context.told("other", 2)
     context.told("line", 1)
-    assert context.lines == {"line": None}
-    for number in range(1000):
-        context.told(number, 1)
+    assert context.several
+    for line in range(1000):
+        context.told(line, 1)
     assert len(context.lines) == 256
