@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -70,21 +69,23 @@ class Demonstration:
 @asynccontextmanager
 async def demonstration(demo: Demo, base: Base) -> AsyncIterator[Demonstration]:
     """The simulated field for as long as the context lasts. Raises DemoError."""
-    with tempfile.TemporaryDirectory(prefix="headend-demo-") as folder:
-        meters_file = Path(folder) / "meters.csv"
-        process = await _start(demo, meters_file)
+    # In our own folder and under one name: what a kill -9 leaves behind the next start takes away.
+    meters_file = base.settings.data_dir / "demo-meters.csv"
+    await asyncio.to_thread(_make_room, meters_file)
+    process = await _start(demo, meters_file)
+    try:
+        await _ready(process, demo)
+        drain = asyncio.create_task(_drain(process), name="simulator's words")
         try:
-            await _ready(process, demo)
-            drain = asyncio.create_task(_drain(process), name="simulator's words")
-            try:
-                imported = await _import(base, meters_file)
-                token, file, is_new = await _token(base)
-                yield Demonstration(demo, imported, token, file, is_new, process)
-            finally:
-                drain.cancel()
-                await asyncio.wait([drain])
+            imported = await _import(base, meters_file)
+            await asyncio.to_thread(meters_file.unlink)
+            token, file, is_new = await _token(base)
+            yield Demonstration(demo, imported, token, file, is_new, process)
         finally:
-            await asyncio.shield(_stop(process))
+            drain.cancel()
+            await asyncio.wait([drain])
+    finally:
+        await asyncio.shield(_stop(process))
 
 
 async def _start(demo: Demo, meters_file: Path) -> asyncio.subprocess.Process:
@@ -197,6 +198,11 @@ async def _new_token(connection: Connection, file: Path) -> str:
     )
     await asyncio.to_thread(_write_private, file, issued.secret)
     return issued.secret
+
+
+def _make_room(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> str | None:

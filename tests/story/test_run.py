@@ -51,6 +51,7 @@ def test_one_command_collects_serves_stops_and_goes_on(service: Any) -> None:
     assert secret is not None
     url = re.search(r"http://127\.0\.0\.1:\d+", said)
     assert url is not None
+    assert not list(service.folder.glob("*.csv"))  # it held the simulated meters' keys
     token_file = service.folder / "demo-token"
     assert token_file.stat().st_mode & 0o777 == 0o600
     assert token_file.read_text().strip() == secret[0]
