@@ -18,6 +18,10 @@ from protocols.dlms.wrapper import WrapperFrame
 
 Frame = HdlcFrame | MBusFrame | WrapperFrame
 
+#: Bad stretches in a row that are told one by one. What goes on behind them is told as one: a megabyte of
+#: headers that claim and break a frame must not make a million items.
+MAX_BAD_IN_A_ROW = 16
+
 
 class ScanItem(NamedTuple):
     """Something found in the input, in the order in which it became whole.
@@ -51,11 +55,15 @@ class _Scan:
         self._items: list[ScanItem] = []
         self._hdlc = HdlcAssembler()
         self._mbus = MBusAssembler()
+        self._bad_in_a_row = 0
+        self._bad_end = 0
+        self._bad_told = 0
 
     def run(self) -> list[ScanItem]:
         position = 0
         while position < len(self._data):
             position = self._step(position)
+        self._end_bad()
         self._bad_frames(self._hdlc.abandon("the last segment is missing"), Framing.HDLC)
         self._bad_frames(self._mbus.abandon("the last segment is missing"), Framing.MBUS)
         return self._items
@@ -72,6 +80,7 @@ class _Scan:
                 # Its length reaches into a frame that verifies: the check is believed, the length is not.
                 outcome = Missing(overlap - position, outcome.end - position)
         if isinstance(outcome, Found):
+            self._end_bad()
             self._good(outcome.frame)
             return outcome.end
         if framing is not Framing.UNKNOWN and (isinstance(outcome, Missing) or outcome.claimed):
@@ -81,6 +90,7 @@ class _Scan:
             return end
         llc = data[position : position + 3] in (LLC_COMMAND, LLC_RESPONSE)
         if llc or (position == 0 and data[0] in APDU_TAGS):
+            self._end_bad()
             end = _next_verified(data, position + 1, len(data))
             begin = position + 3 if llc else position
             item = ScanItem(position, Framing.LLC if llc else Framing.APDU, data[begin:end])
@@ -125,9 +135,24 @@ class _Scan:
             self._items.append(ScanItem(result.offset, framing, None, result.frames))
 
     def _bad(self, begin: int, end: int, framing: Framing, reason: str) -> None:
+        if begin != self._bad_end:  # filling in between
+            self._end_bad()
+        self._bad_in_a_row += 1
+        self._bad_end = end
+        if self._bad_in_a_row > MAX_BAD_IN_A_ROW:
+            return
+        self._bad_told = end
         self._items.append(ScanItem(begin, framing, reason=reason, data=self._data[begin:end]))
         lost = self._hdlc.abandon("a segment in between is bad", unconfirmed_only=True)
         self._bad_frames(lost, Framing.HDLC)
+
+    def _end_bad(self) -> None:
+        """A row of bad stretches is over: tell what was not told one by one."""
+        more, self._bad_in_a_row = self._bad_in_a_row - MAX_BAD_IN_A_ROW, 0
+        if more > 0:
+            reason = f"{more} more bad stretches follow on one another"
+            data = self._data[self._bad_told : self._bad_end]
+            self._items.append(ScanItem(self._bad_told, Framing.UNKNOWN, reason=reason, data=data))
 
     def _bad_frames(self, lost: list[BadFrame], framing: Framing) -> None:
         self._items += [ScanItem(bad.offset, framing, reason=bad.reason, data=bad.data) for bad in lost]

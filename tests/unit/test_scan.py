@@ -4,7 +4,7 @@ from protocols.dlms import mbus, wrapper
 from protocols.dlms.framing import Framing
 from protocols.dlms.hdlc import PUBLIC_CLIENT, encode_frame, fcs16, i_control, server_address
 from protocols.dlms.mbus import MBusFrame
-from protocols.dlms.scan import scan
+from protocols.dlms.scan import MAX_BAD_IN_A_ROW, scan
 
 METER = server_address(1, 17)
 APDU = bytes.fromhex("0f000000010002020600000001")
@@ -165,3 +165,21 @@ def test_a_wrong_length_that_ends_at_the_flag_of_a_good_frame_does_not_swallow_i
     bad, good = scan(b"\x7e" + head + fcs16(head) + HDLC)
     assert bad.reason == "frame check sequence (FCS) is wrong"
     assert (good.offset, good.payload) == (9, APDU)
+
+
+def test_a_flood_of_broken_headers_is_told_in_a_few_items() -> None:
+    flood = bytes.fromhex("68ffff68") * 1000
+    items = scan(flood)
+    assert len(items) == MAX_BAD_IN_A_ROW + 1
+    assert "".join(item.data.hex() for item in items) == flood.hex()
+    assert items[-1].reason == f"{1000 - MAX_BAD_IN_A_ROW} more bad stretches follow on one another"
+
+
+def test_a_frame_behind_a_flood_is_found_and_the_next_row_is_told_anew() -> None:
+    good = mbus.encode_apdu(bytes.fromhex("0f40000000000600000001"), stsap=1, dtsap=1)[0]
+    broken = bytes.fromhex("68ffff68") * 40
+    items = scan(broken + good + broken)
+    places = [index for index, item in enumerate(items) if item.ok]
+    assert len(places) == 1
+    assert items[places[0]].offset == len(broken)
+    assert len(items) == 2 * (MAX_BAD_IN_A_ROW + 1) + 1
