@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from headend.drivers.profile_check import refused
 from headend.drivers.values import told
 from headend.session.client import MeterSession
@@ -19,7 +17,7 @@ from protocols.dlms.obis import Obis
 from protocols.dlms.units import scale
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from schemas.model import MeterModel, Register
-from schemas.reading import INTERVAL_QUANTITIES, ReadingBatch, RegisterRead
+from schemas.reading import ReadingBatch, RegisterRead, registers_only
 
 #: Meters whose object lists are remembered. A list has some hundred entries.
 MAX_OBJECT_LISTS: Final = 256
@@ -107,7 +105,7 @@ async def read_registers(
             refusals.append(Refusal(str(item.value.obis), item.value.index, exc.reason))
         except _NoValue as exc:
             refusals.append(Refusal(str(item.value.obis), item.value.index, str(exc)))
-    return RegisterReadout(_batch(reads, session.plan.label), tuple(refusals))
+    return RegisterReadout(registers_only(reads, source=session.plan.label), tuple(refusals))
 
 
 def _devices(data: Data, version: int) -> str:
@@ -256,25 +254,3 @@ def _moment(raw: bytes, model: MeterModel) -> dt.datetime | None:
         )
     except RemoteProtocolError:
         return None
-
-
-def _batch(reads: Sequence[RegisterRead], source: str) -> ReadingBatch:
-    """A batch without rows."""
-    width = len(INTERVAL_QUANTITIES)
-    return ReadingBatch(
-        meter_id=np.zeros(0, np.int32),
-        profile=np.zeros(0, np.int16),
-        start_us=np.zeros(0, np.int64),
-        period_s=np.zeros(0, np.int32),
-        stamp_us=np.zeros(0, np.int64),
-        amr_status=np.zeros(0, np.int64),
-        clock_status=np.zeros(0, np.int16),
-        quality=np.zeros(0, np.int16),
-        fragment=np.zeros(0, np.int8),
-        layout=np.zeros(0, np.int16),
-        values=np.zeros((0, width), np.int64),
-        valid=np.zeros((0, width), np.bool_),
-        layouts=(),
-        source=source,
-        registers=tuple(reads),
-    )

@@ -15,13 +15,10 @@ same register and moment is kept in the inbox, as for every source.
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
-
-import numpy as np
 
 from headend.ingest.csv_table import LineError, Row, read_table
 from headend.store import meters
@@ -29,7 +26,7 @@ from headend.store.sql import Connection
 from headend.store.writer import Written, write
 from protocols.dlms import units
 from protocols.dlms.obis import Obis
-from schemas.reading import INTERVAL_QUANTITIES, Quality, ReadingBatch, RegisterRead
+from schemas.reading import Quality, RegisterRead, registers_only
 
 COLUMNS: Final = ("asset_id", "obis", "time", "value", "unit")
 #: Attribute 2 of a register is its value.
@@ -94,7 +91,7 @@ async def import_readings(
         )
         for line in lines
     )
-    return ReadingImport(await write(connection, _batch(registers, source)))
+    return ReadingImport(await write(connection, registers_only(registers, source=source)))
 
 
 def read_readings(data: bytes, *, now: datetime) -> tuple[list[_Line], list[LineError]]:
@@ -183,24 +180,3 @@ def _unit(text: str | None) -> tuple[int, str | None]:
     except ValueError:
         raise ValueError("is no DLMS unit, as Wh, kWh or varh") from None
     return 0, text
-
-
-def _batch(registers: Sequence[RegisterRead], source: str) -> ReadingBatch:
-    wide = (0, len(INTERVAL_QUANTITIES))
-    return ReadingBatch(
-        meter_id=np.empty(0, np.int32),
-        profile=np.empty(0, np.int16),
-        start_us=np.empty(0, np.int64),
-        period_s=np.empty(0, np.int32),
-        stamp_us=np.empty(0, np.int64),
-        amr_status=np.empty(0, np.int64),
-        clock_status=np.empty(0, np.int16),
-        quality=np.empty(0, np.int16),
-        fragment=np.empty(0, np.int8),
-        layout=np.empty(0, np.int16),
-        values=np.empty(wide, np.int64),
-        valid=np.empty(wide, np.bool_),
-        layouts=(),
-        source=source,
-        registers=tuple(registers),
-    )
