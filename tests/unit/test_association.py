@@ -38,6 +38,7 @@ from protocols.dlms.association import (
     SetResult,
     Stale,
     Transmit,
+    client_setup,
 )
 from protocols.dlms.association.states import CLIENT_TRANSITIONS, SERVER_TRANSITIONS, ClientInput, mermaid
 from protocols.dlms.ciphering import open_apdu
@@ -46,6 +47,7 @@ from protocols.dlms.enums import (
     AcseDiagnostic,
     ActionResult,
     ApplicationContext,
+    AssociationResult,
     Conformance,
     DataAccessResult,
     Mechanism,
@@ -751,3 +753,19 @@ def test_settings_do_not_tell_secrets() -> None:
     assert "hunter2" not in text
     assert "EEEE" not in text
     assert "a shared secret" not in text
+
+
+def test_only_short_answers_of_a_fleet_are_remembered() -> None:
+    remembered = client_setup._decode_constant_aare.cache_info
+    client = ClientAssociation(ClientSettings())
+    client.associate()
+    before = remembered().currsize
+    padded = acse.Aare(
+        ApplicationContext.LN,
+        AssociationResult.REJECTED_PERMANENT,
+        acse.Diagnostic(acse.DiagnosticSource.USER, 1),
+        responding_ap_title=bytes(1000),
+    ).to_bytes()
+    with pytest.raises(AssociationRejected):
+        client.receive(padded)
+    assert remembered().currsize == before

@@ -33,6 +33,8 @@ _NEEDS_TITLE = frozenset({Mechanism.HLS_GMAC, Mechanism.HLS_SHA256})
 # A fleet's AAREs are the same few hundreds of bytes over and over, but for challenges, titles and ciphering:
 # most of the cost of a plain session was to decode them again.
 _decode_constant_aare = lru_cache(maxsize=256)(acse.decode_aare)
+#: Longer ones are not kept: a hostile meter may send 64 KiB.
+_LONGEST_CONSTANT_AARE = 256
 _decode_initiate_response = lru_cache(maxsize=64)(initiate.decode_response)
 
 
@@ -84,7 +86,11 @@ class ClientSetup(ClientExchange):
         if self.state is not ClientState.ASSOCIATING:
             return [Stale("an AARE came while no association was asked for")]
         settings = self.settings
-        constant = not settings.ciphered and not is_high_level(settings.mechanism)
+        constant = (
+            not settings.ciphered
+            and not is_high_level(settings.mechanism)
+            and len(apdu) <= _LONGEST_CONSTANT_AARE
+        )
         aare = _decode_constant_aare(apdu) if constant else acse.decode_aare(apdu)
         try:
             return self._accept(aare)
