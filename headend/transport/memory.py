@@ -22,7 +22,7 @@ class MemoryStream(BaseStream):
         if data:
             other._arrived(bytes(data))  # noqa: SLF001 - the other half of this pair
             if other._size > HIGH_WATER:  # noqa: SLF001
-                self._writing(paused=True)
+                self.pause_writing()
 
     def _take(self) -> bytes:
         if self._datagrams:
@@ -31,7 +31,7 @@ class MemoryStream(BaseStream):
         else:
             data = super()._take()
         if self._other is not None and self._size <= LOW_WATER:
-            self._other._writing(paused=False)  # noqa: SLF001
+            self._other.resume_writing()
         return data
 
     def _pause_peer(self, pause: bool) -> None:

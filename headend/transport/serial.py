@@ -34,14 +34,6 @@ class SerialStream(BaseStream, asyncio.Protocol):
         self._transport = None
         self._lost("closed" if exc is None else f"lost: {exc}")
 
-    def pause_writing(self) -> None:
-        """The loop's call: too much waits to be sent."""
-        self._writing(paused=True)
-
-    def resume_writing(self) -> None:
-        """The loop's call: the line takes bytes again."""
-        self._writing(paused=False)
-
     def write(self, data: bytes) -> None:
         """Hand over bytes to be sent. Raises LinkClosed when the line is closed."""
         if self._ended is not None or self._transport is None:

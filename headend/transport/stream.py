@@ -129,9 +129,14 @@ class BaseStream:
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
-    def _writing(self, *, paused: bool) -> None:
-        self._paused_writing = paused
-        if not paused and self._drainer is not None and not self._drainer.done():
+    def pause_writing(self) -> None:
+        """The carrier's call, under asyncio's name: too much waits to be sent."""
+        self._paused_writing = True
+
+    def resume_writing(self) -> None:
+        """The carrier's call, under asyncio's name: the peer takes bytes again."""
+        self._paused_writing = False
+        if self._drainer is not None and not self._drainer.done():
             self._drainer.set_result(None)
 
     # ---- reading ---------------------------------------------------------------------------------

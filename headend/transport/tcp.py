@@ -68,14 +68,6 @@ class TcpStream(BaseStream, asyncio.BufferedProtocol):
         self._transport = None
         self._lost("closed by the peer" if exc is None else f"lost: {exc}")
 
-    def pause_writing(self) -> None:
-        """The loop's call: too much waits to be sent."""
-        self._writing(paused=True)
-
-    def resume_writing(self) -> None:
-        """The loop's call: the peer takes bytes again."""
-        self._writing(paused=False)
-
     # ---- Stream ----------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:

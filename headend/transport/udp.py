@@ -43,14 +43,6 @@ class UdpStream(BaseStream, asyncio.DatagramProtocol):
         self._transport = None
         self._lost("closed" if exc is None else f"lost: {exc}")
 
-    def pause_writing(self) -> None:
-        """The loop's call: too much waits to be sent."""
-        self._writing(paused=True)
-
-    def resume_writing(self) -> None:
-        """The loop's call: datagrams go out again."""
-        self._writing(paused=False)
-
     def write(self, data: bytes) -> None:
         """Send one datagram. Raises LinkClosed when the link is closed."""
         if self._ended is not None or self._transport is None:
