@@ -34,7 +34,6 @@ from headend.drivers.dlms import utc_now
 from headend.drivers.read_now import CurveRange, ReadFailed, UnknownProfileError, read_now
 from headend.foundation import Base, make_demo_master_key, open_base
 from headend.house import House, open_house
-from headend.listen.directory import Directory
 from headend.listen.inbound import InboundListener
 from headend.listen.push import PushListener
 from headend.store.pool import Pool
@@ -118,9 +117,10 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
 async def _listening(house: House, view: View) -> AsyncIterator[None]:
     """The listeners that the settings ask for. Raises ServiceError where an address cannot be had."""
     settings, connect = house.base.settings, house.base.pool.connection
-    directory = Directory(connect, house.vault, profile_folders=settings.profile_folders)
-    push = PushListener(settings, connect, house.vault, house.pipeline, directory=directory)
-    inbound = InboundListener(settings, house.access, directory, push.handler)
+    push = PushListener(
+        settings, connect, house.vault, house.pipeline, directory=house.directory, handler=house.handler
+    )
+    inbound = InboundListener(settings, house.access, house.directory, house.handler)
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(push)

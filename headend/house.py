@@ -11,6 +11,9 @@ from headend.foundation import Base
 from headend.ingest.pipeline import Pipeline
 from headend.keys.counters import CounterBlocks
 from headend.keys.vault import Vault
+from headend.listen.directory import Directory
+from headend.listen.handler import PushHandler
+from headend.listen.recognise import Recogniser
 from headend.session.access import Access
 from headend.session.deadlines import Deadlines
 from headend.session.retry import RetryPolicy
@@ -27,6 +30,8 @@ class House:
     base: Base
     vault: Vault | None
     pipeline: Pipeline
+    directory: Directory
+    handler: PushHandler
     access: Access
     driver: DlmsDriver
     collector: Collector
@@ -51,6 +56,8 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
         pipeline = await stack.enter_async_context(
             Pipeline(partial(write, base.pool), drain_s=settings.shutdown_timeout_s)
         )
+        directory = Directory(base.pool.connection, vault, profile_folders=settings.profile_folders)
+        handler = PushHandler(base.pool.connection, pipeline, Recogniser(directory, title))
         access = await stack.enter_async_context(
             Access(
                 base.pool.connection,
@@ -61,6 +68,7 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
                 profile_folders=settings.profile_folders,
             )
         )
+        access.notified = handler.told
         driver = DlmsDriver()
         collector = Collector(
             base.pool.connection,
@@ -73,7 +81,7 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
                 retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s),
             ),
         )
-        yield House(base, vault, pipeline, access, driver, collector)
+        yield House(base, vault, pipeline, directory, handler, access, driver, collector)
 
 
 def _deadlines(settings: Settings) -> Deadlines:

@@ -5,7 +5,7 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
@@ -14,12 +14,14 @@ from headend.ingest.pipeline import Pipeline
 from headend.listen.directory import Connect
 from headend.listen.heartbeat import Claim
 from headend.listen.push_stream import Payload
-from headend.listen.recognise import Context, Explained, Kept, Recogniser
+from headend.listen.recognise import Context, Explained, Kept, Proof, Recogniser
 from headend.listen.replay import ReplayBar
 from headend.store import inbox
 from headend.store.errors import UnavailableError
 from headend.store.writer import UnknownMeter, Written
 from protocols.dlms.apdu import DataNotificationConfirm
+from protocols.dlms.association.events import Notification
+from schemas.meter import Meter
 from schemas.reading import registers_only
 
 log = logging.getLogger(__name__)
@@ -93,14 +95,17 @@ class PushHandler:
         self._last_us = 0
         self.totals = Totals()
 
-    async def begin(self, payload: Payload, source: str, context: Context | None) -> Pending | None:
+    async def begin(
+        self, payload: Payload, source: str, context: Context | None, proof: Proof | None = None
+    ) -> Pending | None:
         """Understand a payload and hand its values to the pipeline, or keep it in the inbox (None then).
 
+        With ``proof`` it came within that meter's session, which opened it.
         Raises PipelineClosed when the service ends.
         """
         self.totals.count(source, "messages")
         now_us = self._now_us()
-        explained = await _patiently(lambda: self._recogniser.explain(payload, context, now_us))
+        explained = await _patiently(lambda: self._recogniser.explain(payload, context, now_us, proof))
         if isinstance(explained, Kept):
             await self.keep(payload.apdu, source, explained.reason, explained.identity)
             return None
@@ -122,6 +127,23 @@ class PushHandler:
                 self._bar.release(counter)
             raise
         return Pending(payload, source, explained, written)
+
+    async def told(self, meter: Meter, told: Sequence[Notification], *, proven: bool) -> None:
+        """Store what a meter told within its session, or keep it in the inbox; done after the commit.
+
+        Not ``proven``, a message stands for itself, as one that a stranger pushes. Nothing is confirmed: the
+        session is over, and a meter that waits for a confirm tells it again. Raises PipelineClosed as `begin`
+        and `finish`.
+        """
+        source = f"session {meter.asset_id}"
+        begun: list[Pending] = []
+        for one in told:
+            proof = Proof(meter.meter_id, one.control) if proven else None
+            pending = await self.begin(Payload(one.apdu.to_bytes(), ()), source, None, proof)
+            if pending is not None:
+                begun.append(pending._replace(explained=pending.explained._replace(confirm=None)))
+        for pending in begun:
+            await self.finish(pending)
 
     async def claim_of(self, payload: Payload) -> Claim | None:
         """Which meter a payload says to be from, proven or not; None where it tells none that we know."""

@@ -134,7 +134,7 @@ class InboundListener:
         """The meter that has proven itself on this connection. Raises Unproven, CommunicationError."""
         claim = await self._greeted(stream, f"inbound {host}")
         if claim is None:
-            claim = Claim(name=await self._asked(stream))
+            claim = Claim(name=await self._asked(stream, f"inbound {host}"))
         known = await self._directory.by_claim(claim)
         if known is None:
             raise Unproven(f"no meter, or more than one, is known as {claim}")
@@ -169,23 +169,32 @@ class InboundListener:
                             stream.write(answer)
                     case Payload():
                         claim = await self._handler.claim_of(item) or claim
-                        pending = await self._handler.begin(item, source, None)
-                        if pending is not None:
-                            await self._handler.finish(pending)
+                        await self._take(item, source)
                     case _:
                         raise Unproven("what it says first is neither a heartbeat nor a push")
             if claim is not None:
                 stream.unread(reader.take_back())
                 return claim
 
-    async def _asked(self, stream: TcpStream) -> str:
+    async def _take(self, payload: Payload, source: str) -> None:
+        """Have a push stored before who sends it is proven. It is not confirmed."""
+        pending = await self._handler.begin(payload, source, None)
+        if pending is not None:
+            await self._handler.finish(pending)
+
+    async def _asked(self, stream: TcpStream, source: str) -> str:
         """The logical device name, as the public client is told: anybody may say it."""
         generic = load_model("generic-dlms", self._settings.profile_folders)
         public = plan_session(generic, LinkAddress(Scheme.INBOUND), {}).public()
         # a heartbeat that comes late crosses the question
         quiet = QuietStream(stream, *self._directory.heartbeats())
-        async with MeterSession(public, stream=quiet, deadlines=self._deadlines) as session:
-            value = axdr.decode_exact(await session.get(_LOGICAL_DEVICE_NAME)).value
+        session = MeterSession(public, stream=quiet, deadlines=self._deadlines)
+        try:
+            async with session:
+                value = axdr.decode_exact(await session.get(_LOGICAL_DEVICE_NAME)).value
+        finally:
+            for told in session.notifications:  # nobody has proven anything: each stands for itself
+                await self._take(Payload(told.apdu.to_bytes(), ()), source)
         if session.release_error is not None:
             raise session.release_error
         text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)

@@ -28,7 +28,8 @@ class PushListener:
 
     Listens where ``settings.listen_push_tcp`` and ``listen_push_udp`` say; with neither it does nothing. Open
     it inside of the pipeline, so that what it took in is written when it closes. ``connect`` is a pool's
-    ``connection``. Raises OSError where an address cannot be had.
+    ``connection``; ``handler`` is one that takes messages of others too. Raises OSError where an address
+    cannot be had.
     """
 
     def __init__(
@@ -40,12 +41,13 @@ class PushListener:
         *,
         limits: Limits | None = None,
         directory: Directory | None = None,
+        handler: PushHandler | None = None,
     ) -> None:
         self._settings = settings
         self._limits = limits or Limits(idle_s=settings.idle_timeout_s)
         self._directory = directory or Directory(connect, vault, profile_folders=settings.profile_folders)
         title = bytes.fromhex(settings.system_title)
-        self.handler = PushHandler(connect, pipeline, Recogniser(self._directory, title))
+        self.handler = handler or PushHandler(connect, pipeline, Recogniser(self._directory, title))
         self.tcp: Doorman | None = None
         self.udp: DatagramListener | None = None
         self._stack = AsyncExitStack()

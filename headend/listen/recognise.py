@@ -7,36 +7,27 @@ nothing belongs to the meter that the same line told before, where that meter's 
 lists (quirk `anonymous_lists`) and the connection told of no other meter.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from headend.listen.contents import Push, body_of, meter_time_us, register, values_of
 from headend.listen.directory import Directory, Known
 from headend.listen.heartbeat import Claim
+from headend.listen.identities import identities, names_of, that_name_places, title_of
 from headend.listen.push_stream import Payload
 from headend.listen.replay import Counter
 from protocols.dlms import apdu as apdus
-from protocols.dlms import ciphering, push_values, tolerant
-from protocols.dlms.apdu import (
-    Apdu,
-    DataNotification,
-    GeneralCiphering,
-    GeneralDedCiphering,
-    GeneralGloCiphering,
-)
+from protocols.dlms import ciphering, tolerant
+from protocols.dlms.apdu import DataNotification
 from protocols.dlms.apdu.fields import LongInvokeIdAndPriority
-from protocols.dlms.axdr import Data, DataType
+from protocols.dlms.axdr import Data
 from protocols.dlms.framing import Framing
 from protocols.dlms.security import Protection, check_policy, protection_of
 from protocols.errors import CommunicationError, RemoteProtocolError
-from schemas.model import MeterModel
 from schemas.reading import RegisterRead
 
-_LONGEST_IDENTITY: Final = 64
 #: Lines of one connection that are told apart; a line is a framing and its addresses.
 _MOST_LINES: Final = 256
-_CONTAINERS: Final = frozenset({DataType.ARRAY, DataType.STRUCTURE, DataType.COMPACT_ARRAY})
 #: Framings of a local line, where one meter stands behind one connection.
 _LINES: Final = (Framing.HDLC, Framing.MBUS)
 
@@ -46,6 +37,14 @@ class Kept(NamedTuple):
 
     reason: str
     identity: str | None = None
+
+
+class Proof(NamedTuple):
+    """The meter whose session a message came in, and the security control that it came with there (None:
+    plain). The message itself is opened, and its counter accepted, by the association."""
+
+    meter_id: int
+    control: int | None
 
 
 class Explained(NamedTuple):
@@ -94,12 +93,15 @@ class Recogniser:
         self._directory = directory
         self._our_title = our_title
 
-    async def explain(self, payload: Payload, context: Context | None, now_us: int) -> Explained | Kept:
-        """What the payload says. ``now_us`` is when it came; without ``context`` it stands alone.
+    async def explain(
+        self, payload: Payload, context: Context | None, now_us: int, proof: Proof | None = None
+    ) -> Explained | Kept:
+        """What the payload says. ``now_us`` is when it came; without ``context`` it stands alone. With
+        ``proof`` it is that meter's and opened.
 
         Raises UnavailableError while the database is away; nothing for what the bytes are.
         """
-        opened = await self._open(payload.apdu)
+        opened = await (self._open(payload.apdu) if proof is None else self._proven(payload.apdu, proof))
         if isinstance(opened, Kept):
             return opened
         try:
@@ -119,6 +121,10 @@ class Recogniser:
             if isinstance(told, Kept):
                 return told
             known = told
+        elif proof is not None and not _has_tag(proof.control):
+            other = await self._other(message, reading.data, known)
+            if other is not None:
+                return Kept(f"within the session of {known.meter.asset_id} it tells of {other}", other)
         values, unnamed = values_of(message, reading.data, known.model)
         meter_us = meter_time_us(message, values, known.model)
         registers = tuple(register(known.meter.meter_id, value, now_us, meter_us) for value in values)
@@ -144,7 +150,7 @@ class Recogniser:
             message = apdus.decode(payload.apdu)
         except RemoteProtocolError:
             return None
-        title = _title(message)
+        title = title_of(message)
         if title is not None:
             return Claim(title=title)
         if not isinstance(message, Push):
@@ -160,7 +166,7 @@ class Recogniser:
         if apdu[0] not in ciphering.CIPHERED_TAGS:
             return _Opened(apdu)
         try:
-            title = _title(apdus.decode(apdu))
+            title = title_of(apdus.decode(apdu))
         except RemoteProtocolError as exc:
             return Kept(f"malformed: {exc}")
         if title is None:
@@ -182,9 +188,29 @@ class Recogniser:
             check_policy(known.required, opened.control)
         except CommunicationError as exc:
             return Kept(f"meter {known.meter.asset_id}: {exc}", identity)
-        verified = bool(protection_of(opened.control) & Protection.AUTHENTICATED)
+        verified = _has_tag(opened.control)
         counter = Counter(known.key_id, title, opened.counter)
         return _Opened(opened.plain, known, counter, verified, identity)
+
+    # ---- within a session: the association proves ------------------------------------------------------
+
+    async def _proven(self, apdu: bytes, proof: Proof) -> _Opened | Kept:
+        known = await self._directory.by_number(proof.meter_id)
+        if known is None:
+            return Kept(f"meter number {proof.meter_id} is not there any more")
+        try:
+            check_policy(known.required, proof.control)
+        except CommunicationError as exc:
+            return Kept(f"meter {known.meter.asset_id}: {exc}", known.meter.asset_id)
+        return _Opened(apdu, known, verified=True, identity=known.meter.asset_id)
+
+    async def _other(self, message: Push, data: Data, known: Known) -> str | None:
+        """The asset id of another meter of ours that it tells of; a tag would have proven that it errs."""
+        told = set(identities(message, data, known.model))
+        if told & names_of(known):
+            return None
+        found = await self._directory.by_names(told)
+        return ", ".join(one.meter.asset_id for one in found) or None
 
     # ---- plain: what stands inside tells, and nothing proves ------------------------------------------
 
@@ -195,14 +221,14 @@ class Recogniser:
         line: tuple[object, ...],
         context: Context | None,
     ) -> Known | Kept:
-        names = set(_identities(message, data, None))
-        for model in _that_name_places(self._directory.models(), data):
-            names.update(_identities(message, data, model))
+        names = set(identities(message, data, None))
+        for model in that_name_places(self._directory.models(), data):
+            names.update(identities(message, data, model))
         found = [
             known
             for known in await self._directory.by_names(names)
             # the meter's own model must read its name there, not just any model
-            if _names(known) & set(_identities(message, data, known.model))
+            if names_of(known) & set(identities(message, data, known.model))
         ]
         if len(found) > 1:
             which = ", ".join(known.meter.asset_id for known in found)
@@ -252,44 +278,8 @@ def _plain_allowed(known: Known, identity: str | None) -> Known | Kept:
     )
 
 
-def _names(known: Known) -> set[str]:
-    names = {known.meter.asset_id}
-    if known.meter.logical_device_name is not None:
-        names.add(known.meter.logical_device_name)
-    return names
-
-
-def _identities(message: Push, data: Data, model: MeterModel | None) -> Iterable[str]:
-    """The texts under the codes where a model (None: any) tells which meter it is."""
-    codes = MeterModel.model_fields["identity"].default if model is None else model.identity
-    for value in values_of(message, data, model)[0]:
-        text = push_values.written(value.value)
-        if str(value.obis) in codes and text and len(text) <= _LONGEST_IDENTITY and text.isprintable():
-            yield text
-
-
-def _that_name_places(models: Iterable[MeterModel], data: Data) -> Iterable[MeterModel]:
-    """The models with a push list that fits this body and names its places."""
-    items = push_values.elements(data)
-    if not items:
-        return
-    container = "structure" if data.type is DataType.STRUCTURE else "array"
-    first = None if items[0].type in _CONTAINERS else push_values.plain(items[0])
-    list_id = first if isinstance(first, str) else None
-    for model in models:
-        pushed = model.push_list(container, len(items), list_id)
-        if pushed is not None and pushed.positions:
-            yield model
-
-
-def _title(message: Apdu) -> bytes | None:
-    match message:
-        case GeneralGloCiphering(system_title=title) | GeneralDedCiphering(system_title=title):
-            return title or None
-        case GeneralCiphering(originator=title):
-            return title or None
-        case _:
-            return None
+def _has_tag(control: int | None) -> bool:
+    return control is not None and bool(protection_of(control) & Protection.AUTHENTICATED)
 
 
 def _wrong(opened: _Opened, reason: str) -> str:

@@ -20,6 +20,7 @@ from headend.keys.vault import MeterKeys, Vault
 from headend.session.client import MeterSession
 from headend.session.counters import KeyCounters
 from headend.session.deadlines import Deadlines
+from headend.session.handover import Handover, Notified
 from headend.session.plan import SessionPlan, plan_session
 from headend.store import keyring, meters
 from headend.store.errors import ConflictError, UnavailableError
@@ -105,6 +106,9 @@ class Access:
         self._task: asyncio.Task[None] | None = None
         #: where sessions with ``inbound:`` meters find their links; None where nobody listens
         self.inbound: Lines | None = None
+        #: who stores what meters tell unasked within sessions
+        self.notified: Notified | None = None
+        self._handover = Handover()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._keep(), name="peer counters")
@@ -121,6 +125,7 @@ class Access:
         except UnavailableError as away:
             # the bar then stays lower than it could be; the next answer of each meter raises it
             log.warning("the meters' last counters are not stored: %s", str(away).split("\n", 1)[0])
+        await self._handover.close()
 
     @property
     def task(self) -> "asyncio.Task[None]":
@@ -237,7 +242,7 @@ class Access:
             stream=stream,
             learn_counter=reach.is_new and last is None,
         )
-        title = reach.meter.system_title
+        title, proven = reach.meter.system_title, False
         try:
             async with session:
                 told = session.associated.server_system_title
@@ -247,8 +252,10 @@ class Access:
                         f"the meter at {reach.plan.address} has system title {_hex(title)}, "
                         f"meter {reach.meter.asset_id} has {_hex(known_title)}"
                     )
+                proven = True
                 yield session
         finally:
+            self._handover.start(self.notified, reach.meter, session.notifications, proven=proven)
             peer = _peer(reach.key_id, title)
             # a counter under a verified tag also proves whose title it is
             if peer is not None and bar.proven is not None and bar.proven != last:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from types import TracebackType
@@ -49,8 +48,8 @@ _Event = TypeVar("_Event", Associated, GetResult, SetResult, ActionDone, Release
 #: Invocation counters at hand before each message: an answer may call for a message or two of ours.
 _COUNTERS_AT_HAND: Final = 4
 _RESERVE: Final = 64
-#: Notifications that a meter slipped between its answers and nobody has fetched yet; older ones are dropped.
-MAX_NOTIFICATIONS: Final = 64
+#: Notifications that a meter may slip between its answers in one session: none is dropped, one more ends it.
+MAX_NOTIFICATIONS: Final = 256
 _DEADLINES: Final = Deadlines()
 _LIST_ITEM: Final = 10  # bytes of an attribute descriptor without selection in a list
 _LIST_ROOM: Final = 128  # bytes of a request that are not its list: header, ciphering of the widest form
@@ -119,7 +118,8 @@ class MeterSession:
     ) -> None:
         self.plan = plan
         self.peer_counter = PeerCounter() if peer_counter is None else peer_counter
-        self.notifications: deque[Notification] = deque(maxlen=MAX_NOTIFICATIONS)
+        #: what the meter told unasked, for whoever opened the session to have it stored
+        self.notifications: list[Notification] = []
         self.stale = 0
         self.stage = Stage.CONNECT
         self.release_error: Exception | None = None
@@ -232,8 +232,11 @@ class MeterSession:
             return
         attribute = Attribute(ClassId.DATA, self.plan.invocation_counter, 2)
         public = MeterSession(self.plan.public(), deadlines=self._deadlines, stream=self._stream)
-        async with public:
-            value = axdr.decode_exact(await public.get(attribute)).value
+        try:
+            async with public:
+                value = axdr.decode_exact(await public.get(attribute)).value
+        finally:
+            self.notifications += public.notifications
         if public.release_error is not None:
             raise public.release_error
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
@@ -247,9 +250,6 @@ class MeterSession:
         traceback: TracebackType | None,
     ) -> None:
         """Release, within ``release_s``. Masks nothing that went on inside: see `release_error`."""
-        if self.notifications:
-            # A listener takes what is pushed; here nobody knows yet whether it may be believed.
-            log.info("%s: %d notifications within its session are not stored", self, len(self.notifications))
         usable, self._broken = self.is_usable, self._broken or "released"
         association, channel, stream = self._association, self._channel, self._stream
         if not usable or association is None or channel is None or stream is None:
@@ -407,6 +407,8 @@ class MeterSession:
                 elif isinstance(event, Stale):
                     self.stale += 1
                 elif isinstance(event, Notification):
+                    if len(self.notifications) >= MAX_NOTIFICATIONS:
+                        raise RemoteProtocolError(f"more than {MAX_NOTIFICATIONS} notifications in a session")
                     self.notifications.append(event)
                 elif isinstance(event, Released):
                     raise LinkClosed(f"{channel.peer}: the meter released the association")

@@ -12,7 +12,7 @@ import pytest
 
 from concentrator_sim.field import Field, unix_now
 from concentrator_sim.outbound import Pusher
-from concentrator_sim.push import heartbeat
+from concentrator_sim.push import framed, heartbeat, notifications
 from concentrator_sim.scenario import Framing, Scenario
 from concentrator_sim.station import bus_of
 from headend.ingest.meter_import import import_meters
@@ -29,7 +29,9 @@ from headend.session.deadlines import Deadlines
 from headend.store import inbox, meters
 from headend.store.pool import open_pool
 from headend.store.writer import write
-from protocols.dlms import axdr
+from protocols.dlms import axdr, wrapper
+from protocols.dlms.apdu.fields import Raw
+from protocols.dlms.apdu.notification import EventNotificationRequest
 from protocols.dlms.cosem import LOGICAL_DEVICE_NAME
 from protocols.errors import LinkError
 from schemas.config import Settings
@@ -110,6 +112,7 @@ async def _house(dsn, greeting_s=10.0):
                 settings, access, directory, push.handler, limits=Limits(idle_s=30), greeting_s=greeting_s
             )
         )
+        access.notified = push.handler.told
         yield House(pool, vault, access, push, inbound)
 
 
@@ -274,6 +277,41 @@ async def test_heartbeats_between_sessions_are_taken(house):
                 assert await session.get(LOGICAL_DEVICE_NAME)
     assert house.push.totals.everything.bad_frames == 0
     assert house.inbound.totals.proven == 1
+
+
+async def test_pushes_within_a_session_of_a_meter_that_dialled_in_are_stored(house):
+    field = field_for(house, meters=1)
+    await house.import_field(field)
+    (item,) = field.meters
+    async with field:
+        await house.until(lambda: len(house.inbound.meters) == 1)
+        (connection,) = field._connections
+        reach = await house.access.prepare_one(await house.meter(item.meter.serial))
+        async with house.access.session(reach) as session:
+            for apdu in notifications(item.meter, unix_now):
+                connection._transport.write(framed(apdu, item.framing, item.meter.management.sap, 0))
+            assert await session.get(LOGICAL_DEVICE_NAME)
+        await house.until(lambda: house.push.totals.everything.stored == 1)
+    assert list(house.push.totals.by_source) == [f"session {item.meter.serial}"]
+
+
+async def test_a_push_that_crosses_our_question_is_kept(impatient_house):
+    house = impatient_house
+    field = field_for(house, meters=1)
+    await house.import_field(field)
+    (item,) = field.meters
+    event = EventNotificationRequest(None, LOGICAL_DEVICE_NAME, Raw(axdr.encode(axdr.u8(1)))).to_bytes()
+    host, port = house.door.split(":")
+    _, connection = await asyncio.get_running_loop().create_connection(
+        lambda: field.connection(field_bus(item), item.framing, greeting=wrapper.encode(1, 16, event)),
+        host,
+        int(port),
+    )
+    await house.until(lambda: len(house.inbound.meters) == 1)
+    connection.close()
+    async with house.pool.connection() as database:
+        (left,) = await inbox.unresolved(database, limit=10)
+    assert (left.payload, left.source) == (event, "inbound 127.0.0.1")
 
 
 @pytest.mark.parametrize("framing", [Framing.WRAPPER, Framing.HDLC])

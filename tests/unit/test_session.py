@@ -173,7 +173,7 @@ def test_long_parameters_go_in_blocks_and_long_answers_come_in_them(run_virtual,
     run_virtual(main())
 
 
-def test_notifications_amid_answers_are_no_answers_and_are_told(run_virtual, fake_meter, caplog):
+def test_notifications_amid_answers_are_no_answers_and_are_told(run_virtual, fake_meter):
     data = DataNotification(LongInvokeIdAndPriority(1), None, Raw(VALUE))
     event = EventNotificationRequest(None, ENERGY, Raw(LONG))
 
@@ -187,9 +187,38 @@ def test_notifications_amid_answers_are_no_answers_and_are_told(run_virtual, fak
             assert [told.apdu for told in session.notifications] == [data, event]
         assert session.release_error is None
 
-    caplog.set_level("INFO")
     run_virtual(main())
-    assert "2 notifications within its session are not stored" in caplog.text
+
+
+def test_of_too_many_notifications_none_is_dropped(run_virtual, fake_meter):
+    event = EventNotificationRequest(None, ENERGY, Raw(VALUE))
+
+    async def main():
+        session, meter, _ = session_with(fake_meter)
+        async with session:
+            meter.meddle = lambda apdu: [event.to_bytes()] * 257
+            with pytest.raises(RemoteProtocolError, match="more than 256 notifications"):
+                await session.get(ENERGY)
+            assert not session.is_usable
+        assert len(session.notifications) == 256
+
+    run_virtual(main())
+
+
+def test_what_a_meter_tells_the_public_client_is_told_too(run_virtual, fake_meter):
+    event = EventNotificationRequest(None, ENERGY, Raw(VALUE))
+
+    async def main():
+        servers = {1: GMAC, 16: PLAIN}
+        session, meter, _ = session_with(
+            fake_meter, gmac_model(), servers, keys=KEYS, counters=Counters(), learn_counter=True
+        )
+        meter.meddle = lambda apdu: [event.to_bytes(), apdu] if apdu[0] == 0xC4 else [apdu]
+        async with session:
+            (told,) = session.notifications
+            assert (told.apdu, told.control) == (event, None)
+
+    run_virtual(main())
 
 
 def test_refusals_leave_the_session_usable(run_virtual, fake_meter):
