@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from rich.table import Table
+from rich.text import Text
 
 from headend.bench.worker import Round
 
@@ -76,7 +77,9 @@ class Report:
             table.add_column(column, justify="right")
         table.add_column("holds")
         for line in self.lines:
-            work = f"{line.work}\n[dim]{line.note}[/dim]" if line.note else line.work
+            work = Text(line.work)
+            if line.note:
+                work.append(f"\n{line.note}", style="dim")
             table.add_row(work, line.against, *cells(line))
         return table
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from headend.cli.shell import reported
 from headend.cli.terminal import out, print_json
@@ -42,7 +43,8 @@ async def status_command(
     else:
         table = Table("migration", "applied")
         for one in found:
-            table.add_row(one.name, "[red]missing" if one.applied_at is None else f"{one.applied_at:%F %T}Z")
+            applied = Text("missing", style="red") if one.applied_at is None else f"{one.applied_at:%F %T}Z"
+            table.add_row(one.name, applied)
         out.print(table)
         if missing:
             out.print(f"{missing} missing: run headend db migrate")

@@ -1,9 +1,11 @@
 """The benchmark measures what it says: all clients read the same values, ratios and marks are told right."""
 
+import io
 import itertools
 import json
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from headend.bench import payload, run, worker
@@ -130,3 +132,12 @@ def test_command_refuses_a_part_that_is_not_there():
     result = CliRunner().invoke(app, ["bench", "--only", "decode,nothing"])
     assert result.exit_code == 2
     assert "nothing" in result.output
+
+
+def test_a_note_stands_below_its_work_without_any_markup():
+    line = Line("storing", "COPY", 1.0, None, "us", note="[a] hypertable")
+    console = Console(markup=False, width=160, file=io.StringIO())
+    console.print(Report((line,)).table())
+    shown = console.file.getvalue()
+    assert "[a] hypertable" in shown
+    assert "dim" not in shown
