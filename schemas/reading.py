@@ -15,6 +15,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from schemas.event import MeterEvent
+
 I8 = npt.NDArray[np.int64]
 I4 = npt.NDArray[np.int32]
 I2 = npt.NDArray[np.int16]
@@ -98,7 +100,7 @@ class ReadingBatch:
     (for DLMS the END of the capture period). ``values[i, k]`` is the raw integer of quantity k, meaningful
     where ``valid[i, k]``. ``layout[i]`` indexes ``layouts``. ``covered_us`` are the half-open ranges
     (meter_id, profile, from, to) that the source was asked for and answered completely: what is not in a row
-    there does not exist at the source.
+    there does not exist at the source. ``registers`` and ``events`` came with it and are stored with it.
     """
 
     meter_id: I4
@@ -117,6 +119,7 @@ class ReadingBatch:
     covered_us: tuple[tuple[int, int, int, int], ...] = ()
     source: str = ""
     registers: "tuple[RegisterRead, ...]" = field(default=())
+    events: tuple[MeterEvent, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.meter_id)
@@ -179,11 +182,14 @@ def concatenate(batches: Sequence[ReadingBatch], *, source: str) -> ReadingBatch
         covered_us=tuple(itertools.chain.from_iterable(batch.covered_us for batch in batches)),
         source=source,
         registers=tuple(itertools.chain.from_iterable(batch.registers for batch in batches)),
+        events=tuple(itertools.chain.from_iterable(batch.events for batch in batches)),
     )
 
 
-def registers_only(registers: Sequence[RegisterRead], *, source: str) -> ReadingBatch:
-    """A batch of register readings without any interval."""
+def registers_only(
+    registers: Sequence[RegisterRead], *, source: str, events: Sequence[MeterEvent] = ()
+) -> ReadingBatch:
+    """A batch of register readings, or events, without any interval."""
     wide = (0, len(INTERVAL_QUANTITIES))
     return ReadingBatch(
         meter_id=np.empty(0, np.int32),
@@ -201,4 +207,5 @@ def registers_only(registers: Sequence[RegisterRead], *, source: str) -> Reading
         layouts=(),
         source=source,
         registers=tuple(registers),
+        events=tuple(events),
     )

@@ -1,6 +1,6 @@
 import pytest
 
-from schemas.address import AddressError, LinkAddress, Scheme
+from schemas.address import AddressError, GatewayAddress, LinkAddress, Scheme
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,29 @@ from schemas.address import AddressError, LinkAddress, Scheme
         ),
         ("inbound:", LinkAddress(Scheme.INBOUND)),
         ("inbound:?server=1", LinkAddress(Scheme.INBOUND, server=1)),
+        (
+            "tcp://dc:4059?gateway=0:0A0B",
+            LinkAddress(Scheme.TCP, "dc", 4059, gateway=GatewayAddress(0, b"\x0a\x0b")),
+        ),
+        (
+            "via:?server=1&gateway=255:00",
+            LinkAddress(Scheme.VIA, server=1, gateway=GatewayAddress(255, b"\0")),
+        ),
+        ("modbus+tcp://10.0.0.9?unit=0", LinkAddress(Scheme.MODBUS_TCP, "10.0.0.9", 502, unit=0)),
+        ("modbus+rtu+tcp://gw:4001?unit=7", LinkAddress(Scheme.MODBUS_RTU_TCP, "gw", 4001, unit=7)),
+        (
+            "modbus+rtu:///dev/ttyS1?baud=19200&unit=247&parity=E",
+            LinkAddress(Scheme.MODBUS_RTU, device="/dev/ttyS1", baud=19200, unit=247, parity="E"),
+        ),
+        (
+            "dlt645+mqtt:///plant/gw7?meter=000000000001",
+            LinkAddress(Scheme.DLT645_MQTT, device="/plant/gw7", meter="000000000001"),
+        ),
+        ("p1+tcp://gw:8088", LinkAddress(Scheme.P1_TCP, "gw", 8088)),
+        ("iec62056+serial:///dev/ttyUSB1", LinkAddress(Scheme.IEC62056_SERIAL, device="/dev/ttyUSB1")),
+        ("mqtt:plug-17", LinkAddress(Scheme.MQTT, identity="plug-17")),
+        ("mqtt:a%2Fb", LinkAddress(Scheme.MQTT, identity="a/b")),
+        ("mqtt:a%3Fb%23", LinkAddress(Scheme.MQTT, identity="a?b#")),
     ],
 )
 def test_written_forms_parse_and_come_back(text, expected):
@@ -50,6 +73,21 @@ def test_written_forms_parse_and_come_back(text, expected):
         ("hdlc+serial://ttyUSB0", "device"),
         ("hdlc+serial:///", "device"),
         ("inbound://h", "no host"),
+        ("via:", "needs gateway"),
+        ("via://dc?gateway=0:00", "no host"),
+        ("tcp://h?gateway=0A", "gateway is"),
+        ("tcp://h?gateway=256:00", "gateway is"),
+        ("tcp://h?gateway=0:", "gateway is"),
+        ("tcp://h?gateway=0:0", "gateway is"),
+        ("tcp://h?gateway=0:" + "00" * 17, "gateway is"),
+        ("modbus+tcp://h?unit=248", "0..247"),
+        ("modbus+rtu+tcp://h?unit=1", "no usual port"),
+        ("modbus+rtu:///dev/x?parity=n", "N, E or O"),
+        ("dlt645+mqtt:///?meter=1", "topics"),
+        ("dlt645+tcp://h:1?meter=", "letters and digits"),
+        ("mqtt:", "names a device"),
+        ("mqtt://broker", "names a device"),
+        ("mqtt:x?server=1", "no parameters"),
         (" tcp://h", "blanks"),
         ("tcp://h\n", "blanks"),
     ],
@@ -57,3 +95,12 @@ def test_written_forms_parse_and_come_back(text, expected):
 def test_what_is_wrong_is_refused_by_name(text, said):
     with pytest.raises(AddressError, match=said):
         LinkAddress.parse(text)
+
+
+def test_lines_are_shared_and_named_without_the_meter():
+    one, other = (LinkAddress.parse(f"modbus+rtu:///dev/ttyS1?unit={unit}") for unit in (1, 2))
+    assert one.is_shared
+    assert one.line == other.line is not None
+    alone = LinkAddress.parse("tcp://10.1.2.3?gateway=0:01")
+    assert not alone.is_shared
+    assert alone.line is None

@@ -1,0 +1,54 @@
+"""Every meter model, of whatever language, by its name alone.
+
+The languages have a folder each (`profiles` itself is DLMS); a name means one model in all of them, the
+operator's folders first. What is common to all models is `AnyModel`.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Protocol
+
+from schemas.model import ModelError, load_model, model_names
+from schemas.register_model import FAMILY, load_register_model
+
+
+class AnyModel(Protocol):
+    """What models of all languages have."""
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+
+    @property
+    def title(self) -> str:
+        """For people."""
+
+    @property
+    def maker(self) -> str | None:
+        """Who makes such meters."""
+
+    @property
+    def driver(self) -> str:
+        """The language, as drivers are called."""
+
+
+#: Family (a folder of the profiles) -> how its models are loaded. A new language adds a line.
+_FAMILIES: Final[dict[str, Callable[[str, tuple[Path, ...]], AnyModel]]] = {
+    "": load_model,
+    FAMILY: load_register_model,
+}
+
+
+@lru_cache(maxsize=1024)
+def load_any(name: str, folders: tuple[Path, ...] = ()) -> AnyModel:
+    """The model ``name`` of whatever language. Raises ModelError naming the file and every wrong key."""
+    for family, load in _FAMILIES.items():
+        if name in model_names(folders, family):
+            return load(name, folders)
+    raise ModelError(f"no meter model {name!r}; known: {', '.join(all_names(folders))}")
+
+
+def all_names(folders: tuple[Path, ...] = ()) -> tuple[str, ...]:
+    """Names of the models of all languages, sorted."""
+    return tuple(sorted({name for family in _FAMILIES for name in model_names(folders, family)}))
