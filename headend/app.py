@@ -27,10 +27,10 @@ import uvicorn
 import api.errors
 from api.app import create_app
 from api.services import ReadRequest, ReadResult, Refused, Services
+from headend.clock import utc_now
 from headend.collect.outcome import Outcome
 from headend.collect.periodic import periodically
 from headend.demo import Demo, Demonstration, demonstration
-from headend.drivers.dlms import utc_now
 from headend.drivers.read_now import CurveRange, ReadFailed, UnknownProfileError, read_now
 from headend.foundation import Base, make_demo_master_key, open_base
 from headend.house import House, open_house

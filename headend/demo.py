@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from headend.drivers.dlms import utc_now
+from headend.clock import utc_now
 from headend.foundation import Base
 from headend.ingest.meter_import import MeterImport, import_meters
 from headend.store import audit, tokens

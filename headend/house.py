@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from headend.collect.collector import Collector, Limits
-from headend.drivers.dlms import DlmsDriver
+from headend.drivers.dlms.reader import DlmsReader
 from headend.foundation import Base
 from headend.ingest.pipeline import Pipeline
 from headend.keys.counters import CounterBlocks
@@ -33,7 +33,7 @@ class House:
     directory: Directory
     handler: PushHandler
     access: Access
-    driver: DlmsDriver
+    driver: DlmsReader
     collector: Collector
 
     async def write(self, batch: ReadingBatch) -> Written:
@@ -69,7 +69,7 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             )
         )
         access.notified = handler.told
-        driver = DlmsDriver()
+        driver = DlmsReader()
         collector = Collector(
             base.pool.connection,
             access,

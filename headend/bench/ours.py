@@ -1,7 +1,7 @@
 """Our client under measurement: ``python -m headend.bench.ours``, asked as `headend.bench.worker` says.
 
 What is measured is the product's own path: the decoder as drivers call it, and whole sessions by
-`MeterSession` and `DlmsDriver` over TCP, to a ReadingBatch.
+`MeterSession` and `DlmsReader` over TCP, to a ReadingBatch.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import Any, Final
 import uvloop
 
 from headend.bench import payload, worker
-from headend.drivers.dlms import DlmsDriver
+from headend.drivers.dlms.reader import DlmsReader
 from headend.keys.counters import CounterBlocks
 from headend.session.client import MeterSession
 from headend.session.counters import KeyCounters
@@ -172,7 +172,7 @@ def _batch_rows(batch: ReadingBatch) -> list[payload.Row]:
 
 async def _sessions(request: Mapping[str, Any], fleet: _Fleet) -> worker.Round:
     deadlines = Deadlines()
-    driver = DlmsDriver()
+    driver = DlmsReader()
     plans = [fleet.plan(number) for number in range(CONCURRENCY)]
 
     async def one(number: int) -> ReadingBatch:
@@ -240,7 +240,7 @@ async def _associations(request: Mapping[str, Any]) -> Mapping[str, Any]:
     wanted: int = request["count"]
     fleet = _Fleet(request["ports"], request["keys"], request["max_pdu"])
     deadlines = Deadlines(connect_s=120.0, associate_s=120.0, release_s=120.0)
-    driver = DlmsDriver()
+    driver = DlmsReader()
     opening = asyncio.Semaphore(CONCURRENCY)
 
     async def open_one(number: int, stack: AsyncExitStack) -> MeterSession:

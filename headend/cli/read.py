@@ -9,8 +9,8 @@ from rich.table import Table
 
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, err, moment, out, print_json
+from headend.clock import utc_now
 from headend.collect.outcome import Outcome
-from headend.drivers.dlms import utc_now
 from headend.drivers.read_now import (
     CurveRange,
     ReadFailed,

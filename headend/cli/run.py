@@ -14,9 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from headend.cli.read import tell_outcome
 from headend.cli.shell import reported
 from headend.cli.terminal import CommandError, err, flags, out
+from headend.clock import utc_now
 from headend.collect.outcome import Outcome
 from headend.demo import Demo, DemoError, Demonstration
-from headend.drivers.dlms import utc_now
 from headend.foundation import Base
 from headend.store import curves, meters
 from headend.store.pool import Pool

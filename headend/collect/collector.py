@@ -20,9 +20,10 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
 
+from headend.clock import utc_now
 from headend.collect.outcome import Failure, Outcome
 from headend.collect.schedule import joined, wanted_ranges
-from headend.drivers.dlms import DlmsDriver, utc_now
+from headend.drivers.dlms.reader import DlmsReader
 from headend.ingest.pipeline import Pipeline, PipelineClosed
 from headend.keys.seal import SealError
 from headend.session.access import Access, Connect, Reach
@@ -88,7 +89,7 @@ class Collector:
         load_model: LoadModel,
         *,
         limits: Limits | None = None,
-        driver: DlmsDriver | None = None,
+        driver: DlmsReader | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._connect = connect
@@ -96,7 +97,7 @@ class Collector:
         self._pipeline = pipeline
         self._load_model = load_model
         self._limits = Limits() if limits is None else limits
-        self._driver = DlmsDriver(now=now) if driver is None else driver
+        self._driver = DlmsReader(now=now) if driver is None else driver
         self._slots = asyncio.Semaphore(self._limits.sessions)
         self._room = asyncio.Semaphore(self._limits.sessions + self._limits.waiting)
         self._one = asyncio.Lock()

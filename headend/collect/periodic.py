@@ -7,9 +7,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
+from headend.clock import utc_now
 from headend.collect.collector import Collector, OnProgress
 from headend.collect.outcome import Outcome
-from headend.drivers.dlms import utc_now
 from headend.store.errors import UnavailableError
 
 log = logging.getLogger(__name__)

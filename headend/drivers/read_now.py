@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from headend.drivers.dlms import DlmsDriver
-from headend.drivers.profile_check import profile_of
+from headend.drivers.dlms.profile_check import profile_of
+from headend.drivers.dlms.reader import DlmsReader
 from headend.session.access import Access
 from headend.session.client import MeterSession, Stage
 from headend.store.writer import Written
@@ -73,7 +73,7 @@ class UnknownProfileError(ValueError):
 
 async def read_now(
     access: Access,
-    driver: DlmsDriver,
+    driver: DlmsReader,
     write: Write,
     meter: Meter,
     *,
@@ -122,7 +122,7 @@ def _check_profile(model: MeterModel, number: int) -> None:
 
 async def _read(
     session: MeterSession,
-    driver: DlmsDriver,
+    driver: DlmsReader,
     meter: Meter,
     model: MeterModel,
     obis: tuple[str, ...],

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from gurux_dlms.enums import Authentication
 
-from headend.drivers.dlms import DlmsDriver
+from headend.drivers.dlms.reader import DlmsReader
 from headend.session.client import MeterSession
 from headend.session.deadlines import Deadlines
 from headend.session.plan import SessionPlan, plan_session
@@ -107,7 +107,7 @@ def check_curve(batch, first: int, last: int) -> None:
 async def read_all(plan: SessionPlan, the_model: MeterModel) -> None:
     """One session: registers, clock, a long value, a day of the load curve, the object list."""
     async with session_of(plan) as session:
-        driver = DlmsDriver()
+        driver = DlmsReader()
         readout = await driver.read_registers(session, METER_ID, the_model)
         assert readout.refusals == ()
         for read, obis, (raw, factor) in zip(
@@ -215,7 +215,7 @@ def test_reads_by_entry_where_the_model_says_so():
 
     async def main(port):
         async with session_of(plan_for(f"tcp://127.0.0.1:{port}", the_model)) as session:
-            driver = DlmsDriver(now=lambda: gurux.START + dt.timedelta(days=3))
+            driver = DlmsReader(now=lambda: gurux.START + dt.timedelta(days=3))
             batch = await driver.read_load_curve(
                 session, METER_ID, the_model, 1, day, day + dt.timedelta(days=1)
             )
@@ -349,7 +349,7 @@ def test_a_new_meters_counter_is_learnt_from_its_public_object(framing):
         plan = plan_for(address, the_model)
         session = MeterSession(plan, counters=Counters(), deadlines=DEADLINES, learn_counter=True)
         async with session:
-            readout = await DlmsDriver().read_registers(session, METER_ID, the_model)
+            readout = await DlmsReader().read_registers(session, METER_ID, the_model)
             assert len(readout.batch.registers) == 4
         assert session.release_error is None
 

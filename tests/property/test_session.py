@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headend.drivers.intervals import intervals_of
+from headend.drivers.dlms.intervals import intervals_of
 from headend.session.channel import UdpWrapperChannel, WrapperChannel
 from headend.session.deadlines import Deadlines
 from headend.session.hdlc import HdlcChannel

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from headend.drivers.dlms import DlmsDriver
+from headend.drivers.dlms.reader import DlmsReader
 from headend.session.client import MeterSession
 from headend.session.plan import plan_session
 from headend.transport.memory import memory_pair
@@ -142,7 +142,7 @@ def read(run_virtual, fake_meter):
             meter = fake_meter(theirs, {1: ServerSettings()}, the_objects)
             plan = plan_session(model(), LinkAddress.parse("tcp://192.0.2.1?client=1"), {}, None)
             async with MeterSession(plan, stream=ours) as session:
-                return await work(driver or DlmsDriver(now=lambda: now), session, meter)
+                return await work(driver or DlmsReader(now=lambda: now), session, meter)
 
         return run_virtual(main())
 
@@ -480,7 +480,7 @@ def test_bounds_that_a_meter_refuses_are_written_otherwise_and_remembered(read):
         return buffer(item) if descriptor.low.type is DataType.DATE_TIME else DataAccessResult.TYPE_UNMATCHED
 
     the_model = model()
-    driver = DlmsDriver(now=lambda: LATER)
+    driver = DlmsReader(now=lambda: LATER)
     batch = curve(read, the_model, objects(picky), driver=driver)
     assert len(batch) == 96
     curve(read, the_model, objects(picky), driver=driver)
@@ -547,7 +547,7 @@ def test_by_entry_an_empty_buffer(read):
 
 
 def test_a_meter_configured_anew_is_looked_at_again(read):
-    driver = DlmsDriver(now=lambda: LATER)
+    driver = DlmsReader(now=lambda: LATER)
     the_model = model()
     curve(read, the_model, objects(Rows(day_rows())), driver=driver)
     rows = [(stamp, fields[:3]) for stamp, fields in day_rows()]
@@ -556,7 +556,7 @@ def test_a_meter_configured_anew_is_looked_at_again(read):
 
 
 def test_a_buffer_that_breaks_the_standard_stays_an_error(read):
-    driver = DlmsDriver(now=lambda: LATER)
+    driver = DlmsReader(now=lambda: LATER)
     with pytest.raises(RemoteProtocolError):
         curve(
             read,

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from headend.drivers.dlms import DlmsDriver
+from headend.drivers.dlms.reader import DlmsReader
 from headend.drivers.read_now import CurveRange, ReadFailed, UnknownProfileError, read_now
 from headend.session.client import MeterSession
 from headend.session.deadlines import Deadlines
@@ -104,7 +104,7 @@ class Stored:
 def run_it(run_virtual, make, **request):
     async def main():
         stored, access = Stored(), make()
-        driver = DlmsDriver(now=lambda: DAY + dt.timedelta(days=30))
+        driver = DlmsReader(now=lambda: DAY + dt.timedelta(days=30))
         try:
             return await read_now(access, driver, stored, METER, **request), stored
         except ReadFailed as exc:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from headend.drivers.profile_check import refused
-from headend.drivers.values import told
+from headend.drivers.contract import Refusal, RegisterReadout
+from headend.drivers.dlms.profile_check import refused
+from headend.drivers.dlms.values import told
 from headend.session.client import MeterSession
 from protocols.dlms import axdr, cosem
 from protocols.dlms.axdr import Data
@@ -17,28 +18,13 @@ from protocols.dlms.obis import Obis
 from protocols.dlms.units import scale
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from schemas.model import MeterModel, Register
-from schemas.reading import ReadingBatch, RegisterRead, registers_only
+from schemas.reading import RegisterRead, registers_only
 
 #: Meters whose object lists are remembered. A list has some hundred entries.
 MAX_OBJECT_LISTS: Final = 256
 _OBJECT_LIST: Final = Attribute(ClassId.ASSOCIATION_LN, CURRENT_ASSOCIATION, 2)
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _US: Final = dt.timedelta(microseconds=1)
-
-
-class Refusal(NamedTuple):
-    """An attribute that brought no value, and why."""
-
-    obis: str
-    attribute: int
-    reason: str
-
-
-class RegisterReadout(NamedTuple):
-    """The values as a batch without rows, and what there is no value of. Nothing asked for is in neither."""
-
-    batch: ReadingBatch
-    refusals: tuple[Refusal, ...]
 
 
 class Kind(NamedTuple):

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from headend.drivers.values import Told, told
+from headend.drivers.dlms.values import Told, told
 from protocols.dlms.axdr import Data, DataType
 from protocols.dlms.cosem import Attribute
 from protocols.dlms.cosem_time import DEVIATION_UNSPECIFIED, candidates, local_to_utc

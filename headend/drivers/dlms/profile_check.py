@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from headend.drivers.intervals import OtherColumn, ProfileShape
+from headend.drivers.dlms.intervals import OtherColumn, ProfileShape
 from headend.session.client import MeterSession
 from protocols.dlms import axdr, cosem
 from protocols.dlms.cosem import (

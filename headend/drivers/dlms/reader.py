@@ -6,9 +6,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from headend.drivers.intervals import ProfileShape, to_batch
-from headend.drivers.profile_check import Shapes, ask_facts, profile_of
-from headend.drivers.registers import ClassOfObis, RegisterReadout, read_registers
+from headend.clock import utc_now
+from headend.drivers.contract import RegisterReadout
+from headend.drivers.dlms.intervals import ProfileShape, to_batch
+from headend.drivers.dlms.profile_check import Shapes, ask_facts, profile_of
+from headend.drivers.dlms.registers import ClassOfObis, read_registers
 from headend.session.client import MeterSession
 from protocols.dlms import axdr, cosem
 from protocols.dlms.apdu.fields import Selection
@@ -60,12 +62,7 @@ _BOUNDS_REFUSED: Final = frozenset(
 )
 
 
-def utc_now() -> dt.datetime:
-    """The head-end's clock, aware."""
-    return dt.datetime.now(dt.UTC)
-
-
-class DlmsDriver:
+class DlmsReader:
     """Stateless but for what it has learnt of meters: their profiles' columns, and which bounds they take."""
 
     def __init__(self, *, now: Callable[[], dt.datetime] = utc_now) -> None:
