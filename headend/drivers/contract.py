@@ -96,6 +96,10 @@ class Way(Protocol):
 class Conversation(Protocol):
     """An open conversation with one meter. One request at a time. Errors are those of `protocols.errors`."""
 
+    @property
+    def answers_s(self) -> Sequence[float]:
+        """Seconds that the meter's answers took so far, in their order: what later deadlines are made of."""
+
     async def read_load_curve(self, number: int, start: datetime, end: datetime) -> ReadingBatch:
         """Intervals of curve ``number`` that begin in [start, end), aware; coverage is claimed as answered.
 
@@ -138,8 +142,10 @@ class Driver(Protocol):
     def is_away(self, way: Way) -> bool:
         """Whether the meter can only be waited for now (it dials in and is not connected)."""
 
-    def open(self, way: Way) -> AbstractAsyncContextManager[Conversation]:
+    def open(self, way: Way, *, answer_s: float | None = None) -> AbstractAsyncContextManager[Conversation]:
         """A conversation, open inside and closed behind; the permits of the way are the caller's to hold.
+
+        ``answer_s`` is how long each answer is waited for; None: as the settings say.
 
         Raises the tree of `protocols.errors`.
         """

@@ -1,0 +1,1 @@
+"""Being polite to links: permits, pace, breakers, and how failures are told."""
