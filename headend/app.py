@@ -163,7 +163,12 @@ class _ReadNow:
         curve = None if wanted is None else CurveRange(wanted.profile, wanted.start, wanted.end)
         try:
             done = await read_now(
-                house.access, house.driver, house.write, meter, obis=request.obis, curve=curve
+                house.drivers,
+                house.links,
+                house.write,
+                await house.target(meter),
+                obis=request.obis,
+                curve=curve,
             )
         except UnknownProfileError as error:
             raise api.errors.BadValue.field("/profile/number", str(error)) from error

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from headend.collect.collector import Collector, Limits
-from headend.drivers.dlms.reader import DlmsReader
+from headend.drivers.contract import Target
+from headend.drivers.dlms.driver import DlmsDriver
+from headend.drivers.registry import Drivers
+from headend.drivers.targets import placed
 from headend.foundation import Base
 from headend.ingest.pipeline import Pipeline
 from headend.keys.counters import CounterBlocks
 from headend.keys.vault import Vault
+from headend.links.links import Links
 from headend.listen.directory import Directory
 from headend.listen.handler import PushHandler
 from headend.listen.recognise import Recogniser
@@ -19,7 +23,7 @@ from headend.session.deadlines import Deadlines
 from headend.session.retry import RetryPolicy
 from headend.store.writer import Written, write
 from schemas.config import Settings
-from schemas.model import load_model
+from schemas.meter import Meter
 from schemas.reading import ReadingBatch
 
 
@@ -33,8 +37,14 @@ class House:
     directory: Directory
     handler: PushHandler
     access: Access
-    driver: DlmsReader
+    drivers: Drivers
+    links: Links
     collector: Collector
+
+    async def target(self, meter: Meter) -> Target:
+        """The meter and where it stands in the network. Raises UnavailableError."""
+        async with self.base.pool.connection() as connection:
+            return (await placed(connection, [meter]))[0]
 
     async def write(self, batch: ReadingBatch) -> Written:
         """Store one batch, past the pipeline."""
@@ -69,19 +79,21 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             )
         )
         access.notified = handler.told
-        driver = DlmsReader()
+        drivers = Drivers(
+            [DlmsDriver(access, profile_folders=settings.profile_folders)],
+            profile_folders=settings.profile_folders,
+        )
+        links = Links(settings.collector_concurrency)
         collector = Collector(
             base.pool.connection,
-            access,
+            drivers,
+            links,
             pipeline,
-            partial(load_model, folders=settings.profile_folders),
-            driver=driver,
             limits=Limits(
-                settings.collector_concurrency,
-                retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s),
+                retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s)
             ),
         )
-        yield House(base, vault, pipeline, directory, handler, access, driver, collector)
+        yield House(base, vault, pipeline, directory, handler, access, drivers, links, collector)
 
 
 def _deadlines(settings: Settings) -> Deadlines:

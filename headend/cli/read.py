@@ -80,7 +80,12 @@ async def read(
             )
         try:
             done = await read_now(
-                house.access, house.driver, house.write, meter, obis=tuple(obis or ()), curve=curve
+                house.drivers,
+                house.links,
+                house.write,
+                await house.target(meter),
+                obis=tuple(obis or ()),
+                curve=curve,
             )
         except UnknownProfileError as error:
             raise CommandError(f"--profile: {error}") from error

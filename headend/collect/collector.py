@@ -4,11 +4,11 @@
 
     wanted ranges − coverage ──> due, by meter ──> chunks of a thousand: keys, counters, replay bars at once
                                                         │
-        one task per meter ──> link (one talk per meter or line) ──> slot (bounded sessions) ──> session
-                │                                                                                  │
-                └ again after a random wait, without a slot             batch ──> pipeline ──> committed
+        one task per meter ──> links (permits) ──> conversation, in the meter's language
+                │                                        │
+                └ again after a random wait         batch ──> pipeline ──> committed
 
-A meter that is silent occupies a slot for as long as its deadlines say and costs nobody else more.
+A meter that is silent occupies its permits for as long as its deadlines say and costs nobody else more.
 """
 
 import asyncio
@@ -20,21 +20,22 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
 
-from headend.clock import utc_now
 from headend.collect.outcome import Failure, Outcome
 from headend.collect.schedule import joined, wanted_ranges
-from headend.drivers.dlms.reader import DlmsReader
+from headend.drivers.registry import Drivers, Reachable
+from headend.drivers.targets import targets_of
 from headend.ingest.pipeline import Pipeline, PipelineClosed
 from headend.keys.seal import SealError
-from headend.session.access import Access, Connect, Reach
+from headend.links.links import Links
+from headend.session.access import Connect
 from headend.session.retry import RetryPolicy, retrying
-from headend.store import coverage, meters
+from headend.store import coverage
 from headend.store.coverage import Due
 from headend.store.errors import UnavailableError
 from headend.store.writer import UnknownMeter, Written
-from protocols.errors import CommunicationError, LocalProtocolError
+from protocols.errors import CommunicationError
 from schemas.meter import Meter
-from schemas.model import MeterModel, ModelError
+from schemas.model import ModelError
 from schemas.reading import ReadingBatch
 
 log = logging.getLogger(__name__)
@@ -44,16 +45,14 @@ CHUNK: Final = 1000
 #: Longest range of one request: what was read of a long backlog is kept when the rest fails.
 LONGEST: Final = timedelta(days=7)
 
-LoadModel = Callable[[str], MeterModel]
 OnProgress = Callable[[Outcome], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``sessions`` are open at once; ``waiting`` meters more may wait for a slot, a try or the database."""
+    """Meters that are read, or wait for a permit, a try or the database, at once."""
 
-    sessions: int = 256
-    waiting: int = 2000
+    meters: int = 2256
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
@@ -75,31 +74,26 @@ class Collector:
 
     Args:
         connect: gives a database connection.
-        access: the ways to the meters.
+        drivers: the languages.
+        links: the ways to the meters.
         pipeline: takes what was read.
-        load_model: a model by name, as `schemas.model.load_model`. Raises ModelError.
-        now: aware, UTC.
     """
 
     def __init__(
         self,
         connect: Connect,
-        access: Access,
+        drivers: Drivers,
+        links: Links,
         pipeline: Pipeline,
-        load_model: LoadModel,
         *,
         limits: Limits | None = None,
-        driver: DlmsReader | None = None,
-        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._connect = connect
-        self._access = access
+        self._drivers = drivers
+        self._links = links
         self._pipeline = pipeline
-        self._load_model = load_model
         self._limits = Limits() if limits is None else limits
-        self._driver = DlmsReader(now=now) if driver is None else driver
-        self._slots = asyncio.Semaphore(self._limits.sessions)
-        self._room = asyncio.Semaphore(self._limits.sessions + self._limits.waiting)
+        self._room = asyncio.Semaphore(self._limits.meters)
         self._one = asyncio.Lock()
 
     async def collect(
@@ -132,7 +126,7 @@ class Collector:
             async with asyncio.TaskGroup() as group:
                 for first in range(0, len(numbers), CHUNK):
                     for meter, way in await self._ways(numbers[first : first + CHUNK]):
-                        if isinstance(way, Reach) and self._access.is_away(way):
+                        if isinstance(way, Reachable) and way.is_away:
                             run.outcome.away += 1
                             run.tell()
                             continue
@@ -149,31 +143,21 @@ class Collector:
             wanted = []
             for name in await coverage.models_in_use(connection, meter_ids):
                 try:
-                    wanted += wanted_ranges(self._load_model(name), since, until)
+                    wanted += wanted_ranges(name, self._drivers.of(name).curves(name), since, until)
                 except ModelError as error:
                     log.error("meters of model %s are not read: %s", name, error)  # noqa: TRY400
             return await coverage.due(connection, wanted, meter_ids) if wanted else []
 
-    async def _ways(self, meter_ids: Sequence[int]) -> list[tuple[Meter, Reach | Exception]]:
+    async def _ways(self, meter_ids: Sequence[int]) -> list[tuple[Meter, Reachable | Exception]]:
         """Meters with the way to each, or why there is none."""
         async with self._connect() as connection:
-            found = await meters.find(connection, ids=meter_ids)
-        try:
-            ways = await self._access.prepare(found)
-        except (SealError, LocalProtocolError):
-            # one of them is bad: each by itself, so that it harms nobody else
-            return [(meter, await self._way(meter)) for meter in found]
-        return [(meter, ways[meter.meter_id]) for meter in found]
-
-    async def _way(self, meter: Meter) -> Reach | Exception:
-        try:
-            return await self._access.prepare_one(meter)
-        except (SealError, LocalProtocolError) as error:
-            return error
+            targets = await targets_of(connection, meter_ids)
+        ways = await self._drivers.prepare(targets)
+        return [(one.meter, ways[one.meter.meter_id]) for one in targets]
 
     # ---- one meter ----------------------------------------------------------------------------------
 
-    async def _meter(self, meter: Meter, way: Reach | Exception, due: list[Due], run: _Run) -> None:
+    async def _meter(self, meter: Meter, way: Reachable | Exception, due: list[Due], run: _Run) -> None:
         """Read one meter to its end, whatever comes: this is where a failure stops."""
         attempts = 1
 
@@ -203,16 +187,15 @@ class Collector:
         run.tell()
 
     async def _attempt(
-        self, way: Reach, todo: deque[Due], commits: "list[asyncio.Future[Written]]", run: _Run
+        self, way: Reachable, todo: deque[Due], commits: "list[asyncio.Future[Written]]", run: _Run
     ) -> None:
         """One try. What was read is handed on even where the rest fails, and is not asked for again."""
         got: list[ReadingBatch] = []
         failed: CommunicationError | None = None
-        async with self._access.link(way), self._slots:
-            try:
-                await self._talk(way, todo, got)
-            except CommunicationError as error:
-                failed = error
+        try:
+            await self._talk(way, todo, got)
+        except CommunicationError as error:
+            failed = error
         for batch in got:
             run.outcome.intervals += len(batch)
             run.outcome.values += int(batch.valid.sum())
@@ -222,15 +205,13 @@ class Collector:
         run.outcome.answered += 1
         run.tell()
 
-    async def _talk(self, way: Reach, todo: deque[Due], got: list[ReadingBatch]) -> None:
-        """Read ``todo`` from its front in one session, taking off what was read."""
-        async with self._access.session(way) as session:
+    async def _talk(self, way: Reachable, todo: deque[Due], got: list[ReadingBatch]) -> None:
+        """Read ``todo`` from its front in one conversation, taking off what was read."""
+        async with self._links.conversation(way.driver, way.way) as conversation:
             while todo:
                 one = todo[0]
                 until = min(one.until, one.since + LONGEST)
-                batch = await self._driver.read_load_curve(
-                    session, one.meter_id, way.model, one.profile, one.since, until
-                )
+                batch = await conversation.read_load_curve(one.profile, one.since, until)
                 got.append(batch)
                 if until < one.until:
                     todo[0] = one._replace(since=until)

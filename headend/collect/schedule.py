@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from headend.drivers.contract import Curve, Recall
 from headend.store.coverage import Due, Wanted
-from schemas.model import MeterModel
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
@@ -15,30 +15,32 @@ _DAY: Final = timedelta(days=1)
 JOIN: Final = timedelta(hours=6)
 
 
-def wanted_ranges(model: MeterModel, since: datetime, until: datetime) -> list[Wanted]:
-    """For each load profile of the model: its intervals that start in [since, until), in whole periods.
+def wanted_ranges(model: str, curves: Iterable[Curve], since: datetime, until: datetime) -> list[Wanted]:
+    """For each load curve that the meters of ``model`` keep: its intervals that start in [since, until), in
+    whole periods.
 
     Periods of a day and more are counted from local midnight, as the meter's clock does. What has not ended
-    at ``until`` is not wanted. Empty for models that are never dialled.
+    at ``until`` is not wanted. What cannot be asked for later is not
+    wanted either.
     """
-    if model.driver != "dlms":
-        return []
     found = []
-    for profile in model.load_profiles:
-        first = _floor(since, profile.period_s, model)
+    for curve in curves:
+        if curve.recall is not Recall.STORED:
+            continue
+        first = _floor(since, curve)
         if first < since:
-            first = _floor(since + timedelta(seconds=profile.period_s), profile.period_s, model)
-        last = _floor(until, profile.period_s, model)
+            first = _floor(since + timedelta(seconds=curve.period_s), curve)
+        last = _floor(until, curve)
         if first < last:
-            found.append(Wanted(model.name, profile.number, first, last))
+            found.append(Wanted(model, curve.number, first, last))
     return found
 
 
-def _floor(moment: datetime, period_s: int, model: MeterModel) -> datetime:
-    period = timedelta(seconds=period_s)
+def _floor(moment: datetime, curve: Curve) -> datetime:
+    period = timedelta(seconds=curve.period_s)
     if period < _DAY:
         return moment.astimezone(UTC) - (moment - _EPOCH) % period
-    local = moment.astimezone(model.clock.zone or UTC)
+    local = moment.astimezone(curve.zone or UTC)
     return local.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
 
 

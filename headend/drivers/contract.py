@@ -48,7 +48,8 @@ class Curve:
     """A load curve that the meters of a model deliver.
 
     Periods of a day and more begin at midnights of ``zone`` (None: UTC). ``tolerance_s`` is for sampled
-    curves: a reading within so many seconds of a boundary counts for it.
+    curves: a reading within so many seconds of a boundary counts for it. ``obis`` is the logical name of the
+    object that keeps a stored one.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Curve:
     recall: Recall
     zone: ZoneInfo | None = None
     tolerance_s: int = 0
+    obis: str | None = None
 
 
 class Refusal(NamedTuple):

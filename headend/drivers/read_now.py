@@ -5,15 +5,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from headend.drivers.dlms.profile_check import profile_of
-from headend.drivers.dlms.reader import DlmsReader
-from headend.session.access import Access
-from headend.session.client import MeterSession, Stage
+from headend.drivers.contract import Conversation, Curve, Driver, Target
+from headend.drivers.registry import Drivers
+from headend.links.links import Links
+from headend.session.client import Stage
 from headend.store.writer import Written
-from headend.transport.stream import Stream
-from protocols.errors import CommunicationError, DataAccessRefused, LinkTimeout, LocalProtocolError
-from schemas.meter import Meter
-from schemas.model import MeterModel
+from protocols.errors import CommunicationError, DataAccessRefused, LinkTimeout
 from schemas.reading import ReadingBatch, RegisterRead, concatenate
 
 Write = Callable[[ReadingBatch], Awaitable[Written]]
@@ -72,76 +69,69 @@ class UnknownProfileError(ValueError):
 
 
 async def read_now(
-    access: Access,
-    driver: DlmsReader,
+    drivers: Drivers,
+    links: Links,
     write: Write,
-    meter: Meter,
+    target: Target,
     *,
     obis: tuple[str, ...] = (),
     curve: CurveRange | None = None,
-    stream: Stream | None = None,
     timeout_s: float = PATIENCE_S,
 ) -> ReadOutcome:
-    """Read registers, a range of a load profile, or both, in one session, and store them in one transaction.
+    """Read registers, a range of a load profile, or both, in one conversation, and store them in one
+    transaction.
 
     Without both, the registers that the meter's model names are read. ``write`` is
-    `headend.store.writer.write` with its pool, ``stream`` the open link of a meter that dialled in.
-    ``timeout_s`` bounds the exchange.
+    `headend.store.writer.write` with its pool. ``timeout_s`` bounds the exchange.
 
-    Raises UnknownProfileError before the meter is called; ReadFailed; what `Access.prepare` raises of the
-    database and the keys; and what ``write`` raises.
+    Raises UnknownProfileError before the meter is called; ReadFailed; what `Drivers.prepare` raises of
+    the database and the keys; and what ``write`` raises.
     """
     batches: list[ReadingBatch] = []
     refused: list[Refused] = []
     stage = "prepare"
     try:
         async with asyncio.timeout(timeout_s):
-            reach = await access.prepare_one(meter)
-            if curve is not None:
-                _check_profile(reach.model, curve.profile)
+            driver, way = await drivers.prepare_one(target)
+            known = None if curve is None else _curve(driver, target.meter.model, curve.profile)
             stage = Stage.CONNECT
-            async with access.link(reach), access.session(reach, stream=stream) as session:
+            async with links.conversation(driver, way) as conversation:
                 stage = Stage.READ
-                await _read(session, driver, meter, reach.model, obis, curve, batches, refused)
+                await _read(conversation, obis, curve, known, batches, refused)
                 stage = Stage.RELEASE
     except CommunicationError as exc:
         raise ReadFailed(exc.stage or stage, exc) from exc
     except TimeoutError as exc:
-        late = LinkTimeout(f"meter {meter.asset_id}: not read within {timeout_s:g} s")
+        late = LinkTimeout(f"meter {target.meter.asset_id}: not read within {timeout_s:g} s")
         raise ReadFailed(stage, late) from exc
     batch = concatenate(batches, source=batches[0].source)
     return ReadOutcome(batch, tuple(refused), await write(batch))
 
 
-def _check_profile(model: MeterModel, number: int) -> None:
-    try:
-        profile_of(model, number)
-    except LocalProtocolError as error:
-        raise UnknownProfileError(error.reason) from error
+def _curve(driver: Driver, model: str, number: int) -> Curve:
+    curves = {curve.number: curve for curve in driver.curves(model)}
+    if number not in curves:
+        known = ", ".join(map(str, curves)) or "none"
+        raise UnknownProfileError(f"model {model} has no load profile {number}; known: {known}")
+    return curves[number]
 
 
 async def _read(
-    session: MeterSession,
-    driver: DlmsReader,
-    meter: Meter,
-    model: MeterModel,
+    conversation: Conversation,
     obis: tuple[str, ...],
-    curve: CurveRange | None,
+    asked: CurveRange | None,
+    curve: Curve | None,
     batches: list[ReadingBatch],
     refused: list[Refused],
 ) -> None:
-    if curve is not None:
+    if asked is not None and curve is not None:
         try:
-            batches.append(
-                await driver.read_load_curve(
-                    session, meter.meter_id, model, curve.profile, curve.start, curve.end
-                )
-            )
+            batches.append(await conversation.read_load_curve(curve.number, asked.start, asked.end))
         except DataAccessRefused as exc:
             if not obis:
                 raise
-            refused.append(Refused(profile_of(model, curve.profile).obis, exc.reason))
-    if obis or curve is None:
-        readout = await driver.read_registers(session, meter.meter_id, model, obis)
+            refused.append(Refused(curve.obis or f"load profile {curve.number}", exc.reason))
+    if obis or asked is None:
+        readout = await conversation.read_registers(obis)
         batches.append(readout.batch)
         refused += [Refused(refusal.obis, refusal.reason) for refusal in readout.refusals]

@@ -9,9 +9,10 @@ from headend.drivers.contract import Conversation, Driver, Way
 
 
 class Links:
-    """One conversation at a time with a meter, and on a line or bus that several share."""
+    """One conversation at a time with a meter, and on a line or bus that several share; ``most`` in all."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 256) -> None:
+        self._slots = asyncio.Semaphore(most)
         self._locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
@@ -21,5 +22,9 @@ class Links:
         Raises the tree of `protocols.errors`.
         """
         name = way.address.line or (way.target.meter.meter_id,)
-        async with self._locks.setdefault(name, asyncio.Lock()), driver.open(way) as conversation:
+        async with (
+            self._locks.setdefault(name, asyncio.Lock()),
+            self._slots,
+            driver.open(way) as conversation,
+        ):
             yield conversation

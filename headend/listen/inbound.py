@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
+from headend.drivers.contract import Target
 from headend.listen.directory import Directory, Known
 from headend.listen.doorman import Doorman
 from headend.listen.handler import PushHandler
@@ -139,7 +140,7 @@ class InboundListener:
         if known is None:
             raise Unproven(f"no meter, or more than one, is known as {claim}")
         _check(known)
-        reach = await self._access.prepare_one(known.meter)
+        reach = await self._access.prepare_one(Target(known.meter))
         # The lock of a meter's link is not taken: a stranger that claims to be it must not block the meter.
         heartbeat = known.model.heartbeat
         line = stream if heartbeat is None else QuietStream(stream, heartbeat)

@@ -1,20 +1,19 @@
 """Access to meters: plans, keys, counters and the replay bar brought together for many meters at a time.
 
-Whoever reads meters (the collector, a read now) goes through one `Access`, because three things must be known
-to all of them: our invocation counters, the last counters of the meters, and which links are in use. A meter
-has one conversation at a time, and so has a serial line with all its meters.
+Whoever reads meters over DLMS goes through one `Access`, because two things must be known to all of them: our
+invocation counters, and the last counters of the meters.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
-from weakref import WeakValueDictionary
 
+from headend.drivers.contract import Target
 from headend.keys.counters import CounterBlocks
 from headend.keys.vault import MeterKeys, Vault
 from headend.session.client import MeterSession
@@ -55,14 +54,27 @@ class Lines(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How one meter is reached. ``key_id`` names its encryption key, None where nothing is ciphered;
-    ``peer_last`` is the last counter that was accepted from it, None before the first."""
+    """How one meter is reached: the `headend.drivers.contract.Way` of DLMS.
 
-    meter: Meter
+    ``key_id`` names its encryption key, None where nothing is ciphered; ``peer_last`` is the last counter
+    that was accepted from it, None before the first.
+    """
+
+    target: Target
     model: MeterModel
     plan: SessionPlan
     key_id: bytes | None = None
     peer_last: int | None = None
+
+    @property
+    def meter(self) -> Meter:
+        """Which meter."""
+        return self.target.meter
+
+    @property
+    def address(self) -> LinkAddress:
+        """The link that is opened."""
+        return self.plan.address
 
     @property
     def is_new(self) -> bool:
@@ -99,7 +111,6 @@ class Access:
         self._title = system_title
         self._deadlines = deadlines
         self._folders = profile_folders
-        self._links: WeakValueDictionary[tuple[object, ...], asyncio.Lock] = WeakValueDictionary()
         self._accepted: dict[_Peer, int] = {}
         self._titles: dict[int, bytes] = {}
         self._some = asyncio.Event()
@@ -136,7 +147,7 @@ class Access:
 
     # ---- before sessions ----------------------------------------------------------------------------
 
-    async def prepare(self, wanted: Sequence[Meter]) -> dict[int, Reach | LocalProtocolError]:
+    async def prepare(self, wanted: Sequence[Target]) -> dict[int, Reach | LocalProtocolError]:
         """How each meter is reached, by number, or what of its settings makes that impossible.
 
         Counters of all keys are reserved in one transaction. Raises SealError, CounterExhausted, and
@@ -145,23 +156,25 @@ class Access:
         opened: dict[int, dict[KeyPurpose, Key]] = {}
         if self._vault is not None:
             async with self._connect() as connection:
-                opened = await self._vault.get_many(connection, [meter.meter_id for meter in wanted])
+                opened = await self._vault.get_many(connection, [one.meter.meter_id for one in wanted])
         found: dict[int, Reach | LocalProtocolError] = {}
-        for meter in wanted:
+        for target in wanted:
+            meter_id = target.meter.meter_id
             try:
-                found[meter.meter_id] = self._reach(meter, opened.get(meter.meter_id, {}))
+                found[meter_id] = self._reach(target, opened.get(meter_id, {}))
             except LocalProtocolError as error:
-                found[meter.meter_id] = error
+                found[meter_id] = error
         return await self._with_counters(found)
 
-    async def prepare_one(self, meter: Meter) -> Reach:
+    async def prepare_one(self, target: Target) -> Reach:
         """How one meter is reached. Raises LocalProtocolError and as `prepare`."""
-        found = (await self.prepare([meter]))[meter.meter_id]
+        found = (await self.prepare([target]))[target.meter.meter_id]
         if isinstance(found, LocalProtocolError):
             raise found
         return found
 
-    def _reach(self, meter: Meter, keys: MeterKeys) -> Reach:
+    def _reach(self, target: Target, keys: MeterKeys) -> Reach:
+        meter = target.meter
         try:
             model = load_model(meter.model, self._folders)
             if meter.address is None:
@@ -171,8 +184,8 @@ class Access:
             raise LocalProtocolError(str(error)) from error
         key = keys.get(KeyPurpose.ENCRYPTION)
         if not plan.uses_counter or key is None or self._vault is None:
-            return Reach(meter, model, plan)
-        return Reach(meter, model, plan, self._vault.fingerprint.of(key))
+            return Reach(target, model, plan)
+        return Reach(target, model, plan, self._vault.fingerprint.of(key))
 
     async def _with_counters(
         self, found: dict[int, Reach | LocalProtocolError]
@@ -192,21 +205,11 @@ class Access:
                 peer = _peer(reach.key_id, reach.meter.system_title)
                 if peer is not None and peer in last:
                     found[reach.meter.meter_id] = Reach(
-                        reach.meter, reach.model, reach.plan, reach.key_id, last[peer]
+                        reach.target, reach.model, reach.plan, reach.key_id, last[peer]
                     )
         return found
 
     # ---- sessions -----------------------------------------------------------------------------------
-
-    def link(self, reach: Reach) -> asyncio.Lock:
-        """The lock on what a session with this meter occupies: the meter, or the line that it shares."""
-        address = reach.plan.address
-        name: tuple[object, ...] = (reach.meter.meter_id,)
-        if address.scheme is Scheme.HDLC_SERIAL:
-            name = (address.scheme, address.device)
-        elif address.scheme is Scheme.HDLC_TCP:
-            name = (address.scheme, address.host, address.port)
-        return self._links.setdefault(name, asyncio.Lock())
 
     def is_away(self, reach: Reach) -> bool:
         """Whether this meter dials in and is not connected now: nothing to be done but wait."""
@@ -215,17 +218,19 @@ class Access:
         return self.inbound is None or reach.meter.meter_id not in self.inbound
 
     @asynccontextmanager
-    async def session(self, reach: Reach, *, stream: Stream | None = None) -> AsyncIterator[MeterSession]:
-        """An associated session; hold `link` around it. ``stream`` is an open link of the caller's; without
-        one the meter is dialled, or leased from ``inbound``. From meters that are new to us our counter is
-        learnt first.
+    async def session(
+        self, reach: Reach, *, stream: Stream | None = None, answer_s: float | None = None
+    ) -> AsyncIterator[MeterSession]:
+        """An associated session, one at a time with a meter and on a line. ``stream`` is an open link of the
+        caller's; without one the meter is dialled, or leased from ``inbound``. From meters that are new to us
+        our counter is learnt first. ``answer_s`` is waited for each answer instead of the deadlines' number.
 
         Raises the tree of `protocols.errors`.
         """
         if stream is None and self.inbound is not None and reach.plan.address.scheme is Scheme.INBOUND:
             async with (
                 self.inbound.lease(reach.meter.meter_id) as line,
-                self.session(reach, stream=line) as session,
+                self.session(reach, stream=line, answer_s=answer_s) as session,
             ):
                 yield session
             return
@@ -238,7 +243,7 @@ class Access:
             reach.plan,
             counters=None if reach.key_id is None else KeyCounters(self._counters, reach.key_id),
             peer_counter=bar,
-            deadlines=self._deadlines,
+            deadlines=self._deadlines if answer_s is None else replace(self._deadlines, response_s=answer_s),
             stream=stream,
             learn_counter=reach.is_new and last is None,
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from types import TracebackType
@@ -50,6 +51,8 @@ _COUNTERS_AT_HAND: Final = 4
 _RESERVE: Final = 64
 #: Notifications that a meter may slip between its answers in one session: none is dropped, one more ends it.
 MAX_NOTIFICATIONS: Final = 256
+#: Answers whose times are remembered in a session.
+_ANSWERS: Final = 32
 _DEADLINES: Final = Deadlines()
 _LIST_ITEM: Final = 10  # bytes of an attribute descriptor without selection in a list
 _LIST_ROOM: Final = 128  # bytes of a request that are not its list: header, ciphering of the widest form
@@ -120,6 +123,8 @@ class MeterSession:
         self.peer_counter = PeerCounter() if peer_counter is None else peer_counter
         #: what the meter told unasked, for whoever opened the session to have it stored
         self.notifications: list[Notification] = []
+        #: seconds that the last answers took, each from the last message of ours
+        self.answers_s: deque[float] = deque(maxlen=_ANSWERS)
         self.stale = 0
         self.stage = Stage.CONNECT
         self.release_error: Exception | None = None
@@ -389,6 +394,7 @@ class MeterSession:
             raise LocalProtocolError("no link")
         deadline = self._deadline(timeout_s)
         await channel.send(apdu, deadline)
+        sent = self._loop.time()
         found: _Event | None = None
         while found is None:
             if association.joins_general_blocks:
@@ -400,10 +406,13 @@ class MeterSession:
             for event in association.receive(received):
                 if isinstance(event, wanted):
                     found = event
+                    self.answers_s.append(self._loop.time() - sent)
                 elif isinstance(event, Transmit):
                     # Progress: the next block has its time. Stale frames and notifications are none.
                     deadline = self._deadline(timeout_s)
+                    self.answers_s.append(self._loop.time() - sent)
                     await channel.send(event.apdu, deadline)
+                    sent = self._loop.time()
                 elif isinstance(event, Stale):
                     self.stale += 1
                 elif isinstance(event, Notification):

@@ -13,6 +13,7 @@ from concentrator_sim.field import Field
 from concentrator_sim.generator import quarter_of
 from concentrator_sim.scenario import make_scenario
 from headend.collect.outcome import Outcome
+from headend.drivers.contract import Target
 from headend.foundation import open_base
 from headend.house import House, open_house
 from headend.ingest.meter_import import import_meters
@@ -176,7 +177,7 @@ async def test_counters_of_meters_are_kept_and_titles_learnt(embedded_database: 
             async with house.base.pool.connection() as connection:
                 meter = await meters.by_asset(connection, serial)
             assert meter.system_title == title
-            reach = await house.access.prepare_one(meter)
+            reach = await house.access.prepare_one(Target(meter))
             assert reach.peer_last == first
             assert not reach.is_new
             assert (await house.collector.collect(SINCE, UNTIL + timedelta(hours=1))).read == 1

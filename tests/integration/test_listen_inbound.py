@@ -15,6 +15,7 @@ from concentrator_sim.outbound import Pusher
 from concentrator_sim.push import framed, heartbeat, notifications
 from concentrator_sim.scenario import Framing, Scenario
 from concentrator_sim.station import bus_of
+from headend.drivers.contract import Target
 from headend.ingest.meter_import import import_meters
 from headend.ingest.pipeline import Pipeline
 from headend.keys.counters import CounterBlocks
@@ -71,8 +72,8 @@ class House:
 
     async def name_of(self, asset_id):
         """The logical device name, read over the meter's own line."""
-        reach = await self.access.prepare_one(await self.meter(asset_id))
-        async with self.access.link(reach), self.access.session(reach) as session:
+        reach = await self.access.prepare_one(Target(await self.meter(asset_id)))
+        async with self.access.session(reach) as session:
             return axdr.decode_exact(await session.get(LOGICAL_DEVICE_NAME)).value.decode()
 
     async def until(self, condition):
@@ -270,7 +271,7 @@ async def test_heartbeats_between_sessions_are_taken(house):
             connection._transport.write(heartbeat(item.meter))
             assert await house.name_of(item.meter.serial) == item.meter.name
         # and within a session, before the answer or together with it
-        reach = await house.access.prepare_one(await house.meter(item.meter.serial))
+        reach = await house.access.prepare_one(Target(await house.meter(item.meter.serial)))
         async with house.access.session(reach) as session:
             for _ in range(3):
                 connection._transport.write(heartbeat(item.meter))
@@ -286,7 +287,7 @@ async def test_pushes_within_a_session_of_a_meter_that_dialled_in_are_stored(hou
     async with field:
         await house.until(lambda: len(house.inbound.meters) == 1)
         (connection,) = field._connections
-        reach = await house.access.prepare_one(await house.meter(item.meter.serial))
+        reach = await house.access.prepare_one(Target(await house.meter(item.meter.serial)))
         async with house.access.session(reach) as session:
             for apdu in notifications(item.meter, unix_now):
                 connection._transport.write(framed(apdu, item.framing, item.meter.management.sap, 0))

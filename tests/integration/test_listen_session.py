@@ -6,6 +6,7 @@ import pytest
 from concentrator_sim.field import unix_now
 from concentrator_sim.push import framed, notifications
 from concentrator_sim.scenario import Framing
+from headend.drivers.contract import Target
 from headend.store import inbox, meters
 from protocols.dlms import apdu as apdus
 from protocols.dlms import axdr
@@ -53,8 +54,8 @@ async def test_pushes_amid_a_session_are_stored_once_and_the_rest_is_kept(databa
         (item,) = field.meters
         async with house_of(database.dsn) as house:
             await add(house, field.csv())
-            reach = await house.access.prepare_one(await meter_of(house, item))
-            async with house.access.link(reach), house.access.session(reach) as session:
+            reach = await house.access.prepare_one(Target(await meter_of(house, item)))
+            async with house.access.session(reach) as session:
                 (connection,) = field._connections
                 pushed = [*notifications(item.meter, lambda: now, confirmed=True)]
                 pushed += notifications(item.meter, lambda: now, confirmed=True)  # nobody confirmed the first

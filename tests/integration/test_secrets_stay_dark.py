@@ -8,6 +8,7 @@ import pytest
 from concentrator_sim.field import Field
 from concentrator_sim.scenario import make_scenario
 from concentrator_sim.security import MODES
+from headend.drivers.contract import Target
 from headend.store import meters
 from tests.integration.test_collect import SINCE, UNTIL, add, altered, house_of
 
@@ -37,7 +38,7 @@ async def test_in_logs_failures_and_reprs(
         outcome = await house.collector.collect(SINCE, UNTIL)
         assert (outcome.read, outcome.failed) == (3 * len(MODES) - 3, 3)
         reaches = await house.access.prepare(
-            [await _meter(house, item.meter.serial) for item in field.meters]
+            [Target(await _meter(house, item.meter.serial)) for item in field.meters]
         )
         shown = [caplog.text, repr(outcome), repr(outcome.failures), repr(reaches)]
         shown += [repr(vars(record)) for record in caplog.records]

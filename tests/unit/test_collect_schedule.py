@@ -2,60 +2,54 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headend.collect.outcome import MOST_FAILURES, Failure, Outcome
 from headend.collect.schedule import JOIN, joined, wanted_ranges
+from headend.drivers.contract import Curve, Recall
 from headend.store.coverage import Due
 from protocols.errors import LinkTimeout
-from schemas.model import Clock, Column, LoadProfile, MeterModel
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def model(*periods_s: int, zone: str | None = None, driver: str = "dlms") -> MeterModel:
-    clock = Column(role="clock", obis="0-0:1.0.0*255")
-    return MeterModel(
-        name="m",
-        title="m",
-        driver=driver,
-        clock=Clock(time_zone=zone),
-        load_profiles=tuple(
-            LoadProfile(number=n, obis=f"1-0:99.{n}.0*255", period_s=period, columns=(clock,))
-            for n, period in enumerate(periods_s, 1)
-        ),
-    )
+def wanted_of(*periods_s: int, since, until, zone: str | None = None, recall=Recall.STORED):
+    known = None if zone is None else ZoneInfo(zone)
+    curves = [Curve(n, period, recall, known) for n, period in enumerate(periods_s, 1)]
+    return wanted_ranges("m", curves, since, until)
 
 
 def test_only_whole_intervals_that_have_ended_are_wanted():
-    (wanted,) = wanted_ranges(model(900), T0 + timedelta(minutes=1), T0 + timedelta(minutes=59))
+    (wanted,) = wanted_of(900, since=T0 + timedelta(minutes=1), until=T0 + timedelta(minutes=59))
     assert (wanted.since, wanted.until) == (T0 + timedelta(minutes=15), T0 + timedelta(minutes=45))
 
 
 def test_bounds_on_the_grid_stay():
-    (wanted,) = wanted_ranges(model(3600), T0, T0 + 5 * HOUR)
+    (wanted,) = wanted_of(3600, since=T0, until=T0 + 5 * HOUR)
     assert (wanted.model, wanted.profile, wanted.since, wanted.until) == ("m", 1, T0, T0 + 5 * HOUR)
 
 
 def test_days_are_the_meters_own():
     # Berlin is an hour ahead of UTC in winter, two in summer: 2026-03-29 has 23 hours
     since, until = datetime(2026, 3, 27, 12, tzinfo=UTC), datetime(2026, 3, 30, 12, tzinfo=UTC)
-    (wanted,) = wanted_ranges(model(86400, zone="Europe/Berlin"), since, until)
+    (wanted,) = wanted_of(86400, since=since, until=until, zone="Europe/Berlin")
     assert wanted.since == datetime(2026, 3, 27, 23, tzinfo=UTC)
     assert wanted.until == datetime(2026, 3, 29, 22, tzinfo=UTC)
 
 
 def test_nothing_is_wanted_of_too_short_a_time_or_of_meters_that_only_push():
-    assert wanted_ranges(model(900), T0 + timedelta(minutes=1), T0 + timedelta(minutes=29)) == []
-    assert wanted_ranges(model(900, driver="dlms-push"), T0, T0 + HOUR) == []
-    assert wanted_ranges(model(), T0, T0 + HOUR) == []
+    assert wanted_of(900, since=T0 + timedelta(minutes=1), until=T0 + timedelta(minutes=29)) == []
+    assert wanted_of(900, since=T0, until=T0 + HOUR, recall=Recall.PUSHED) == []
+    assert wanted_of(900, since=T0, until=T0 + HOUR, recall=Recall.SAMPLED) == []
+    assert wanted_of(since=T0, until=T0 + HOUR) == []
 
 
 def test_each_profile_has_its_own_grid():
-    found = wanted_ranges(model(900, 3600), T0, T0 + timedelta(minutes=75))
+    found = wanted_of(900, 3600, since=T0, until=T0 + timedelta(minutes=75))
     assert [(one.profile, one.until - one.since) for one in found] == [
         (1, timedelta(minutes=75)),
         (2, HOUR),

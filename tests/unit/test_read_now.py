@@ -1,6 +1,5 @@
 """One meter read now: what is stored, what is refused, and how a failure is told."""
 
-import asyncio
 import dataclasses
 import datetime as dt
 from contextlib import asynccontextmanager
@@ -9,8 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from headend.drivers.contract import Curve, Recall, Target
+from headend.drivers.dlms.driver import DlmsDriver
 from headend.drivers.dlms.reader import DlmsReader
 from headend.drivers.read_now import CurveRange, ReadFailed, UnknownProfileError, read_now
+from headend.drivers.registry import Reachable
+from headend.links.links import Links
+from headend.session.access import Reach
 from headend.session.client import MeterSession
 from headend.session.deadlines import Deadlines
 from headend.session.plan import plan_session
@@ -29,7 +33,7 @@ from schemas.model import MeterModel
 
 DAY = dt.datetime(2026, 3, 10, tzinfo=dt.UTC)
 ENERGY, PROFILE, CLOCK = (Obis.parse(text) for text in ("1-0:1.8.0*255", "1-0:99.1.0*255", "0-0:1.0.0*255"))
-METER = SimpleNamespace(meter_id=7, asset_id="M7")
+METER = SimpleNamespace(meter_id=7, asset_id="M7", model="test")
 CURVE = CurveRange(1, DAY, DAY + dt.timedelta(hours=1))
 ROWS = [(DAY + dt.timedelta(minutes=15 * (i + 1)), i) for i in range(4)]
 MODEL = MeterModel.model_validate(
@@ -73,23 +77,34 @@ class FakeAccess:
         self.stream = ours
         self.meter = fake_meter(theirs, {1: server or ServerSettings()}, dict(objects))
         self.plan = plan_session(MODEL, LinkAddress.parse("tcp://192.0.2.1?client=1"), {}, None)
-        self.lock = asyncio.Lock()
         self.error = error
-        self.given = None
 
-    async def prepare_one(self, meter):
+    async def prepare_one(self, target):
         if self.error is not None:
             raise self.error
-        return SimpleNamespace(meter=meter, model=MODEL, plan=self.plan)
-
-    def link(self, reach):
-        return self.lock
+        return Reach(target, MODEL, self.plan)
 
     @asynccontextmanager
-    async def session(self, reach, *, stream=None):
-        self.given = stream
+    async def session(self, reach, *, answer_s=None):
         async with MeterSession(reach.plan, stream=self.stream, deadlines=Deadlines(response_s=5)) as session:
             yield session
+
+
+class OneModel(DlmsDriver):
+    """A model that is in no file."""
+
+    def curves(self, model):
+        return (Curve(1, 900, Recall.STORED, obis=str(PROFILE)),)
+
+
+class FakeDrivers:
+    """What `headend.drivers.registry.Drivers` does, with one driver."""
+
+    def __init__(self, driver, access):
+        self.driver, self.access = driver, access
+
+    async def prepare_one(self, target):
+        return Reachable(self.driver, await self.access.prepare_one(target))
 
 
 class Stored:
@@ -104,9 +119,10 @@ class Stored:
 def run_it(run_virtual, make, **request):
     async def main():
         stored, access = Stored(), make()
-        driver = DlmsReader(now=lambda: DAY + dt.timedelta(days=30))
+        reader = DlmsReader(now=lambda: DAY + dt.timedelta(days=30))
+        drivers = FakeDrivers(OneModel(access, reader), access)
         try:
-            return await read_now(access, driver, stored, METER, **request), stored
+            return await read_now(drivers, Links(), stored, Target(METER), **request), stored
         except ReadFailed as exc:
             assert stored.batches == []
             return exc, stored
@@ -169,26 +185,18 @@ def test_failures_tell_their_stage(run_virtual, fake_meter, stage):
     assert failed.stage == stage
 
 
-def test_a_busy_link_is_not_waited_for_for_ever(run_virtual, fake_meter):
-    def make():
+def test_a_busy_meter_is_not_waited_for_for_ever(run_virtual, fake_meter):
+    async def main():
         access = FakeAccess(fake_meter)
-        access.lock._locked = True
-        return access
+        driver, links = OneModel(access), Links()
+        way = await access.prepare_one(Target(METER))
+        async with links.conversation(driver, way):
+            with pytest.raises(ReadFailed) as failed:
+                await read_now(FakeDrivers(driver, access), links, Stored(), Target(METER), timeout_s=20)
+        return failed.value
 
-    failed, _ = run_it(run_virtual, make, timeout_s=20)
+    failed = run_virtual(main())
     assert failed.stage == "connect"
     assert isinstance(failed.cause, LinkTimeout)
     assert isinstance(failed.cause, LinkError)
     assert "20 s" in str(failed)
-
-
-def test_the_link_of_a_meter_that_dialled_in_is_handed_on(run_virtual, fake_meter):
-    made = []
-
-    def make():
-        made.append(FakeAccess(fake_meter))
-        return made[0]
-
-    link = object()
-    run_it(run_virtual, make, stream=link)
-    assert made[0].given is link

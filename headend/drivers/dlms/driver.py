@@ -1,0 +1,102 @@
+"""DLMS behind the contract: meters that are dialled, that dial in, or that only push."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+from headend.drivers.contract import Conversation, Curve, Feature, Recall, RegisterReadout, Target, Way
+from headend.drivers.dlms.reader import DlmsReader
+from headend.session.access import Access, Reach
+from headend.session.client import MeterSession
+from protocols.errors import LocalProtocolError
+from schemas.model import MeterModel, load_model
+from schemas.reading import ReadingBatch
+
+DIALLED = "dlms"
+#: Meters of such models are never called: they push.
+PUSHES = "dlms-push"
+
+
+class DlmsDriver:
+    """The `headend.drivers.contract.Driver` of DLMS.
+
+    Args:
+        access: plans, keys and counters.
+        reader: remembers what it learnt of meters' profiles.
+        profile_folders: where models are looked for before the packaged ones.
+    """
+
+    names = (DIALLED, PUSHES)
+
+    def __init__(
+        self, access: Access, reader: DlmsReader | None = None, *, profile_folders: tuple[Path, ...] = ()
+    ) -> None:
+        self._access = access
+        self._reader = DlmsReader() if reader is None else reader
+        self._folders = profile_folders
+
+    def features(self, model: str) -> frozenset[Feature]:
+        """What can be asked of meters of this model: nothing where they only push. Raises ModelError."""
+        if load_model(model, self._folders).driver == PUSHES:
+            return frozenset()
+        return frozenset(Feature)
+
+    def curves(self, model: str) -> tuple[Curve, ...]:
+        """The model's load profiles. Raises ModelError."""
+        found = load_model(model, self._folders)
+        recall = Recall.PUSHED if found.driver == PUSHES else Recall.STORED
+        return tuple(
+            Curve(profile.number, profile.period_s, recall, found.clock.zone, obis=profile.obis)
+            for profile in found.load_profiles
+        )
+
+    async def prepare(self, targets: Sequence[Target]) -> dict[int, Way | LocalProtocolError]:
+        """Plans, keys and counters for each. Raises SealError, CounterExhausted, UnavailableError."""
+        return dict(await self._access.prepare(targets))
+
+    def is_away(self, way: Way) -> bool:
+        """Whether the meter dials in and is not connected."""
+        return self._access.is_away(_reach(way))
+
+    @asynccontextmanager
+    async def open(self, way: Way, *, answer_s: float | None = None) -> AsyncIterator[Conversation]:
+        """An associated session. Raises the tree of `protocols.errors`."""
+        reach = _reach(way)
+        async with self._access.session(reach, answer_s=answer_s) as session:
+            yield DlmsConversation(session, self._reader, reach)
+
+
+class DlmsConversation:
+    """One session, as a `headend.drivers.contract.Conversation`."""
+
+    def __init__(self, session: MeterSession, reader: DlmsReader, reach: Reach) -> None:
+        self._session = session
+        self._reader = reader
+        self._meter_id = reach.meter.meter_id
+        self._model: MeterModel = reach.model
+
+    @property
+    def answers_s(self) -> Sequence[float]:
+        """Seconds that the last answers took."""
+        return self._session.answers_s
+
+    async def read_load_curve(self, number: int, start: datetime, end: datetime) -> ReadingBatch:
+        """As `DlmsReader.read_load_curve`."""
+        return await self._reader.read_load_curve(
+            self._session, self._meter_id, self._model, number, start, end
+        )
+
+    async def read_registers(self, obis: Sequence[str] = ()) -> RegisterReadout:
+        """As `DlmsReader.read_registers`."""
+        return await self._reader.read_registers(self._session, self._meter_id, self._model, obis)
+
+    async def read_events(self, since: datetime, until: datetime) -> ReadingBatch:
+        """None: no model describes an event log yet."""
+        raise LocalProtocolError(f"model {self._model.name} describes no event log")
+
+
+def _reach(way: Way) -> Reach:
+    if not isinstance(way, Reach):
+        raise TypeError(f"a way of DLMS is a Reach, not a {type(way).__name__}")
+    return way
