@@ -14,7 +14,8 @@
     │   └── ExceptionResponse             .state_error, .service_error, .invocation_counter
     └── LinkError                         the link's
         ├── LinkTimeout                   nothing came before the deadline
-        └── LinkClosed                    the peer or the network closed the stream
+        ├── LinkClosed                    the peer or the network closed the stream
+        └── GatewayRefused                the concentrator answers, and does not reach the meter
 """
 
 from enum import StrEnum
@@ -126,3 +127,8 @@ class LinkTimeout(LinkError):
 
 class LinkClosed(LinkError):
     """The stream was closed under us."""
+
+
+class GatewayRefused(LinkError):
+    """The concentrator or gateway said in the meter's place that it does not reach it: the way's fault, and
+    nothing about the meter."""

@@ -29,7 +29,7 @@ that the meter's own language has (12 digits in DL/T 645).
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
@@ -190,6 +190,18 @@ class LinkAddress:
     def line(self) -> tuple[object, ...] | None:
         """What names the shared link, without the meter; None where the link is the meter's alone."""
         return (self.scheme, self.host, self.port, self.device) if self.is_shared else None
+
+    def through(self, station: "LinkAddress") -> "LinkAddress":
+        """The link that is opened for this ``via:`` address where ``station`` is the concentrator's own one.
+
+        SAPs are the meter's: those of the station's address are not taken over. Raises AddressError where no
+        meter is reached through such a link.
+        """
+        if "gateway" not in _FORMS[station.scheme].parameters or station.scheme is Scheme.VIA:
+            raise AddressError(
+                f"no meter is reached through {station}: the gateway protocol needs tcp: or hdlc+tcp:"
+            )
+        return replace(station, server=self.server, client=self.client, gateway=self.gateway)
 
     def __str__(self) -> str:
         query = "&".join(

@@ -2,6 +2,7 @@
 
 from headend.session.channel import ApduChannel, UdpWrapperChannel, WrapperChannel
 from headend.session.deadlines import Deadlines
+from headend.session.gateway import GatewayChannel
 from headend.session.hdlc import HdlcChannel
 from headend.session.plan import SessionPlan
 from headend.transport.serial import open_serial
@@ -29,7 +30,13 @@ async def dial(address: LinkAddress, deadline: float) -> Stream:
 
 
 def channel_over(stream: Stream, plan: SessionPlan, deadlines: Deadlines) -> ApduChannel:
-    """The framing that ``plan`` names, over ``stream``."""
+    """The framing that ``plan`` names, over ``stream``, with the gateway's prefix behind a concentrator."""
+    framing = _framing(stream, plan, deadlines)
+    gateway = plan.address.gateway
+    return framing if gateway is None else GatewayChannel(framing, gateway)
+
+
+def _framing(stream: Stream, plan: SessionPlan, deadlines: Deadlines) -> ApduChannel:
     client, server = plan.client_sap, plan.server_sap
     if plan.hdlc is not None:
         return HdlcChannel(stream, client=client, server=server, parameters=plan.hdlc, deadlines=deadlines)

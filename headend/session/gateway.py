@@ -1,0 +1,60 @@
+"""APDUs to one meter behind a concentrator: the gateway's prefix on any framing."""
+
+from headend.session.channel import ApduChannel
+from protocols.dlms import gateway
+from protocols.dlms.gateway import Header
+from protocols.errors import GatewayRefused
+from schemas.address import GatewayAddress
+
+
+class GatewayChannel:
+    """The DLMS gateway protocol over ``framing``, to the meter at ``address``.
+
+    What is prefixed for another meter or another network, or goes the wrong way, is dropped and counted: it
+    is never taken for our meter's answer. So is what has no prefix, but for the concentrator's own refusal.
+    """
+
+    __slots__ = ("_address", "_framing", "_strangers")
+
+    def __init__(self, framing: ApduChannel, address: GatewayAddress) -> None:
+        self._framing = framing
+        self._address = address
+        self._strangers = 0
+
+    @property
+    def peer(self) -> str:
+        """The concentrator, and the meter's address behind it."""
+        return f"{self._framing.peer} gateway {self._address}"
+
+    @property
+    def ignored(self) -> int:
+        """What the framing dropped, and what came from others than our meter."""
+        return self._framing.ignored + self._strangers
+
+    async def open(self, deadline: float) -> None:
+        """Open the framing's link to the concentrator. Raises as that does."""
+        await self._framing.open(deadline)
+
+    async def send(self, apdu: bytes, deadline: float) -> None:
+        """Send one APDU to the meter. Raises as the framing does."""
+        await self._framing.send(gateway.encode(Header.REQUEST, self._address, apdu), deadline)
+
+    async def receive(self, deadline: float) -> bytes:
+        """The next APDU of the meter.
+
+        Raises GatewayRefused where the concentrator says that it does not reach the meter,
+        RemoteProtocolError for a prefix that is cut short, and as the framing does.
+        """
+        while True:
+            data = await self._framing.receive(deadline)
+            if gateway.is_prefixed(data):
+                message = gateway.decode(data)
+                if message.header is Header.ANSWER and message.address == self._address:
+                    return message.apdu
+            elif (refusal := gateway.refusal(data)) is not None:
+                raise GatewayRefused(f"{self.peer}: the concentrator does not reach the meter ({refusal})")
+            self._strangers += 1
+
+    async def close(self, deadline: float) -> None:
+        """Close the framing's link. Raises as that does."""
+        await self._framing.close(deadline)
