@@ -1,8 +1,8 @@
 """A concentrator: one TCP port, and behind it many meters that only it can speak to.
 
 An APDU with a gateway prefix goes on to the meter of that address, and its answer comes back with the prefix
-of an answer. One without a prefix is for the concentrator itself, a DLMS server of its own. The medium behind it
-is shared: one exchange at a time, whoever asked for it, and a meter that does not answer occupies it for as
+of an answer. One without a prefix is for the concentrator itself, a DLMS server of its own. The medium behind
+it is shared: one exchange at a time, whoever asked for it, and a meter that does not answer occupies it for as
 long as the concentrator's patience lasts.
 """
 
@@ -96,8 +96,10 @@ class Concentrator:
     def carry(
         self, station: Station, message: GatewayMessage, client: int, server: int, now: float
     ) -> tuple[float, list[bytes]]:
-        """Carry an APDU to its meter: seconds until the answer is there, and its APDUs with their prefixes; the
-        concentrator's own word where the meter did not answer. ``now`` is Unix seconds."""
+        """Carry an APDU to its meter: seconds until the answer is there, and its APDUs with their prefixes.
+
+        The concentrator's own word where the meter did not answer. ``now`` is Unix seconds.
+        """
         member = self.members.get(message.address)
         if member is None or message.header is not Header.REQUEST:
             return 0.0, self._unreached

@@ -19,6 +19,7 @@ from headend.keys.vault import MeterKeys, Vault
 from headend.session.client import MeterSession
 from headend.session.counters import KeyCounters
 from headend.session.deadlines import Deadlines
+from headend.session.gateway import link_to
 from headend.session.handover import Handover, Notified
 from headend.session.plan import SessionPlan, plan_session
 from headend.store import keyring, meters
@@ -179,7 +180,7 @@ class Access:
             model = load_model(meter.model, self._folders)
             if meter.address is None:
                 raise LocalProtocolError(f"meter {meter.asset_id} has no address: it only pushes")
-            plan = plan_session(model, LinkAddress.parse(meter.address), keys, self._title)
+            plan = plan_session(model, link_to(meter.address, target.place), keys, self._title)
         except (ModelError, AddressError) as error:
             raise LocalProtocolError(str(error)) from error
         key = keys.get(KeyPurpose.ENCRYPTION)

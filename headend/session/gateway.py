@@ -1,10 +1,26 @@
-"""APDUs to one meter behind a concentrator: the gateway's prefix on any framing."""
+"""One meter behind a concentrator: the link that is opened for it, and the gateway's prefix on any framing."""
 
 from headend.session.channel import ApduChannel
 from protocols.dlms import gateway
 from protocols.dlms.gateway import Header
 from protocols.errors import GatewayRefused
-from schemas.address import GatewayAddress
+from schemas.address import AddressError, GatewayAddress, LinkAddress, Scheme
+from schemas.network import Place
+
+
+def link_to(address: str, place: Place) -> LinkAddress:
+    """The link to open for a meter of this written address: for ``via:`` that of the concentrator it hangs on.
+
+    Raises AddressError, also where the network does not know the concentrator or its address.
+    """
+    found = LinkAddress.parse(address)
+    if found.scheme is not Scheme.VIA:
+        return found
+    if place.station is None:
+        raise AddressError(f"{address}: the network does not tell the concentrator that the meter hangs on")
+    if place.station_address is None:
+        raise AddressError(f"{address}: concentrator {place.station} has no address in the network")
+    return found.through(LinkAddress.parse(place.station_address))
 
 
 class GatewayChannel:

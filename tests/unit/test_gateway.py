@@ -7,7 +7,7 @@ import pytest
 from headend.session.channel import WrapperChannel
 from headend.session.deadlines import Deadlines
 from headend.session.dial import channel_over
-from headend.session.gateway import GatewayChannel
+from headend.session.gateway import GatewayChannel, link_to
 from headend.session.plan import plan_session
 from headend.transport.memory import memory_pair
 from protocols.dlms import gateway, wrapper
@@ -16,6 +16,7 @@ from protocols.dlms.gateway import Header
 from protocols.errors import Fault, GatewayRefused, LinkTimeout, LocalProtocolError, RemoteProtocolError
 from schemas.address import AddressError, GatewayAddress, LinkAddress
 from schemas.model import MeterModel
+from schemas.network import NOWHERE, Place
 
 APDU = bytes.fromhex("c401c1000600bc614e")
 OURS = GatewayAddress(0, bytes.fromhex("0a0b0c0d"))
@@ -215,3 +216,21 @@ def test_a_via_address_goes_through_its_station(meter, station, opened):
 def test_no_meter_is_reached_through_other_links(station):
     with pytest.raises(AddressError, match="no meter is reached through"):
         LinkAddress.parse("via:?gateway=0:0A0B").through(LinkAddress.parse(station))
+
+
+def test_the_network_tells_the_concentrator_of_a_via_address():
+    place = Place(station_id=7, station="DC-7", station_address="tcp://dc7:4059")
+    assert str(link_to("via:?gateway=0:0A0B", place)) == "tcp://dc7:4059?gateway=0:0A0B"
+    assert str(link_to("tcp://m:4059", place)) == "tcp://m:4059"
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        (NOWHERE, "does not tell the concentrator"),
+        (Place(station_id=7, station="DC-7"), "DC-7 has no address"),
+    ],
+)
+def test_a_via_address_without_its_concentrator_says_what_is_missing(place, why):
+    with pytest.raises(AddressError, match=why):
+        link_to("via:?gateway=0:0A0B", place)
