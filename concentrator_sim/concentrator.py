@@ -1,9 +1,9 @@
 """A concentrator: one TCP port, and behind it many meters that only it can speak to.
 
 An APDU with a gateway prefix goes on to the meter of that address, and its answer comes back with the prefix
-of an answer. One without a prefix is for the concentrator itself, a DLMS server of its own. The medium behind
-it is shared: one exchange at a time, whoever asked for it, and a meter that does not answer occupies it for as
-long as the concentrator's patience lasts.
+of an answer. One without a prefix is for the concentrator itself, a DLMS server of its own. The medium
+behind it is shared: one exchange at a time, whoever asked for it, and a meter that does not answer occupies
+it for as long as the patience of the concentrator lasts.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""One meter behind a concentrator: the link that is opened for it, and the gateway's prefix on any framing."""
+"""A meter behind a concentrator: the link that is opened for it, and the gateway prefix on any framing."""
 
 from headend.session.channel import ApduChannel
 from protocols.dlms import gateway
@@ -9,7 +9,7 @@ from schemas.network import Place
 
 
 def link_to(address: str, place: Place) -> LinkAddress:
-    """The link to open for a meter of this written address: for ``via:`` that of the concentrator it hangs on.
+    """The link to open for a meter of this address: for ``via:`` that of the concentrator it hangs on.
 
     Raises AddressError, also where the network does not know the concentrator or its address.
     """
