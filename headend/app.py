@@ -4,7 +4,8 @@
 
     database ─> keys, counters ─> ingest pipeline ─> access to meters ─> collector ─> API
         (migrated)                                                          │
-                                       first collection, then again every read_period_s
+                                       first collection, then again every read_period_s;
+                                       meters that keep no load curve are sampled around each boundary
 
 Ctrl-C (or SIGTERM) closes from the right: the API answers what it is at, sessions are aborted, what was read
 is committed, counters are stored, the database stops. A second one gives up what is waited for. Every task
@@ -105,6 +106,8 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             server = _server(house)
             serving = tasks.start("API", server.serve([listener]))
             stack.push_async_callback(_end_api, server, serving)
+            sampling = tasks.start("sampler", house.sampler.run())
+            stack.push_async_callback(_cancelled, sampling)
             collecting = tasks.start("collector", _collect(house, view, _url(listener)))
             stack.push_async_callback(_cancelled, collecting)
             try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from headend.collect.collector import Collector, Limits
+from headend.collect.sampler import Sampler
 from headend.drivers.contract import Target
 from headend.drivers.dlms.driver import DlmsDriver
 from headend.drivers.registry import Drivers
@@ -40,6 +41,7 @@ class House:
     drivers: Drivers
     links: Links
     collector: Collector
+    sampler: Sampler
 
     async def target(self, meter: Meter) -> Target:
         """The meter and where it stands in the network. Raises UnavailableError."""
@@ -93,7 +95,8 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
                 retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s)
             ),
         )
-        yield House(base, vault, pipeline, directory, handler, access, drivers, links, collector)
+        sampler = Sampler(base.pool.connection, drivers, links, pipeline)
+        yield House(base, vault, pipeline, directory, handler, access, drivers, links, collector, sampler)
 
 
 def _deadlines(settings: Settings) -> Deadlines:
