@@ -66,6 +66,7 @@ class MeterEvent:
     code). ``code`` is the maker's, None where there is none (a last will). ``occurred_us`` is the meter's own
     time, None where it told none, ``received_us`` ours. ``duration_s`` where the thing had one: for a power
     failure of 1-0:99.97.0 the stamp is its END. ``source`` is where it came from, as batches tell it.
+    ``standing``: a state met at ``received_us`` that began nobody knows when: to meet it again is no news.
     """
 
     meter_id: int | None
@@ -78,3 +79,4 @@ class MeterEvent:
     duration_s: int | None = None
     text: str | None = None
     node: str | None = None
+    standing: bool = False

@@ -57,7 +57,7 @@ class _Item:
 
     @property
     def weight(self) -> int:
-        return len(self.batch) + len(self.batch.registers)
+        return len(self.batch) + len(self.batch.registers) + len(self.batch.events)
 
 
 class Pipeline:

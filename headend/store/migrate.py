@@ -29,7 +29,11 @@ OLDEST_POSTGRES: Final = 15
 _LOCK: Final = 0x4845_4144_454E_44
 _CONNECT_TIMEOUT_S: Final = 10
 #: table -> (time column, length of a chunk)
-HYPERTABLES: Final = {"interval_reads": ("start", "1 day"), "register_reads": ("read_at", "7 days")}
+HYPERTABLES: Final = {
+    "interval_reads": ("start", "1 day"),
+    "register_reads": ("read_at", "7 days"),
+    "events": ("at", "30 days"),
+}
 
 
 class DatabaseError(Exception):

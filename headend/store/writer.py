@@ -2,11 +2,13 @@
 
 The path: a batches row; the layouts' ids; the coverage of every meter and profile locked in order; what lies
 outside of the coverage straight into interval_reads by binary COPY; what lies inside, and all of it after a
-key violation, through a staging table; fragments; registers; coverage; one change row per run of intervals.
+key violation, through a staging table; fragments; registers; events; coverage; one change row per run of
+intervals.
 A batch that brings nothing new is rolled back: it leaves no trace, not even its batches row.
 
 Locks are always taken in this order: layouts (by their text), coverage (by meter and profile), fragments,
-registers (by key). Rows of one meter and profile are only written under the lock on its coverage.
+registers (by key), events (by identity). Rows of one meter and profile are only written under the lock on its
+coverage.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +21,7 @@ import numpy.typing as npt
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from headend.store import layouts, register_rows, rows
+from headend.store import events, layouts, register_rows, rows
 from headend.store.merge import Row, Verdict, merge
 from headend.store.pool import Pool
 from headend.store.sql import Connection, load
@@ -37,9 +39,9 @@ _KNOWN_LAYOUTS: "WeakKeyDictionary[Pool, dict[ChannelLayout, int]]" = WeakKeyDic
 class Written:
     """What came of a batch, in rows; ``batch_id`` is None when it brought nothing new and left no trace.
 
-    ``repeated`` rows were there already. ``fragments`` and ``registers`` count new ones. ``quarantined`` are
-    kept in the inbox, with the reason: a time no clock shows, a text PostgreSQL cannot hold, a second value
-    for a register at one moment.
+    ``repeated`` rows were there already. ``fragments``, ``registers`` and ``events`` count new ones.
+    ``quarantined`` are kept in the inbox, with the reason: a time no clock shows, a text PostgreSQL cannot
+    hold, a second value for a register at one moment.
     """
 
     batch_id: int | None
@@ -51,6 +53,7 @@ class Written:
     registers: int = 0
     quarantined: int = 0
     covered: int = 0
+    events: int = 0
 
     def plus(self, other: "Written") -> "Written":
         """Both counted together, under the other's ``batch_id``."""
@@ -107,7 +110,7 @@ class _Writing:
     async def run(self) -> Written:
         batch = self._batch
         async with self._connection.transaction():
-            total = len(batch) + len(batch.registers)
+            total = len(batch) + len(batch.registers) + len(batch.events)
             self._batch_id = await self._number("insert_batch", {"source": batch.source, "rows": total})
             place = rows.sort(batch)
             self._count(repeated=place.repeated)
@@ -118,12 +121,13 @@ class _Writing:
             if len(place.fragments):
                 await self._write_fragments(place.fragments, place.reasons, layout_ids)
             await self._write_registers()
+            await self._write_events()
             await self._quarantine_rows(place.impossible)
             await self._add_coverage()
             done = self._written
             if not any((
                 done.new, done.completed, done.corrected, done.fragments, done.registers, done.quarantined,
-                done.covered,
+                done.covered, done.events,
             )):  # fmt: skip
                 raise psycopg.Rollback
             self._written = replace(done, batch_id=self._batch_id)
@@ -230,9 +234,7 @@ class _Writing:
     async def _write_registers(self) -> None:
         if not self._batch.registers:
             return
-        meters = sorted({read.meter_id for read in self._batch.registers})
-        if unknown := await self._column("unknown_meters", {"meters": meters}):
-            raise UnknownMeter(unknown)
+        await self._need_meters({read.meter_id for read in self._batch.registers})
         fit = [read for read in self._batch.registers if register_rows.fits(read)]
         reads = register_rows.without_repeats(fit)
         unfit = [read for read in self._batch.registers if not register_rows.fits(read)]
@@ -251,13 +253,31 @@ class _Writing:
             ]
         )
 
+    async def _write_events(self) -> None:
+        told = self._batch.events
+        if not told:
+            return
+        await self._need_meters({one.meter_id for one in told if one.meter_id is not None})
+        fit = [one for one in told if events.fits(one)]
+        new = await events.insert(self._connection, fit, batch_id=self._batch_id)
+        self._count(events=new, repeated=len(fit) - new)
+        await self._quarantine([
+            (one.meter_id, events.as_json(one), "text, number or time that the database cannot hold")
+            for one in told
+            if not events.fits(one)
+        ])  # fmt: skip
+
+    async def _need_meters(self, meters: set[int]) -> None:
+        if unknown := await self._column("unknown_meters", {"meters": sorted(meters)}):
+            raise UnknownMeter(unknown)
+
     async def _quarantine_rows(self, index: rows.Index) -> None:
         await self._quarantine([
             (int(self._batch.meter_id[row]), rows.row_as_json(self._batch, int(row)), _NO_TIME)
             for row in index
         ])  # fmt: skip
 
-    async def _quarantine(self, items: Sequence[tuple[int, bytes, str]]) -> None:
+    async def _quarantine(self, items: Sequence[tuple[int | None, bytes, str]]) -> None:
         if items:
             parameters = {
                 "source": self._batch.source,
