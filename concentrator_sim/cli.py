@@ -12,14 +12,19 @@ from typing import Annotated, NoReturn
 
 import typer
 import uvloop
+from rich.console import Console
 
-from concentrator_sim.field import Field, find_meter, unix_now
+from concentrator_sim.drawing import drawn
+from concentrator_sim.field import Field, unix_now
 from concentrator_sim.generator import QUANTITIES, moment_of, quarter_of
+from concentrator_sim.meter import SimulatedMeter
+from concentrator_sim.network_file import network_csv
 from concentrator_sim.scenario import (
     MIXES,
     Framing,
     Scenario,
     ScenarioError,
+    find_scenario,
     load_scenario,
     make_scenario,
 )
@@ -37,8 +42,9 @@ _UNITS = ("Wh", "Wh", "varh", "varh")
 
 Meters = Annotated[int | None, typer.Option("--meters", help="How many meters.  [200]", show_default=False)]
 Seed = Annotated[int | None, typer.Option("--seed", help="What their load comes from.  [1]")]
-ScenarioFile = Annotated[
-    Path | None, typer.Option("--scenario", help="TOML file with the settings; options go before it.")
+ScenarioName = Annotated[
+    str | None,
+    typer.Option("--scenario", help="TOML file, or demo, lossy, county; options go before its settings."),
 ]
 
 
@@ -67,9 +73,19 @@ def serve(
     ] = None,
     push_every_s: Annotated[int | None, typer.Option(help="Seconds between a meter's pushes.  [900]")] = None,
     push_confirm: Annotated[bool | None, typer.Option(help="Ask for confirmation (TCP).")] = None,
-    scenario: ScenarioFile = None,
+    scenario: ScenarioName = None,
     write_meters: Annotated[
         Path | None, typer.Option(help="Write the CSV that `headend meters import` takes, keys in the clear.")
+    ] = None,
+    write_network: Annotated[
+        Path | None, typer.Option(help="Write the CSV that `headend network import` takes.")
+    ] = None,
+    mqtt_url: Annotated[
+        str | None,
+        typer.Option(help="Broker of stations that publish, mqtt://host:port; else they are silent."),
+    ] = None,
+    device_dir: Annotated[
+        Path | None, typer.Option(help="Folder for lasting names of pseudo-terminals.")
     ] = None,
     seconds: Annotated[float | None, typer.Option("--for", help="Stop after so many seconds.")] = None,
     until_eof: Annotated[
@@ -92,9 +108,11 @@ def serve(
         push_to=push_to,
         push_every_s=push_every_s,
         push_confirm=push_confirm,
+        mqtt_url=mqtt_url,
+        device_dir=device_dir,
     )
     try:
-        uvloop.run(_serve(settings, write_meters, seconds, until_eof=until_eof))
+        uvloop.run(_serve(settings, write_meters, write_network, seconds, until_eof=until_eof))
     except OSError as error:
         _fail(str(error))
 
@@ -107,22 +125,21 @@ def show(
     ] = None,
     end: Annotated[str | None, typer.Option("--to", help="Last stamp, included.  [now]")] = None,
     seed: Seed = None,
-    scenario: ScenarioFile = None,
+    scenario: ScenarioName = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """What a meter's load profile holds, computed and not read: the truth to compare with."""
     number = _number(meter)
     if meter.startswith("SIM") and seed is None and len(meter) == 15:
         seed = int(meter[3:8])
-    field = Field(_scenario(scenario, seed=seed, meters=number, base_port=0))
-    try:
-        found = find_meter(field.meters, meter)
-    except KeyError:
-        _fail(f"no meter {meter!r} in the field with seed {field.scenario.seed}")
+    settings = _scenario(scenario, seed=seed)
+    found = SimulatedMeter(settings.seed, number)
+    if meter.startswith("SIM") and meter != found.serial:
+        _fail(f"no meter {meter!r} in the field with seed {settings.seed}")
     now = unix_now()
     first = _quarter(begin, now - 86_400, up=True)
     last = _quarter(end, now, up=False)
-    columns = found.meter.consumption.quarters(range(4), first, max(0, last - first + 1))
+    columns = found.consumption.quarters(range(4), first, max(0, last - first + 1))
     rows = [
         (dt.datetime.fromtimestamp(moment_of(first + n), dt.UTC), [int(column[n]) for column in columns])
         for n in range(len(columns[0]))
@@ -132,17 +149,42 @@ def show(
             {"stamp": stamp.isoformat().replace("+00:00", "Z")} | dict(zip(QUANTITIES, values, strict=True))
             for stamp, values in rows
         ]
-        typer.echo(json.dumps({"meter": found.meter.serial, "units": _UNITS, "rows": told}))
+        typer.echo(json.dumps({"meter": found.serial, "units": _UNITS, "rows": told}))
         return
-    typer.echo(f"{found.meter.serial}  {found.meter.mode.name}  {found.meter.consumption.kind}")
+    typer.echo(f"{found.serial}  {found.consumption.kind}  {found.consumption.yearly_kwh} kWh a year")
     heads = (f"{name} {unit}" for name, unit in zip(QUANTITIES, _UNITS, strict=True))
     typer.echo("end of interval      " + "".join(f"{head:>14}" for head in heads))
     for stamp, values in rows:
         typer.echo(f"{stamp:%Y-%m-%dT%H:%M:%SZ} " + "".join(f"{value:>14}" for value in values))
 
 
+@app.command()
+def tree(
+    scenario: ScenarioName = None,
+    seed: Seed = None,
+    depth: Annotated[
+        int, typer.Option(min=1, max=5, help="Levels: substation, feeder, transformer, station, meters.")
+    ] = 5,
+    write_network: Annotated[
+        Path | None, typer.Option(help="Write the CSV that `headend network import` takes, without ports.")
+    ] = None,
+) -> None:
+    """The network of a scenario as it would be served: who hangs below whom, by which links."""
+    field = Field(_scenario(scenario, seed=seed))
+    if write_network is not None:
+        _write_private(write_network, network_csv(field))
+    if not field.tree.stations:
+        _fail("this scenario has no stations: name one, as in --scenario demo")
+    Console().print(drawn(field.scenario, field.tree, depth))
+
+
 async def _serve(
-    settings: Scenario, write_meters: Path | None, seconds: float | None, *, until_eof: bool
+    settings: Scenario,
+    write_meters: Path | None,
+    write_network: Path | None,
+    seconds: float | None,
+    *,
+    until_eof: bool,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -153,13 +195,17 @@ async def _serve(
     async with Field(settings) as field:
         if write_meters is not None:
             _write_private(write_meters, field.csv())
+        if write_network is not None:
+            _write_private(write_network, network_csv(field))
         ports = [item.port for item in field.meters]
         ready = {
             "event": "ready",
             "meters": len(field.meters),
             "host": settings.host,
-            "first_port": ports[0],
-            "last_port": ports[-1],
+            "first_port": ports[0] if ports else 0,
+            "last_port": ports[-1] if ports else 0,
+            "stations": len(field.stations),
+            "below_stations": field.tree.meters,
             "seed": settings.seed,
             "pid": os.getpid(),
         }
@@ -187,8 +233,14 @@ def _summary(field: Field) -> str:
     """What is served, for a person to read."""
     kinds = Counter(f"{item.meter.mode.name} over {item.framing}" for item in field.meters)
     parts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    addresses = f"{field.address(field.meters[0])} ... {field.address(field.meters[-1])}"
-    return f"{len(field.meters)} meters: {parts}\n{addresses}\nCtrl-C stops them."
+    said = [f"{len(field.meters)} meters: {parts}"]
+    if field.meters:
+        said.append(f"{field.address(field.meters[0])} ... {field.address(field.meters[-1])}")
+    for served in field.stations:
+        station = served.station
+        told = f"{len(station.leaves)} meters, {station.plan.kind}, {served.address or 'silent'}"
+        said.append(f"{station.code}: {told}")
+    return "\n".join([*said, "Ctrl-C stops them."])
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -200,10 +252,10 @@ def _write_private(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def _scenario(path: Path | None, **options: object) -> Scenario:
+def _scenario(name: str | None, **options: object) -> Scenario:
     try:
-        if path is not None:
-            return load_scenario(path, **options)
+        if name is not None:
+            return load_scenario(find_scenario(name), **options)
         return make_scenario({k: v for k, v in options.items() if v is not None}, "options")
     except ScenarioError as error:
         _fail(str(error))

@@ -12,14 +12,17 @@ from io import StringIO
 from typing import Any, Final
 from urllib.parse import quote
 
+from concentrator_sim.faults import Faults
 from concentrator_sim.links import HdlcLine, Line, WrapperLine
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.outbound import Pusher, cancel_all, stay_dialled_in
 from concentrator_sim.push import heartbeat
 from concentrator_sim.scenario import HDLC_INBOUND, Framing, Scenario
-from concentrator_sim.security import MODES
-from concentrator_sim.server import MeterConnection, SerialMeter, UdpMeter
+from concentrator_sim.security import MODES, MeterKeys
+from concentrator_sim.server import MeterConnection, SerialMeter, Trouble, UdpMeter
 from concentrator_sim.station import Bus, Station, bus_of
+from concentrator_sim.stations import Served, serve
+from concentrator_sim.tree import grow
 from protocols.dlms.hdlc_parameters import LinkParameters
 
 CSV_COLUMNS: Final = (
@@ -60,12 +63,17 @@ class Field:
     def __init__(self, scenario: Scenario, *, clock: Callable[[], int] = unix_now) -> None:
         self.scenario = scenario
         self._clock = clock
+        self._started = clock()
         self._servers: list[asyncio.Server] = []
         self._udp: list[asyncio.DatagramTransport] = []
         self._serial: list[SerialMeter] = []
         self._connections: set[MeterConnection] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self.pusher: Pusher | None = None
+        #: the network below which stations and their meters are
+        self.tree = grow(scenario.seed, scenario.network, scenario.stations)
+        #: the same stations, as they are served
+        self.stations: list[Served] = [serve(station, self) for station in self.tree.stations]
         self.meters = [self._meter(number) for number in range(1, scenario.meters + 1)]
 
     async def __aenter__(self) -> "Field":
@@ -96,6 +104,7 @@ class Field:
 
     async def start(self) -> None:
         """Listen. Raises OSError where a port is taken or files do not suffice; nothing is left open then."""
+        self._started = self._clock()
         raise_file_limit(2 * len(self.meters) + _SPARE_FILES)
         try:
             if self.scenario.dial_in is not None:
@@ -109,6 +118,9 @@ class Field:
                     wanted = self.scenario.base_port + n if self.scenario.base_port else 0
                     bus = bus_of([item.meter])
                     self.meters[n] = await self._listen(bus, item, wanted, silent=item.silent)
+            for n, station in enumerate(self.stations):
+                await station.start(self.scenario.station_port(n))
+                self._start(station.run())
             if self.scenario.push_to is not None:
                 self._push(self.scenario.push_to)
         except BaseException:
@@ -121,7 +133,14 @@ class Field:
 
     def _dialled(self, item: FieldMeter, bus: Bus, closed: Callable[[], None]) -> MeterConnection:
         greeting = heartbeat(item.meter)
-        return self.connection(bus, item.framing, silent=item.silent, greeting=greeting, closed=closed)
+        return self.connection(
+            bus,
+            item.framing,
+            silent=item.silent,
+            greeting=greeting,
+            closed=closed,
+            trouble=self._trouble(item.meter),
+        )
 
     def _push(self, target: str) -> None:
         scenario = self.scenario
@@ -147,18 +166,23 @@ class Field:
     async def _listen(self, bus: Bus, item: FieldMeter, port: int, *, silent: bool) -> FieldMeter:
         loop = asyncio.get_running_loop()
         host, framing = self.scenario.host, item.framing
+        trouble = self._trouble(item.meter)
+        clock = self._clock_of(trouble)
         if framing is Framing.SERIAL:
-            serial = SerialMeter(self.line(bus, framing), silent=silent)
+            serial = SerialMeter(self.line(bus, framing, clock), silent=silent, trouble=trouble)
             self._serial.append(serial)
             return replace(item, device=serial.device)
         if framing is Framing.UDP:
             transport, _ = await loop.create_datagram_endpoint(
-                lambda: UdpMeter(lambda: Station(bus, self._clock), silent=silent), (host, port)
+                lambda: UdpMeter(lambda: Station(bus, clock), silent=silent, trouble=trouble), (host, port)
             )
             self._udp.append(transport)
             return replace(item, port=int(transport.get_extra_info("sockname")[1]))
         server = await loop.create_server(
-            lambda: self.connection(bus, framing, silent=silent), host, port, backlog=_BACKLOG
+            lambda: self.connection(bus, framing, silent=silent, trouble=trouble),
+            host,
+            port,
+            backlog=_BACKLOG,
         )
         self._servers.append(server)
         return replace(item, port=int(server.sockets[0].getsockname()[1]))
@@ -171,20 +195,45 @@ class Field:
         silent: bool = False,
         greeting: bytes = b"",
         closed: Callable[[], None] | None = None,
+        trouble: Trouble | None = None,
     ) -> MeterConnection:
         """The protocol of one connection with these logical devices, however it came to be."""
         return MeterConnection(
-            self.line(bus, framing),
+            self.line(bus, framing, self._clock_of(trouble)),
             self._connections,
             answer_delay_s=self.scenario.delay_ms / 1000,
             silent=silent,
             greeting=greeting,
             closed=closed,
+            trouble=trouble,
         )
 
-    def line(self, bus: Bus, framing: Framing) -> Line:
+    def now(self) -> int:
+        """The field's clock: Unix seconds."""
+        return self._clock()
+
+    def faults_of(self, target: str) -> Faults:
+        """What goes wrong with the meter or station of this name."""
+        scenario = self.scenario
+        return Faults(target, scenario.faults, seed=scenario.seed, started=self._started)
+
+    def _trouble(self, meter: SimulatedMeter) -> Trouble | None:
+        faults = self.faults_of(meter.serial)
+        if not faults:
+            return None
+        reset_s = faults.counter_reset_s()
+        if reset_s is not None:
+            meter.consumption.reset_at(reset_s)
+        return Trouble(faults, self._clock)
+
+    def _clock_of(self, trouble: Trouble | None) -> Callable[[], int]:
+        if trouble is None:
+            return self._clock
+        return lambda: trouble.faults.clock(self._clock())
+
+    def line(self, bus: Bus, framing: Framing, clock: Callable[[], int] | None = None) -> Line:
         """A fresh line, no association standing."""
-        station = Station(bus, self._clock)
+        station = Station(bus, clock or self._clock)
         if framing not in (Framing.HDLC, Framing.SERIAL):
             return WrapperLine(station)
         scenario = self.scenario
@@ -208,14 +257,23 @@ class Field:
         self._servers.clear()
         self._udp.clear()
         self._serial.clear()
-        await cancel_all(tasks)
+        try:
+            await cancel_all(tasks)
+        finally:
+            for station in self.stations:
+                await station.stop()
 
     def csv(self) -> str:
         """The file that ``headend meters import --allow-plain-keys`` takes; the keys are simulated too."""
         text = StringIO()
-        writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._row(n, item) for n, item in enumerate(self.meters))
+        for served in self.stations:
+            transformer = served.station.transformer
+            place = {"feeder": self.tree.feeder_of[transformer], "transformer": transformer}
+            for row in served.meter_rows():
+                writer.writerow(place | {"point": f"MP-{row['asset_id']}", "state": "commissioned"} | row)
         return text.getvalue()
 
     def address(self, item: FieldMeter) -> str:
@@ -238,31 +296,40 @@ class Field:
             return HDLC_INBOUND[item.meter.mode.name]
         return item.meter.mode.model
 
+    def supply(self, n: int) -> tuple[str, str]:
+        """Feeder and transformer of the direct meter at place ``n``."""
+        transformer = n // _METERS_PER_TRANSFORMER
+        return f"F{transformer // _TRANSFORMERS_PER_FEEDER + 1:02d}", f"T{transformer + 1:03d}"
+
     def _row(self, n: int, item: FieldMeter) -> dict[str, str]:
         meter = item.meter
-        keys = meter.keys
-        transformer = n // _METERS_PER_TRANSFORMER
+        feeder, transformer = self.supply(n)
         row = {
             "asset_id": meter.serial,
             "model": self._model(item),
             "address": self.address(item),
             "system_title": meter.system_title.hex().upper(),
             "logical_device_name": meter.name,
-            "feeder": f"F{transformer // _TRANSFORMERS_PER_FEEDER + 1:02d}",
-            "transformer": f"T{transformer + 1:03d}",
+            "feeder": feeder,
+            "transformer": transformer,
             "point": f"MP-{meter.serial}",
             "state": "commissioned",
         }
-        secrets = {
-            "encryption_key_plain": keys.encryption,
-            "authentication_key_plain": keys.authentication,
-            "master_key_plain": keys.master,
-            "hls_secret_plain": keys.hls,
-        }
-        row |= {name: key.reveal().hex() for name, key in secrets.items() if key is not None}
-        if keys.lls is not None:
-            row["lls_secret_plain"] = keys.lls.reveal().decode()
-        return row
+        return row | plain_keys(meter.keys)
+
+
+def plain_keys(keys: MeterKeys) -> dict[str, str]:
+    """A meter's keys as the file of meters has them."""
+    secrets = {
+        "encryption_key_plain": keys.encryption,
+        "authentication_key_plain": keys.authentication,
+        "master_key_plain": keys.master,
+        "hls_secret_plain": keys.hls,
+    }
+    row = {name: key.reveal().hex() for name, key in secrets.items() if key is not None}
+    if keys.lls is not None:
+        row["lls_secret_plain"] = keys.lls.reveal().decode()
+    return row
 
 
 #: HDLC lower address that the head-end's profile of these meters has.

@@ -60,9 +60,10 @@ class _Register:
 class Consumption:
     """What one meter has metered. ``seed`` is the field's, ``number`` the meter's in it."""
 
-    __slots__ = ("_registers", "kind", "yearly_kwh")
+    __slots__ = ("_registers", "_reset_s", "kind", "yearly_kwh")
 
     def __init__(self, seed: int, number: int) -> None:
+        self._reset_s: int | None = None
         numbers = [int(n) for n in scattered(seed << 32 | number, 12)]
         kind, least, spread = _KINDS[numbers[0] % len(_KINDS)]
         self.kind = kind
@@ -97,16 +98,30 @@ class Consumption:
             raise ValueError(f"quarters {first} to {first + count} are not within the years 2020 to 2069")
         register = self._registers[quantity]
         values: I8 = (register.base + register.scaled(first, count) // register.denominator) % MODULUS
+        if self._reset_s is not None:
+            after = max(0, min(count, -((EPOCH_S - self._reset_s) // QUARTER_S) - first))
+            values[after:] = (values[after:] - self._metered(quantity, self._reset_s)) % MODULUS
         return values
 
     def at(self, quantity: int, moment_s: int) -> int:
         """Register ``quantity`` at ``moment_s`` (Unix seconds). Raises ValueError as `series`."""
+        if self._reset_s is not None and moment_s >= self._reset_s:
+            lost = self._metered(quantity, self._reset_s)
+            return (self._metered(quantity, moment_s) - lost) % MODULUS
+        return self._metered(quantity, moment_s)
+
+    def reset_at(self, moment_s: int) -> None:
+        """All registers begin at zero again at ``moment_s`` (Unix seconds), as if it lost its memory."""
+        self._reset_s = moment_s
+
+    def _metered(self, quantity: int, moment_s: int) -> int:
+        """`at`, as if no reset had been."""
         quarter, second = divmod(moment_s - EPOCH_S, QUARTER_S)
-        if second == 0:
-            return int(self.series(quantity, quarter, 1)[0])
-        if not 0 <= quarter < LAST_QUARTER:
+        if not 0 <= quarter < LAST_QUARTER + (second == 0):
             raise ValueError(f"{moment_s} is not within the years 2020 to 2069")
         register = self._registers[quantity]
+        if second == 0:
+            return (register.base + int(register.scaled(quarter, 1)[0]) // register.denominator) % MODULUS
         before, after = (int(n) for n in register.scaled(quarter, 2))
         # integers of Python: the product does not fit 64 bits
         scaled = before * QUARTER_S + (after - before) * second

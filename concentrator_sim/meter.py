@@ -34,6 +34,11 @@ _COUNTERS_PER_S: Final = 16
 _SECURITY_POLICY_BOTH: Final = 0x6C  # version 1: requests and responses authenticated and encrypted
 
 
+def serial_of(seed: int, number: int) -> str:
+    """Serial number of meter ``number`` in the field ``seed``, whatever language it speaks."""
+    return f"SIM{seed:05d}{number:07d}"
+
+
 class LogicalDevice:
     """One server SAP of a meter."""
 
@@ -111,7 +116,7 @@ class SimulatedMeter:
     @property
     def serial(self) -> str:
         """Serial number, unique in a field; the head-end's asset id."""
-        return f"SIM{self.seed:05d}{self.number:07d}"
+        return serial_of(self.seed, self.number)
 
     @property
     def system_title(self) -> bytes:

@@ -3,12 +3,15 @@
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
+from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Final, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from concentrator_sim.faults import Fault
+from concentrator_sim.plan import PUBLISHING, NetworkPlan, StationPlan
 from concentrator_sim.security import MODES
 
 
@@ -73,6 +76,14 @@ def _push_target(text: str) -> str:
     return text
 
 
+def _broker(text: str) -> str:
+    scheme, found, rest = text.partition("://")
+    if not found or scheme != "mqtt":
+        raise ValueError("must be mqtt://host:port")
+    split_endpoint(rest)
+    return text
+
+
 def split_endpoint(text: str) -> tuple[str, int]:
     """Host and port of ``host:port``. Raises ValueError."""
     host, found, port = text.rpartition(":")
@@ -87,8 +98,14 @@ HDLC_INBOUND: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+#: Ports of stations, where not set, begin so far above those of direct meters.
+_STATIONS_ABOVE: Final = 10_000
+
+
 class Scenario(BaseModel):
-    """A field. With ``mix`` each meter takes its kind from there, else all have ``security`` and ``framing``.
+    """A field: ``meters`` that answer directly, and ``stations`` with meters below them in a ``network``.
+
+    With ``mix`` each meter takes its kind from there, else all have ``security`` and ``framing``.
 
     ``base_port`` is the first meter's, the next ones follow; 0 lets the system choose. ``shared_port`` puts
     all meters behind the first port, told apart by server SAP. Delays are in milliseconds; every
@@ -98,11 +115,17 @@ class Scenario(BaseModel):
     on that connection. ``push_to`` (``tcp://host:port`` or ``udp://host:port``): each meter sends a
     Data-Notification there every ``push_every_s`` seconds, the meters spread over that time; with
     ``push_confirm`` over TCP it waits for the confirmation.
+
+    Stations listen from ``station_base_port`` on (0: the system chooses; default: ``base_port`` + 10,000).
+    ``mqtt_url`` (``mqtt://host:port``) is the broker of those that publish; without one they are silent.
+    ``device_dir`` is a folder for the names of pseudo-terminals, so that a line keeps its name; without one
+    their own names are told. ``faults`` strike direct meters, stations and the meters below them by name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    meters: int = Field(default=200, ge=1, le=100_000)
+    title: str = ""
+    meters: int = Field(default=200, ge=0, le=100_000)
     seed: int = Field(default=1, ge=0, le=0xFFFF)
     host: str = "127.0.0.1"
     base_port: int = Field(default=20_000, ge=0, le=65_535)
@@ -122,6 +145,20 @@ class Scenario(BaseModel):
     push_to: Annotated[str, AfterValidator(_push_target)] | None = None
     push_every_s: int = Field(default=900, ge=1, le=86_400)
     push_confirm: bool = False
+    network: NetworkPlan = NetworkPlan()
+    stations: tuple[StationPlan, ...] = ()
+    station_base_port: int | None = Field(default=None, ge=0, le=65_535)
+    mqtt_url: Annotated[str, AfterValidator(_broker)] | None = None
+    device_dir: Path | None = None
+    faults: tuple[Fault, ...] = ()
+
+    @model_validator(mode="after")
+    def _somebody_is_there(self) -> Self:
+        if not self.meters and not self.stations:
+            raise ValueError("without stations a field has at least one of its own meters")
+        if self.stations and self.dial_in is not None:
+            raise ValueError("stations do not go with dial_in")
+        return self
 
     @model_validator(mode="after")
     def _ports_suffice(self) -> Self:
@@ -147,9 +184,35 @@ class Scenario(BaseModel):
         kinds = MIXES[self.mix]
         return kinds[(number - 1) % len(kinds)]
 
+    def station_port(self, place: int) -> int:
+        """Port of the station at ``place``, from 0; 0 where the system chooses."""
+        first = self.station_base_port
+        if first is None:
+            first = self.base_port and self.base_port + _STATIONS_ABOVE
+        return first and first + place
+
+    @property
+    def publishes(self) -> bool:
+        """Whether a station of it needs a broker."""
+        return any(plan.kind in PUBLISHING for plan in self.stations)
+
     def is_silent(self, number: int) -> bool:
         """Whether meter ``number`` is dead."""
         return self.silent_every > 0 and number % self.silent_every == 0
+
+
+def find_scenario(text: str) -> Path:
+    """The file of that path, or the packaged scenario of that name. Raises ScenarioError."""
+    path = Path(text)
+    if path.suffix or path.exists():
+        return path
+    folder = files("concentrator_sim") / "scenarios"
+    packaged = {
+        Path(item.name).stem: Path(str(item)) for item in folder.iterdir() if item.name.endswith(".toml")
+    }
+    if text not in packaged:
+        raise ScenarioError(f"{text!r} is no file, and no scenario: {', '.join(sorted(packaged))}")
+    return packaged[text]
 
 
 def load_scenario(path: Path, **overrides: object) -> Scenario:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from concentrator_sim.faults import Delivery, Faults
 from concentrator_sim.links import Line, datagram
 from concentrator_sim.station import Station
 from protocols.errors import RemoteProtocolError
@@ -18,6 +19,26 @@ RECEIVE_BUFFER: Final = 64 * 1024
 MAX_WAITING: Final = 4 * 1024 * 1024
 #: UDP clients that a meter remembers with their associations.
 MAX_UDP_CLIENTS: Final = 64
+
+
+class Trouble:
+    """What goes wrong with one meter's port: its faults, and the clock that they go by (Unix seconds)."""
+
+    __slots__ = ("clock", "faults")
+
+    def __init__(self, faults: Faults, clock: Callable[[], int]) -> None:
+        self.faults = faults
+        self.clock = clock
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether nobody is there now."""
+        now = self.clock()
+        return self.faults.is_down(now) or self.faults.is_half_open(now)
+
+    def deliveries(self, data: bytes) -> list[Delivery]:
+        """What becomes of an answer."""
+        return self.faults.deliveries(data, self.clock())
 
 
 class _Buffers(threading.local):
@@ -33,10 +54,14 @@ _buffers = _Buffers()
 class MeterConnection(asyncio.BufferedProtocol):
     """One connection to a meter. ``answer_delay_s`` holds answers back; ``silent`` never gives any.
 
-    ``greeting`` is sent first, and ``closed`` told of the end: for meters that dial in.
+    ``greeting`` is sent first, and ``closed`` told of the end: for meters that dial in. ``trouble`` is what
+    goes wrong: a restart cuts off what was connected before, a half-open connection never answers again.
     """
 
-    __slots__ = ("_closed", "_delay_s", "_greeting", "_line", "_open", "_silent", "_transport", "_view")
+    __slots__ = (
+        "_closed", "_delay_s", "_greeting", "_line", "_open", "_restarts", "_silent", "_transport",
+        "_trouble", "_view",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -47,8 +72,11 @@ class MeterConnection(asyncio.BufferedProtocol):
         silent: bool = False,
         greeting: bytes = b"",
         closed: Callable[[], None] | None = None,
+        trouble: Trouble | None = None,
     ) -> None:
         self._greeting = greeting
+        self._trouble = trouble
+        self._restarts = 0 if trouble is None else trouble.faults.restarts(trouble.clock())
         self._closed = closed
         self._line = line
         self._open = opened
@@ -77,7 +105,7 @@ class MeterConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """The loop's call: so many bytes came."""
-        if self._silent:
+        if self._silent or (self._trouble is not None and self._is_struck(self._trouble)):
             return
         try:
             out = self._line.receive(bytes(self._view[:nbytes]))
@@ -86,10 +114,21 @@ class MeterConnection(asyncio.BufferedProtocol):
             return
         if not out:
             return
-        if self._delay_s:
-            asyncio.get_running_loop().call_later(self._delay_s, self.write, out)
-        else:
-            self.write(out)
+        for late_s, data in [Delivery(0.0, out)] if self._trouble is None else self._trouble.deliveries(out):
+            if self._delay_s + late_s:
+                asyncio.get_running_loop().call_later(self._delay_s + late_s, self.write, data)
+            else:
+                self.write(data)
+
+    def _is_struck(self, trouble: Trouble) -> bool:
+        """Whether what came reaches nobody."""
+        now = trouble.clock()
+        if trouble.faults.is_down(now) or trouble.faults.restarts(now) != self._restarts:
+            if self._transport is not None:
+                self._transport.abort()
+            return True
+        self._silent = trouble.faults.is_half_open(now)
+        return self._silent
 
     def write(self, data: bytes) -> None:
         """Send, unless the connection has gone meanwhile."""
@@ -109,9 +148,10 @@ class MeterConnection(asyncio.BufferedProtocol):
 class SerialMeter:
     """A meter on a pseudo-terminal; ``device`` is the path that a client opens."""
 
-    def __init__(self, line: Line, *, silent: bool = False) -> None:
+    def __init__(self, line: Line, *, silent: bool = False, trouble: Trouble | None = None) -> None:
         self._line = line
         self._silent = silent
+        self._trouble = trouble
         # Our end stays open beside the client's: else reading fails whenever no client is there.
         self._master, self._slave = os.openpty()
         tty.setraw(self._master)
@@ -128,20 +168,31 @@ class SerialMeter:
         self._loop.remove_writer(self._master)
         os.close(self._master)
         os.close(self._slave)
+        self._master = -1
 
     def _readable(self) -> None:
         try:
             data = os.read(self._master, RECEIVE_BUFFER)
         except BlockingIOError:
             return
-        if self._silent or not data:
+        trouble = self._trouble
+        if self._silent or not data or (trouble is not None and trouble.is_deaf):
             return
         try:
             out = self._line.receive(data)
         except RemoteProtocolError:
             return  # noise on the line: there is nobody to hang up on
-        if len(self._waiting) + len(out) <= MAX_WAITING:
-            self._waiting += out
+        for late_s, part in [Delivery(0.0, out)] if trouble is None else trouble.deliveries(out):
+            if late_s:
+                self._loop.call_later(late_s, self._send, part)
+            else:
+                self._send(part)
+
+    def _send(self, data: bytes) -> None:
+        if self._master < 0:
+            return  # closed meanwhile
+        if len(self._waiting) + len(data) <= MAX_WAITING:
+            self._waiting += data
         self._flush()
 
     def _flush(self) -> None:
@@ -157,9 +208,12 @@ class SerialMeter:
 class UdpMeter(asyncio.DatagramProtocol):
     """A meter's UDP port; each client address has associations of its own."""
 
-    def __init__(self, station: Callable[[], Station], *, silent: bool = False) -> None:
+    def __init__(
+        self, station: Callable[[], Station], *, silent: bool = False, trouble: Trouble | None = None
+    ) -> None:
         self._make = station
         self._silent = silent
+        self._trouble = trouble
         self._stations: OrderedDict[tuple[str, int], Station] = OrderedDict()
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -169,11 +223,20 @@ class UdpMeter(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """The loop's call."""
-        if self._silent or self._transport is None:
+        trouble = self._trouble
+        if self._silent or self._transport is None or (trouble is not None and trouble.is_deaf):
             return
         station = self._stations.pop(addr, None) or self._make()
         self._stations[addr] = station
         if len(self._stations) > MAX_UDP_CLIENTS:
             self._stations.popitem(last=False)
         for out in datagram(station, data):
-            self._transport.sendto(out, addr)
+            for late_s, part in [Delivery(0.0, out)] if trouble is None else trouble.deliveries(out):
+                if late_s:
+                    asyncio.get_running_loop().call_later(late_s, self._send, part, addr)
+                else:
+                    self._send(part, addr)
+
+    def _send(self, data: bytes, addr: tuple[str, int]) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.sendto(data, addr)

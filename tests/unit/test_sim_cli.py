@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from typer.testing import CliRunner
@@ -105,6 +106,42 @@ def test_mistakes_are_told_in_one_line(options, says):
     assert result.exit_code == 2
     assert says in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_the_tree_of_a_scenario():
+    result = runner.invoke(app, ["tree", "--scenario", "demo"])
+    assert result.exit_code == 0
+    for told in ("SS01", "FD002", "TR0001", "DC-0001", "plc_narrowband", "SIM000011000001"):
+        assert told in result.stdout
+    short = runner.invoke(app, ["tree", "--scenario", "demo", "--depth", "2"]).stdout
+    assert "FD002" in short
+    assert "TR0001" not in short
+    assert runner.invoke(app, ["tree"]).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["demo", "lossy", "county"])
+def test_packaged_scenarios_say_the_same_twice(tmp_path, name):
+    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for file in files:
+        options = ["tree", "--scenario", name, "--depth", "1", "--write-network", str(file)]
+        assert runner.invoke(app, options).exit_code == 0
+    first, second = (file.read_text() for file in files)
+    assert first == second
+    rows = list(csv.DictReader(first.splitlines()))
+    seen = set()
+    for row in rows:
+        assert not row["parent"] or row["parent"] in seen
+        seen.add(row["node"])
+    assert len(seen) == len(rows)
+    if name == "county":
+        kinds = Counter(row["kind"] for row in rows)
+        assert (kinds["substation"], kinds["feeder"], kinds["meter"]) == (15, 110, 154_000)
+
+
+def test_an_unknown_scenario_is_told():
+    result = runner.invoke(app, ["tree", "--scenario", "atlantis"])
+    assert result.exit_code == 2
+    assert "county, demo, lossy" in result.stderr
 
 
 def test_a_person_is_told_what_is_served():

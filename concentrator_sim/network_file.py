@@ -1,0 +1,65 @@
+"""The network of a field as the file that ``headend network import`` takes."""
+
+import csv
+from io import StringIO
+from typing import TYPE_CHECKING, Final
+
+from concentrator_sim.meter import serial_of
+from concentrator_sim.scenario import Framing
+from schemas.network import LinkKind, NodeKind
+
+if TYPE_CHECKING:
+    from concentrator_sim.field import Field
+
+COLUMNS: Final = ("node", "kind", "parent", "link", "hops", "quality", "address", "model", "title")
+
+
+def network_csv(field: "Field") -> str:
+    """All nodes, parents first; the node of a meter is its serial number. A meter behind relays hangs on its
+    station, with the number of hops."""
+    text = StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_direct(field))
+    tree = field.tree
+    for substation in dict.fromkeys(tree.substation_of.values()):
+        writer.writerow({"node": substation, "kind": NodeKind.SUBSTATION})
+    for feeder, substation in tree.substation_of.items():
+        writer.writerow({"node": feeder, "kind": NodeKind.FEEDER, "parent": substation})
+    for transformer, feeder in tree.feeder_of.items():
+        writer.writerow({"node": transformer, "kind": NodeKind.TRANSFORMER, "parent": feeder})
+    for served in field.stations:
+        station = served.station
+        node = station.plan.usual.node
+        if node is not None:
+            writer.writerow(
+                {
+                    "node": station.code, "kind": node, "parent": station.transformer,
+                    "link": LinkKind.ETHERNET, "hops": 1,
+                    "address": served.address, "model": served.model,
+                }
+            )  # fmt: skip
+        for leaf in station.leaves:
+            writer.writerow(
+                {
+                    "node": serial_of(station.seed, leaf.number), "kind": NodeKind.METER,
+                    "parent": station.transformer if node is None else station.code,
+                    "link": station.plan.link_kind, "hops": leaf.hops, "quality": leaf.quality,
+                }
+            )  # fmt: skip
+    return text.getvalue()
+
+
+def _direct(field: "Field") -> list[dict[str, object]]:
+    """Meters that answer directly, and what is above them."""
+    rows: dict[str, dict[str, object]] = {}
+    for n, item in enumerate(field.meters):
+        feeder, transformer = field.supply(n)
+        rows.setdefault("SS00", {"node": "SS00", "kind": NodeKind.SUBSTATION})
+        rows.setdefault(feeder, {"node": feeder, "kind": NodeKind.FEEDER, "parent": "SS00"})
+        rows.setdefault(transformer, {"node": transformer, "kind": NodeKind.TRANSFORMER, "parent": feeder})
+        rows[item.meter.serial] = {
+            "node": item.meter.serial, "kind": NodeKind.METER, "parent": transformer,
+            "link": LinkKind.SERIAL if item.framing is Framing.SERIAL else LinkKind.ETHERNET, "hops": 1,
+        }  # fmt: skip
+    return list(rows.values())
