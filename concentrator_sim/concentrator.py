@@ -48,7 +48,10 @@ WIRE: Final = Wire()
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """A meter behind a concentrator. ``is_dead`` may be changed while the field runs."""
+    """A meter behind a concentrator; ``via`` is the serial number of the meter that relays for it.
+
+    ``is_dead`` may be changed while the field runs.
+    """
 
     meter: SimulatedMeter
     address: GatewayAddress
@@ -56,6 +59,7 @@ class Member:
     link: LinkKind = LinkKind.PLC_NARROWBAND
     hops: int = 1
     quality: int | None = None
+    via: str = ""
     is_dead: bool = False
 
 

@@ -112,8 +112,10 @@ class ObjectModel:
             return b"\x09\x06" + found.obis.raw
         return found.attributes[index](Asked(device, client_sap, now_s, selection))
 
-    def write(self, attribute: Attribute) -> DataAccessResult:
-        """The answer to a SET: nothing can be written."""
+    def write(
+        self, attribute: Attribute, value: bytes | None = None, client_sap: int = 0
+    ) -> DataAccessResult:
+        """The answer to a SET of an A-XDR ``value``: nothing can be written."""
         found = self._find(attribute)
         return found if isinstance(found, DataAccessResult) else DataAccessResult.READ_WRITE_DENIED
 

@@ -235,3 +235,10 @@ MANAGEMENT: Final = ObjectModel(
 )
 #: Any further logical device: it tells who it is.
 FURTHER: Final = ObjectModel(_COMMON)
+#: What the logical device of a concentrator has beside its own objects.
+COMMON: Final = (
+    *_COMMON,
+    _security_setup(),
+    _data(INVOCATION_COUNTER, lambda asked: _u32(asked.device.meter.last_client_counter), public=True),
+    _clock(),
+)

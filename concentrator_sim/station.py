@@ -82,8 +82,13 @@ class Station:
         match event:
             case GetRequested(items):
                 return association.respond_get([model.read(item, device, client, now) for item in items])
-            case SetRequested(items):
-                return association.respond_set([model.write(item.attribute) for item in items])
+            case SetRequested(items, values):
+                return association.respond_set(
+                    [
+                        model.write(item.attribute, value, client)
+                        for item, value in zip(items, values, strict=True)
+                    ]
+                )
             case ActionRequested(methods):
                 return association.respond_action([MethodOutcome(model.invoke(m)) for m in methods])
             case AccessRequested(specs):

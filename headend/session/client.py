@@ -305,28 +305,36 @@ class MeterSession:
     async def get_many(
         self, attributes: Sequence[Attribute], *, timeout_s: float | None = None
     ) -> tuple[bytes | DataAccessResult, ...]:
-        """Several attributes: raw bytes or the refusal of each, in order.
+        """Several attributes: raw bytes or the refusal of each, in order. See `get_items`."""
+        return await self.get_items(
+            [AttributeItem(attribute) for attribute in attributes], timeout_s=timeout_s
+        )
+
+    async def get_items(
+        self, items: Sequence[AttributeItem], *, timeout_s: float | None = None
+    ) -> tuple[bytes | DataAccessResult, ...]:
+        """Several attributes with their selections: raw bytes or the refusal of each, in order.
 
         In lists as long as the meter's PDU allows, where it and its model take lists; else one by one.
         """
         listed = self.plan.get_with_list and Conformance.MULTIPLE_REFERENCES in self.associated.conformance
         room = (self.associated.max_pdu or _LONGEST_PDU) - _LIST_ROOM
-        size = max(1, min(room // _LIST_ITEM, _LONGEST_LIST)) if listed else 1
+        longest = max((_LIST_ITEM + _selection_size(item) for item in items), default=_LIST_ITEM)
+        size = max(1, min(room // longest, _LONGEST_LIST)) if listed else 1
         results: list[bytes | DataAccessResult] = []
-        for start in range(0, len(attributes), size):
-            part = attributes[start : start + size]
+        for start in range(0, len(items), size):
+            part = items[start : start + size]
             results += await self._get_part(part, timeout_s)
         return tuple(results)
 
     async def _get_part(
-        self, part: Sequence[Attribute], timeout_s: float | None
+        self, part: Sequence[AttributeItem], timeout_s: float | None
     ) -> tuple[bytes | DataAccessResult, ...]:
         if len(part) == 1:
             only = part[0]
-            done = await self._request(lambda a: a.get(only), GetResult, timeout_s)
+            done = await self._request(lambda a: a.get(only.attribute, only.selection), GetResult, timeout_s)
         else:
-            items = [AttributeItem(attribute) for attribute in part]
-            done = await self._request(lambda a: a.get_many(items), GetResult, timeout_s)
+            done = await self._request(lambda a: a.get_many(part), GetResult, timeout_s)
         if len(done.results) != len(part):
             raise RemoteProtocolError(f"{len(done.results)} results for a list of {len(part)}")
         return done.results
@@ -453,6 +461,10 @@ class MeterSession:
 
     def _deadline(self, seconds: float) -> float:
         return min(self._loop.time() + seconds, self._end)
+
+
+def _selection_size(item: AttributeItem) -> int:
+    return 0 if item.selection is None else 1 + len(item.selection.parameters)
 
 
 def _worded(result: DataAccessResult | ActionResult) -> str:

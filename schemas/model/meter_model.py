@@ -40,12 +40,13 @@ class Quirks(Part):
 
 
 class MeterModel(Part):
-    """A kind of meter, as its profile describes it. With driver ``dlms-push`` it is never dialled."""
+    """A kind of meter, as its profile describes it. With driver ``dlms-push`` it is never dialled; with
+    ``dlms-station`` it is a concentrator that stores its meters' load curves and forwards them."""
 
     name: str
     title: str
     maker: str | None = None
-    driver: Literal["dlms", "dlms-push"] = "dlms"
+    driver: Literal["dlms", "dlms-push", "dlms-station"] = "dlms"
     association: Association = Association()
     clock: Clock = Clock()
     load_profiles: tuple[LoadProfile, ...] = ()
