@@ -1,0 +1,178 @@
+-- name: lock
+-- Keeps changes of the network's shape to one transaction at a time, so that no two together make a circle.
+SELECT pg_advisory_xact_lock(1313166420);
+
+-- name: meters_named
+-- Numbers of meters by asset id.
+SELECT asset_id, meter_id FROM meters WHERE asset_id = ANY (%(codes)s::text[]);
+
+-- name: asset_ids
+-- Asset ids of meters by number.
+SELECT asset_id, meter_id FROM meters WHERE meter_id = ANY (%(meters)s::integer[]);
+
+-- name: add_nodes
+-- New nodes; a code or meter in use is a unique violation.
+INSERT INTO network_nodes (code, kind, meter_id, model, address, title)
+SELECT * FROM unnest(%(codes)s::text[], %(kinds)s::text[], %(meters)s::integer[], %(models)s::text[],
+                     %(addresses)s::text[], %(titles)s::text[])
+RETURNING code, node_id;
+
+-- name: update_nodes
+-- Model, address and title of nodes; NULL says nothing.
+UPDATE network_nodes n
+   SET model = coalesce(w.model, n.model), address = coalesce(w.address, n.address),
+       title = coalesce(w.title, n.title), updated_at = now()
+  FROM unnest(%(nodes)s::integer[], %(models)s::text[], %(addresses)s::text[], %(titles)s::text[])
+       AS w (node_id, model, address, title)
+ WHERE n.node_id = w.node_id;
+
+-- name: find
+-- Nodes by number, code or meter (whichever lists are not empty), with the link they hang on.
+SELECT n.node_id, n.code, n.kind, n.meter_id, n.model, n.address, n.title,
+       l.parent, p.code, l.link, l.hops, l.quality, lower(l.during)
+  FROM network_nodes n
+  LEFT JOIN network_links l ON l.child = n.node_id AND upper_inf(l.during)
+  LEFT JOIN network_nodes p ON p.node_id = l.parent
+ WHERE n.node_id = ANY (%(nodes)s::integer[]) OR n.code = ANY (%(codes)s::text[])
+    OR n.meter_id = ANY (%(meters)s::integer[]);
+
+-- name: page
+-- Nodes after a code in order of codes, filtered by kind and parent, with the link they hang on.
+SELECT n.node_id, n.code, n.kind, n.meter_id, n.model, n.address, n.title,
+       l.parent, p.code, l.link, l.hops, l.quality, lower(l.during)
+  FROM network_nodes n
+  LEFT JOIN network_links l ON l.child = n.node_id AND upper_inf(l.during)
+  LEFT JOIN network_nodes p ON p.node_id = l.parent
+ WHERE (%(after)s::text IS NULL OR n.code > %(after)s)
+   AND (%(kind)s::text IS NULL OR n.kind = %(kind)s)
+   AND (%(parent)s::integer IS NULL OR l.parent = %(parent)s)
+ ORDER BY n.code
+ LIMIT %(limit)s;
+
+-- name: later
+-- Of these nodes those whose link began at a moment or later: they cannot move then.
+SELECT child FROM network_links
+ WHERE child = ANY (%(children)s::integer[]) AND upper_inf(during) AND lower(during) >= %(at)s;
+
+-- name: close_links
+-- Ends the links of nodes.
+UPDATE network_links SET during = tstzrange(lower(during), %(at)s)
+ WHERE child = ANY (%(children)s::integer[]) AND upper_inf(during);
+
+-- name: open_links
+-- New links from a moment on.
+INSERT INTO network_links (child, parent, link, hops, quality, during)
+SELECT child, parent, link, hops, quality, tstzrange(%(at)s, NULL)
+  FROM unnest(%(children)s::integer[], %(parents)s::integer[], %(links)s::text[], %(hops)s::smallint[],
+              %(qualities)s::smallint[]) AS w (child, parent, link, hops, quality);
+
+-- name: measure_links
+-- What was measured of the links that nodes hang on; NULL says nothing.
+UPDATE network_links l
+   SET hops = coalesce(w.hops, l.hops), quality = coalesce(w.quality, l.quality)
+  FROM unnest(%(children)s::integer[], %(hops)s::smallint[], %(qualities)s::smallint[])
+       AS w (child, hops, quality)
+ WHERE l.child = w.child AND upper_inf(l.during);
+
+-- name: lineage
+-- Every link on the way up from these nodes: child and parent.
+WITH RECURSIVE up (child, parent) AS (
+    SELECT child, parent FROM network_links WHERE child = ANY (%(nodes)s::integer[]) AND upper_inf(during)
+    UNION
+    SELECT l.child, l.parent FROM up JOIN network_links l ON l.child = up.parent AND upper_inf(l.during)
+)
+SELECT child, parent FROM up;
+
+-- name: meters_below
+-- Numbers of the meters at or below these nodes.
+WITH RECURSIVE down (node_id) AS (
+    SELECT unnest(%(nodes)s::integer[])
+    UNION
+    SELECT l.child FROM down JOIN network_links l ON l.parent = down.node_id AND upper_inf(l.during)
+)
+SELECT n.meter_id FROM down JOIN network_nodes n USING (node_id) WHERE n.meter_id IS NOT NULL ORDER BY 1;
+
+-- name: places
+-- Where meters stand: nearest station with the hops to it, the last link, transformer and feeder.
+WITH RECURSIVE up (meter_id, node_id, level, link, quality, hops, station, transformer, feeder) AS (
+    SELECT meter_id, node_id, 0, NULL::text, NULL::smallint, 0, NULL::integer, NULL::text, NULL::text
+      FROM network_nodes WHERE meter_id = ANY (%(meters)s::integer[])
+    UNION ALL
+    SELECT up.meter_id, p.node_id, up.level + 1,
+           CASE WHEN up.level = 0 THEN l.link ELSE up.link END,
+           CASE WHEN up.level = 0 THEN l.quality ELSE up.quality END,
+           CASE WHEN up.station IS NULL THEN up.hops + l.hops ELSE up.hops END,
+           coalesce(up.station, CASE WHEN p.kind IN ('concentrator', 'gateway') THEN p.node_id END),
+           coalesce(up.transformer, CASE WHEN p.kind = 'transformer' THEN p.code END),
+           coalesce(up.feeder, CASE WHEN p.kind = 'feeder' THEN p.code END)
+      FROM up
+     CROSS JOIN LATERAL (SELECT * FROM network_links
+                          WHERE child = up.node_id AND upper_inf(during) LIMIT 1) l  -- LIMIT: by index, always
+     CROSS JOIN LATERAL (SELECT * FROM network_nodes WHERE node_id = l.parent LIMIT 1) p
+), top AS (
+    SELECT DISTINCT ON (meter_id) * FROM up WHERE level > 0 ORDER BY meter_id, level DESC
+)
+SELECT top.meter_id, s.node_id, s.code, s.address, s.model, top.link,
+       CASE WHEN s.node_id IS NULL THEN 1 ELSE top.hops END, top.quality, top.transformer, top.feeder
+  FROM top LEFT JOIN network_nodes s ON s.node_id = top.station;
+
+-- name: place_meters
+-- Feeder and transformer of meters as the network has them; where it does not know, what is stored stays.
+UPDATE meters m
+   SET feeder = coalesce(w.feeder, m.feeder), transformer = coalesce(w.transformer, m.transformer), updated_at = now()
+  FROM unnest(%(meters)s::integer[], %(feeders)s::text[], %(transformers)s::text[]) AS w (meter_id, feeder, transformer)
+ WHERE m.meter_id = w.meter_id
+   AND (coalesce(w.feeder, m.feeder), coalesce(w.transformer, m.transformer)) IS DISTINCT FROM (m.feeder, m.transformer);
+
+-- name: stations
+-- All concentrators and gateways, in order of codes.
+SELECT node_id, code, kind, meter_id, model, address, title
+  FROM network_nodes WHERE kind IN ('concentrator', 'gateway') ORDER BY code;
+
+-- name: history
+-- All links that a node hung on, oldest first.
+SELECT l.parent, p.code, l.link, l.hops, l.quality, lower(l.during), upper(l.during)
+  FROM network_links l JOIN network_nodes p ON p.node_id = l.parent
+ WHERE l.child = %(node)s ORDER BY l.during;
+
+-- name: tree
+-- Nodes at and below a root (NULL: all roots) down to a depth, parents first, with the link they hang on.
+WITH RECURSIVE down (node_id, level) AS (
+    SELECT node_id, 0 FROM network_nodes n
+     WHERE CASE WHEN %(root)s::integer IS NULL
+                THEN NOT EXISTS (SELECT FROM network_links l WHERE l.child = n.node_id AND upper_inf(l.during))
+                ELSE node_id = %(root)s END
+    UNION ALL
+    SELECT l.child, down.level + 1
+      FROM down JOIN network_links l ON l.parent = down.node_id AND upper_inf(l.during)
+     WHERE %(depth)s::integer IS NULL OR down.level < %(depth)s
+)
+SELECT n.node_id, n.code, n.kind, n.meter_id, n.model, n.address, n.title,
+       l.parent, p.code, l.link, l.hops, l.quality, lower(l.during)
+  FROM down
+  JOIN network_nodes n USING (node_id)
+  LEFT JOIN network_links l ON l.child = n.node_id AND upper_inf(l.during)
+  LEFT JOIN network_nodes p ON p.node_id = l.parent
+ ORDER BY down.level, n.code
+ LIMIT %(limit)s;
+
+-- name: counts
+-- How many nodes of each kind are below the deepest nodes of a tree.
+WITH RECURSIVE down (node_id, level, edge) AS (
+    SELECT node_id, 0, node_id FROM network_nodes n
+     WHERE CASE WHEN %(root)s::integer IS NULL
+                THEN NOT EXISTS (SELECT FROM network_links l WHERE l.child = n.node_id AND upper_inf(l.during))
+                ELSE node_id = %(root)s END
+    UNION ALL
+    SELECT l.child, down.level + 1, CASE WHEN down.level < %(depth)s THEN l.child ELSE down.edge END
+      FROM down JOIN network_links l ON l.parent = down.node_id AND upper_inf(l.during)
+)
+SELECT down.edge, n.kind, count(*) FROM down JOIN network_nodes n USING (node_id)
+ WHERE down.level > %(depth)s GROUP BY 1, 2;
+
+-- name: nowhere
+-- How many meters that are not removed have no place in the network.
+SELECT count(*) FROM meters m
+ WHERE NOT EXISTS (SELECT FROM network_nodes n JOIN network_links l ON l.child = n.node_id AND upper_inf(l.during)
+                    WHERE n.meter_id = m.meter_id)
+   AND (SELECT state FROM meter_states s WHERE s.meter_id = m.meter_id ORDER BY since DESC LIMIT 1) <> 'removed';
