@@ -1,12 +1,18 @@
 """What concentrators of ours send over MQTT: batches of load curves, and the talk about those that were lost.
 
-Three messages, each told by its ``format``. A batch has a sequence number, one more than the batch before
+Five messages, each told by its ``format``. A batch has a sequence number, one more than the batch before
 it in the same ``run`` (a run ends when a concentrator loses its count). Whoever misses one asks by range with
-a request; what the concentrator no longer has, it declares lost. Receiving a batch twice has no effect.
+a request; what the concentrator no longer has, it declares lost. What the head-end has committed it
+acknowledges by range, and only then may the concentrator forget it. Receiving a batch twice has no effect.
+An announcement tells which meters are below the concentrator.
 
 Values are integers with a power of ten, times are seconds since 1970-01-01 UTC: nothing in a batch can be
 rounded or misread. ``batch.schema.json`` beside this file is the JSON Schema of it, made from these classes
 (``python -m schemas.batch``) and held equal to them by a test.
+
+The compact form is the same tree in CBOR (RFC 8949), each name replaced by its number in ``CBOR_KEYS``, which
+the schema publishes as ``x-cbor-keys``. A message that begins with a CBOR map, or with the tag 55799 of
+self-described CBOR, is in the compact form; one that begins with a brace is JSON.
 """
 
 import json
@@ -14,7 +20,9 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from schemas.event import EventLog, EventMeaning
 from schemas.model import Scaler
+from schemas.network import LinkKind
 from schemas.obis_pattern import check_obis
 
 MAX_ROWS: Final = 20_000
@@ -84,12 +92,26 @@ class BatchRegister(_Part):
 
 
 class BatchEvent(_Part):
-    """Something a meter, or its concentrator, reports. ``code`` is the maker's, ``time`` the meter's."""
+    """Something a meter, or its concentrator, reports.
 
-    meter: Identity
+    Without ``meter`` it speaks of the concentrator itself. ``code`` is the maker's, ``meaning`` the common
+    word for it where the concentrator knows one; one of both is there. ``time`` is the meter's, or with log
+    ``station`` the concentrator's; for something with a duration it is the end.
+    """
+
+    meter: Identity | None = None
     time: Seconds
-    code: Annotated[int, Field(ge=0, lt=2**31)]
+    code: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     text: Annotated[str, Field(max_length=256)] | None = None
+    log: EventLog = EventLog.STANDARD
+    meaning: EventMeaning | None = None
+    duration_s: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.code is None and self.meaning is None:
+            raise ValueError("an event has a code or a meaning")
+        return self
 
 
 class Batch(_Part):
@@ -149,15 +171,60 @@ class BatchLost(_Range):
     format: Literal["headend.batch-lost.1"]
 
 
-BatchMessage = Batch | BatchRequest | BatchLost
+class BatchAck(_Range):
+    """The head-end has the batches ``first`` to ``last`` (both included) in its database, for good."""
+
+    format: Literal["headend.batch-ack.1"]
+
+
+class AnnouncedMeter(_Part):
+    """A meter below a concentrator: as what kind (a model's name), behind what, how well, heard when.
+
+    ``parent`` is the meter that relays for it, None where it is reached without relay; ``hops`` counts the
+    links up to the concentrator, ``quality`` is that of the last of them, 0 to 100.
+    """
+
+    meter: Identity
+    model: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    title: Annotated[str, Field(max_length=128)] | None = None
+    address: Annotated[str, Field(max_length=256)] | None = None
+    parent: Identity | None = None
+    link: LinkKind | None = None
+    hops: Annotated[int, Field(ge=1, le=255)] | None = None
+    quality: Annotated[int, Field(ge=0, le=100)] | None = None
+    heard: Seconds | None = None
+
+
+class BatchAnnounce(_Part):
+    """The meters below a concentrator, all of them or those that are new. ``sent`` is its own time."""
+
+    format: Literal["headend.batch-announce.1"]
+    concentrator: Identity
+    sent: Seconds
+    meters: Annotated[tuple[AnnouncedMeter, ...], Field(max_length=MAX_SERIES)]
+
+
+BatchMessage = Batch | BatchRequest | BatchLost | BatchAck | BatchAnnounce
 BATCH: Final[TypeAdapter[BatchMessage]] = TypeAdapter(Annotated[BatchMessage, Field(discriminator="format")])
 
 
+#: Number of each name in the compact form. Numbers are never used again for another name.
+CBOR_KEYS: Final = {
+    "format": 0, "concentrator": 1, "run": 2, "sequence": 3, "sent": 4, "layouts": 5, "series": 6,
+    "registers": 7, "events": 8, "first": 9, "last": 10, "meters": 11, "meter": 12, "profile": 13,
+    "period_s": 14, "layout": 15, "stamps": 16, "status": 17, "values": 18, "obis": 19, "scaler": 20,
+    "unit": 21, "value": 22, "time": 23, "code": 24, "text": 25, "log": 26, "meaning": 27, "duration_s": 28,
+    "model": 29, "title": 30, "address": 31, "parent": 32, "link": 33, "hops": 34, "quality": 35,
+    "heard": 36,
+}  # fmt: skip
+
+
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of the three messages."""
+    """The JSON Schema (2020-12) of the five messages, with the numbers of the compact form."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Headend batches over MQTT",
+        "x-cbor-keys": CBOR_KEYS,
         **BATCH.json_schema(),
     }
 

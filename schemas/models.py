@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
+from schemas import mqtt_model
 from schemas.model import ModelError, load_model, model_names
 from schemas.register_model import FAMILY, load_register_model
 
@@ -37,6 +38,7 @@ class AnyModel(Protocol):
 _FAMILIES: Final[dict[str, Callable[[str, tuple[Path, ...]], AnyModel]]] = {
     "": load_model,
     FAMILY: load_register_model,
+    mqtt_model.FAMILY: mqtt_model.load_mqtt_model,
 }
 
 

@@ -106,11 +106,18 @@ async def find(
     asset_ids: Sequence[str] = (),
     titles: Sequence[bytes] = (),
     names: Sequence[str] = (),
+    addresses: Sequence[str] = (),
 ) -> list[Meter]:
     """All meters that any of these name, by asset id. Those that do not exist are not in the list."""
     cursor = await connection.execute(
         _QUERIES["find"],
-        {"ids": list(ids), "asset_ids": list(asset_ids), "titles": list(titles), "names": list(names)},
+        {
+            "ids": list(ids),
+            "asset_ids": list(asset_ids),
+            "titles": list(titles),
+            "names": list(names),
+            "addresses": list(addresses),
+        },
     )
     return [_meter(row) for row in await cursor.fetchall()]
 

@@ -7,9 +7,9 @@ from protocols.errors import RemoteProtocolError
 from protocols.mqtt import batches, dlms_frames, documents, shelly, tasmota, zcl_report, zigbee2mqtt
 from protocols.mqtt.reading import DlmsFrames, Format, Presence, Readings
 from protocols.zigbee.metering import Scaling
-from schemas.batch import Batch, BatchLost, BatchRequest
+from schemas.batch import BatchMessage
 
-Payload = Readings | Presence | DlmsFrames | Batch | BatchRequest | BatchLost
+Payload = Readings | Presence | DlmsFrames | BatchMessage
 
 _SENSOR: Final = frozenset({"SENSOR", "STATUS8", "STATUS10"})
 _TASMOTA: Final = frozenset({"tele", "stat"})
@@ -51,7 +51,7 @@ def decode(
             return zcl_report.decode(topic, payload, scaling)
         case Format.DLMS:
             return dlms_frames.decode(topic, payload)
-        case None:
+        case Format.JSON | None:
             raise RemoteProtocolError("no language that is known here")
 
 

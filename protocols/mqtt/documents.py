@@ -32,9 +32,7 @@ def load(payload: bytes) -> dict[str, Any]:
     """
     check_size(payload)
     try:
-        found = json.loads(
-            payload.decode("utf-8"), parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_object
-        )
+        found = _DECODER.decode(payload.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise RemoteProtocolError("not UTF-8", offset=error.start) from error
     except json.JSONDecodeError as error:
@@ -130,3 +128,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> NoReturn:
     raise RemoteProtocolError(f"{constant} is no JSON number")
+
+
+#: Made once: to make it takes longer than to read a message.
+_DECODER: Final = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_object)

@@ -19,6 +19,7 @@ class Format(StrEnum):
     ZCL = "zcl"
     DLMS = "dlms"
     BATCH = "batch"
+    JSON = "json"
 
 
 class Fraction(NamedTuple):

@@ -19,7 +19,7 @@ SELECT meter, %(state)s, %(since)s FROM unnest(%(meters)s::integer[]) AS meter;
 SELECT meter_id FROM meters WHERE meter_id = %(meter)s FOR UPDATE;
 
 -- name: find
--- Meters by number, asset id, system title or logical device name (whichever lists are not empty), with their newest state.
+-- Meters by number, asset id, system title, logical device name or address (whichever lists are not empty), with their newest state.
 SELECT m.meter_id, m.asset_id, m.model, m.system_title, m.logical_device_name, m.address, m.feeder, m.transformer,
        s.state, s.since, m.created_at, m.updated_at
   FROM meters m
@@ -27,6 +27,7 @@ SELECT m.meter_id, m.asset_id, m.model, m.system_title, m.logical_device_name, m
                       WHERE meter_id = m.meter_id ORDER BY since DESC LIMIT 1) s
  WHERE m.meter_id = ANY (%(ids)s::integer[]) OR m.asset_id = ANY (%(asset_ids)s::text[])
     OR m.system_title = ANY (%(titles)s::bytea[]) OR m.logical_device_name = ANY (%(names)s::text[])
+    OR m.address = ANY (%(addresses)s::text[])
  ORDER BY m.asset_id;
 
 -- name: page
