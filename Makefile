@@ -24,10 +24,10 @@ check: $(VENV)/.test   ## style, types, imports
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.test
-	deploy/timescaledb.sh test -- $(BIN)/pytest
+	deploy/mosquitto.sh -- deploy/timescaledb.sh test -- $(BIN)/pytest
 
 bench: $(VENV)/.bench  ## the benchmarks, as ratios in one run
-	deploy/timescaledb.sh test -- $(BIN)/headend bench
+	deploy/mosquitto.sh -- deploy/timescaledb.sh test -- $(BIN)/headend bench
 
 fuzz: $(VENV)/.fuzz    ## fuzz every decoder, SECONDS_FUZZ seconds each (60)
 	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS_FUZZ)
