@@ -11,7 +11,8 @@
     │   ├── DataAccessRefused             .result (GET, SET: Data-Access-Result)
     │   ├── ActionRefused                 .result (ACTION: Action-Result)
     │   ├── ServiceRefused                .service, .error_group, .value (ConfirmedServiceError)
-    │   └── ExceptionResponse             .state_error, .service_error, .invocation_counter
+    │   ├── ExceptionResponse             .state_error, .service_error, .invocation_counter
+    │   └── ModbusRefused                 .code (exception of the Modbus application protocol)
     └── LinkError                         the link's
         ├── LinkTimeout                   nothing came before the deadline
         ├── LinkClosed                    the peer or the network closed the stream
@@ -113,6 +114,14 @@ class ExceptionResponse(PeerRefused):
         self.state_error = state_error
         self.service_error = service_error
         self.invocation_counter = invocation_counter
+
+
+class ModbusRefused(PeerRefused):
+    """An exception of the Modbus application protocol, other than those that a gateway sends."""
+
+    def __init__(self, reason: str, *, code: int) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 class LinkError(CommunicationError):

@@ -65,13 +65,20 @@ class ModbusFrame:
         return f"{head}{place}" + (f" {self.data.hex()}" if self.data else "")
 
 
+def _crc_of(byte: int) -> int:
+    for _ in range(8):
+        byte = byte >> 1 ^ (0xA001 if byte & 1 else 0)
+    return byte
+
+
+_CRCS: Final = tuple(_crc_of(byte) for byte in range(256))
+
+
 def crc16(data: bytes) -> int:
     """CRC-16/MODBUS; sent low byte first."""
     crc = 0xFFFF
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
+        crc = crc >> 8 ^ _CRCS[(crc ^ byte) & 0xFF]
     return crc
 
 

@@ -50,6 +50,8 @@ class Readout:
                 needed[register.scale_register] = None
         self.blocks = plan((_span(model.registers[name]) for name in needed), model.reads)
         self._places = tuple(self._place(name) for name in wanted)
+        #: For each name the block that holds its value.
+        self.block_of = tuple(self.blocks[place.block] for place in self._places)
 
     def decode(self, answers: Mapping[Span, Sequence[int] | None]) -> tuple[RegisterValue, ...]:
         """The values, in the order of the names. A block that is absent or None was not read.

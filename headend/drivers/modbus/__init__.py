@@ -1,0 +1,1 @@
+"""Modbus: meters that are read by registers, on buses that they share."""
