@@ -9,6 +9,7 @@ from headend.collect.collector import Collector, Limits
 from headend.collect.sampler import Sampler
 from headend.drivers.contract import Target
 from headend.drivers.dlms.driver import DlmsDriver
+from headend.drivers.modbus.driver import ModbusDriver, Timing
 from headend.drivers.registry import Drivers
 from headend.drivers.targets import placed
 from headend.foundation import Base
@@ -26,6 +27,7 @@ from headend.store.writer import Written, write
 from schemas.config import Settings
 from schemas.meter import Meter
 from schemas.reading import ReadingBatch
+from schemas.register_model import Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,10 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             )
         )
         access.notified = handler.told
+        modbus = _modbus(settings)
+        stack.callback(modbus.close)
         drivers = Drivers(
-            [DlmsDriver(access, profile_folders=settings.profile_folders)],
+            [DlmsDriver(access, profile_folders=settings.profile_folders), modbus],
             profile_folders=settings.profile_folders,
         )
         links = Links(settings.collector_concurrency)
@@ -97,6 +101,14 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
         )
         sampler = Sampler(base.pool.connection, drivers, links, pipeline)
         yield House(base, vault, pipeline, directory, handler, access, drivers, links, collector, sampler)
+
+
+def _modbus(settings: Settings) -> ModbusDriver:
+    return ModbusDriver(
+        profile_folders=settings.profile_folders,
+        sampling=Sampling(period_s=settings.sample_period_s, tolerance_s=settings.sample_tolerance_s),
+        timing=Timing(connect_s=settings.connect_timeout_s, answer_s=settings.modbus_response_timeout_s),
+    )
 
 
 def _deadlines(settings: Settings) -> Deadlines:

@@ -126,11 +126,19 @@ class Settings(BaseSettings):
     retry_first_s: Seconds = 1
     retry_longest_s: Seconds = 60
 
+    # -- meters without a load curve of their own: sampled, where their model does not say it otherwise
+    #: the period of the curve that samples give them
+    sample_period_s: int = Field(default=900, gt=0, le=86400)
+    #: a sample counts for a boundary within so many seconds
+    sample_tolerance_s: int = Field(default=30, ge=0, le=3600)
+
     # -- deadlines towards a meter
     #: TCP connect, or opening the serial line
     connect_timeout_s: Seconds = 10
     #: from a request to the end of its answer (each block has its own)
     response_timeout_s: Seconds = 20
+    #: from a request on a Modbus bus to its answer
+    modbus_response_timeout_s: Seconds = 2
     #: a whole session, association to release
     session_timeout_s: Seconds = 300
     #: the polite end: release, disconnect, close
@@ -161,6 +169,8 @@ class Settings(BaseSettings):
             raise ValueError("master_key and master_key_file are both set: give one of them")
         if self.retry_longest_s < self.retry_first_s:
             raise ValueError("retry_longest_s is less than retry_first_s")
+        if self.sample_tolerance_s * 2 >= self.sample_period_s:
+            raise ValueError("sample_tolerance_s must be less than half of sample_period_s")
         return self
 
     @property
