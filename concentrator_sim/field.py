@@ -19,9 +19,10 @@ from concentrator_sim.outbound import Pusher, cancel_all, stay_dialled_in
 from concentrator_sim.push import heartbeat
 from concentrator_sim.scenario import HDLC_INBOUND, Framing, Scenario
 from concentrator_sim.security import MODES, MeterKeys
+from concentrator_sim.served import Served
 from concentrator_sim.server import MeterConnection, SerialMeter, Trouble, UdpMeter
 from concentrator_sim.station import Bus, Station, bus_of
-from concentrator_sim.stations import Served, serve
+from concentrator_sim.stations import serve
 from concentrator_sim.tree import grow
 from protocols.dlms.hdlc_parameters import LinkParameters
 

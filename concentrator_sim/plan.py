@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from concentrator_sim.security import MODES
 from schemas.network import LinkKind, NodeKind
+from schemas.register_model import register_model_names
 
 
 class StationKind(StrEnum):
@@ -54,6 +55,7 @@ USUAL: Final[Mapping[StationKind, Usual]] = MappingProxyType(
 #: Kinds that publish to an MQTT broker.
 PUBLISHING: Final = frozenset({StationKind.MQTT, StationKind.ZIGBEE, StationKind.WIFI})
 _DLMS: Final = frozenset({StationKind.PASS_THROUGH, StationKind.STORE_AND_FORWARD})
+_MODBUS: Final = frozenset({StationKind.MODBUS_TCP, StationKind.MODBUS_RTU_TCP, StationKind.MODBUS_RTU})
 _WIFI_FORMS: Final = ("tasmota", "shelly")
 #: Slaves on one Modbus line.
 _MAX_UNITS: Final = 247
@@ -124,13 +126,15 @@ class StationPlan(_Part):
             known = tuple(MODES)
         elif self.kind is StationKind.WIFI:
             known = _WIFI_FORMS
+        elif self.kind in _MODBUS:
+            known = register_model_names()
+            if self.meters > _MAX_UNITS:
+                raise ValueError(f"a Modbus line has at most {_MAX_UNITS} slaves")
         elif self.models and self.kind in PUBLISHING:
             raise ValueError(f"{self.kind} has no models")
         for model in self.models:
             if known is not None and model not in known:
                 raise ValueError(f"models of {self.kind} are {', '.join(known)}")
-        if self.kind.startswith("modbus") and self.meters > _MAX_UNITS:
-            raise ValueError(f"a Modbus line has at most {_MAX_UNITS} slaves")
         return self
 
     @property

@@ -1,6 +1,7 @@
 """Faults: when, whom, and what becomes of a message; and each of them once on a real socket."""
 
 import asyncio
+import contextlib
 
 import pytest
 from pydantic import ValidationError
@@ -129,6 +130,8 @@ class Peer:
 
     async def __aexit__(self, *exc):
         self.writer.close()
+        with contextlib.suppress(ConnectionResetError):
+            await self.writer.wait_closed()
 
     def send(self, apdu):
         self.writer.write(wrapper.encode(1, 1, apdu))
