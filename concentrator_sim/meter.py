@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from concentrator_sim.event_log import EventBook
 from concentrator_sim.generator import Consumption
 from concentrator_sim.object_model import MANAGEMENT_CLIENT, PUBLIC_CLIENT, ObjectModel
 from concentrator_sim.objects import FURTHER, MANAGEMENT
@@ -66,6 +67,7 @@ class SimulatedMeter:
     __slots__ = (
         "_consumption",
         "_counter",
+        "_events",
         "_keys",
         "_management",
         "_peer",
@@ -107,6 +109,7 @@ class SimulatedMeter:
         self.client_title = b""
         self._sap = sap
         self._consumption: Consumption | None = None
+        self._events: EventBook | None = None
         self._keys: MeterKeys | None = None
         self._management: ServerSettings | None = None
         self._public: ServerSettings | None = None
@@ -147,6 +150,13 @@ class SimulatedMeter:
         if self._consumption is None:
             self._consumption = Consumption(self.seed, self.number)
         return self._consumption
+
+    @property
+    def events(self) -> EventBook:
+        """What happened to it."""
+        if self._events is None:
+            self._events = EventBook(self.seed, self.number)
+        return self._events
 
     @property
     def keys(self) -> MeterKeys:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Final, NamedTuple, Protocol
 
+from concentrator_sim.event_log import EventBook
 from concentrator_sim.generator import Consumption
 from concentrator_sim.security import SecurityMode
 from protocols.dlms import axdr
@@ -44,6 +45,8 @@ class Meter(Protocol):
     def consumption(self) -> Consumption: ...
     @property
     def entries(self) -> int: ...
+    @property
+    def events(self) -> EventBook: ...
     @property
     def devices(self) -> Sequence["Device"]: ...
 

@@ -1,10 +1,11 @@
 """The COSEM objects of a simulated logical device: their attributes, and what anybody may read."""
 
 import datetime as dt
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from concentrator_sim import profile
+from concentrator_sim import event_log, profile
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.object_model import Asked, CosemObject, ObjectModel, Read, Value
 from concentrator_sim.shapes import QUARTER_S
@@ -21,6 +22,8 @@ MAXIMUM_DEMAND: Final = Obis.parse("1-0:1.6.0*255")
 AVERAGE_DEMAND: Final = Obis.parse("1-0:1.4.0*255")
 
 _W, _WH, _VARH = 27, 30, 32
+#: What a log says that it can hold.
+_LOG_ENTRIES: Final = 1000
 _NO_TIME: Final = CosemDateTime(CosemDate(), CosemTime())
 
 
@@ -154,6 +157,43 @@ def _load_profile() -> CosemObject:
     )
 
 
+def _log_entries(log: Obis, asked: Asked) -> list[event_log.Entry]:
+    return asked.device.meter.events.entries(log, asked.now_s)
+
+
+def _log_buffer(log: Obis, asked: Asked) -> Value:
+    meter = asked.device.meter
+    entries: Sequence[event_log.Entry] | DataAccessResult = _log_entries(log, asked)
+    if asked.selection is not None and not isinstance(entries, DataAccessResult):
+        entries = event_log.select(entries, asked.selection, meter.deviation_min)
+    if isinstance(entries, DataAccessResult):
+        return entries
+    return event_log.encode(log, entries, meter.deviation_min)
+
+
+def _alarms(register: int, asked: Asked) -> bytes:
+    return _u32(asked.device.meter.events.alarms(register))
+
+
+def _event_log(log: Obis) -> CosemObject:
+    columns = event_log.COLUMNS[log]
+    return CosemObject(
+        ClassId.PROFILE_GENERIC,
+        1,
+        log,
+        {
+            cosem.PROFILE_BUFFER: partial(_log_buffer, log),
+            cosem.PROFILE_CAPTURE_OBJECTS: _constant(axdr.array(column.encode() for column in columns)),
+            cosem.PROFILE_CAPTURE_PERIOD: _constant(axdr.u32(0)),  # a row per event
+            cosem.PROFILE_SORT_METHOD: _constant(axdr.enum(cosem.SortMethod.FIFO)),
+            cosem.PROFILE_SORT_OBJECT: _constant(columns[0].encode()),
+            cosem.PROFILE_ENTRIES_IN_USE: lambda asked: _u32(len(_log_entries(log, asked))),
+            cosem.PROFILE_ENTRIES: _constant(axdr.u32(_LOG_ENTRIES)),
+        },
+        selectors={cosem.PROFILE_BUFFER: (cosem.BY_RANGE, cosem.BY_ENTRY)},
+    )
+
+
 def _sap_assignment(asked: Asked) -> bytes:
     devices = asked.device.meter.devices
     return axdr.encode(
@@ -231,6 +271,8 @@ MANAGEMENT: Final = ObjectModel(
         _maximum_demand(),
         _average_demand(),
         _load_profile(),
+        *(_event_log(log) for log in event_log.COLUMNS),
+        *(_data(obis, partial(_alarms, place)) for place, obis in enumerate(event_log.ALARMS)),
     )
 )
 #: Any further logical device: it tells who it is.

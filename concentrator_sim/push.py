@@ -1,9 +1,9 @@
 """What a simulated meter says unasked: its heartbeat, and Data-Notifications with its registers."""
 
-import datetime as dt
 from collections.abc import Callable
 from typing import Final
 
+from concentrator_sim.event_log import DESCRIPTORS, TOTAL_POWER_FAILURE, stamp_of
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.object_model import MANAGEMENT_CLIENT
 from concentrator_sim.objects import SERIAL_NUMBER
@@ -12,7 +12,6 @@ from concentrator_sim.scenario import Framing
 from protocols.dlms import axdr, hdlc, wrapper
 from protocols.dlms.apdu import notification
 from protocols.dlms.cosem import CLOCK_TIME, LOGICAL_DEVICE_NAME, ScalerUnit
-from protocols.dlms.cosem_time import CosemDateTime
 from protocols.dlms.hdlc import HdlcAddress, HdlcFrame, HdlcReader
 from protocols.dlms.wrapper import WrapperFrame, WrapperReader
 from protocols.errors import LocalProtocolError
@@ -36,16 +35,37 @@ def notifications(meter: SimulatedMeter, clock: Callable[[], int], *, confirmed:
     Ciphered where the meter's mode is. More than one only where the meter's PDU size asks for blocks.
     """
     now_s = clock()
-    moment = dt.datetime.fromtimestamp(now_s, dt.UTC)
-    stamp = CosemDateTime.from_utc(moment, meter.deviation_min).to_bytes()
+    items = []
+    for n, obis in enumerate(REGISTERS):
+        value = axdr.u32(meter.consumption.at(n, now_s))
+        items.append(_element(obis.raw, value, ScalerUnit(0, _WH if n < 2 else _VARH).encode()))
+    return _notify(meter, clock, now_s, items, confirmed=confirmed)
+
+
+def alarm(
+    meter: SimulatedMeter, clock: Callable[[], int], register: int, bits: int, *, confirmed: bool = False
+) -> list[bytes]:
+    """The APDUs of one pushed alarm: which ``bits`` of alarm register 1 or 2 (place 0 or 1) are new."""
+    items = [_element(DESCRIPTORS[register].raw, axdr.u32(bits))]
+    return _notify(meter, clock, clock(), items, confirmed=confirmed)
+
+
+def last_gasp(meter: SimulatedMeter, clock: Callable[[], int]) -> list[bytes]:
+    """What a meter says with the last energy of its supply. Nobody can wait for a confirmation then."""
+    return alarm(meter, clock, 1, 1 << TOTAL_POWER_FAILURE)
+
+
+def _notify(
+    meter: SimulatedMeter, clock: Callable[[], int], now_s: int, items: list[axdr.Data], *, confirmed: bool
+) -> list[bytes]:
+    """A list of elements behind those that tell whose it is, and when."""
+    stamp = stamp_of(now_s, meter.deviation_min)
     items = [
         _element(LOGICAL_DEVICE_NAME.obis.raw, axdr.octets(meter.name.encode())),
         _element(SERIAL_NUMBER.raw, axdr.octets(meter.serial.encode())),
         _element(CLOCK_TIME.obis.raw, axdr.octets(stamp)),
+        *items,
     ]
-    for n, obis in enumerate(REGISTERS):
-        value = axdr.u32(meter.consumption.at(n, now_s))
-        items.append(_element(obis.raw, value, ScalerUnit(0, _WH if n < 2 else _VARH).encode()))
     association = meter.associate(meter.management, MANAGEMENT_CLIENT, clock)
     if association is None:
         raise LocalProtocolError("a meter always has a management client")

@@ -5,7 +5,8 @@
     database ─> keys, counters ─> ingest pipeline ─> access to meters ─> collector ─> API
         (migrated)                                                          │
                                        first collection, then again every read_period_s;
-                                       meters that keep no load curve are sampled around each boundary
+                                       meters that keep no load curve are sampled around each boundary;
+                                       event logs are read every events_period_s
 
 Ctrl-C (or SIGTERM) closes from the right: the API answers what it is at, sessions are aborted, what was read
 is committed, counters are stored, the database stops. A second one gives up what is waited for. Every task
@@ -108,8 +109,11 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             stack.push_async_callback(_end_api, server, serving)
             sampling = tasks.start("sampler", house.sampler.run())
             stack.push_async_callback(_cancelled, sampling)
-            collecting = tasks.start("collector", _collect(house, view, _url(listener)))
+            collected = asyncio.Event()
+            collecting = tasks.start("collector", _collect(house, view, _url(listener), collected))
             stack.push_async_callback(_cancelled, collecting)
+            reading_events = tasks.start("event rounds", _read_events(house, collected))
+            stack.push_async_callback(_cancelled, reading_events)
             try:
                 await tasks.first_end(stop)
             finally:
@@ -140,7 +144,7 @@ async def _listening(house: House, view: View) -> AsyncIterator[None]:
         yield
 
 
-async def _collect(house: House, view: View, url: str) -> None:
+async def _collect(house: House, view: View, url: str, collected: asyncio.Event) -> None:
     """The first collection, then one after another; without a period, only the first."""
     settings = house.base.settings
     view.serving(url)
@@ -148,11 +152,21 @@ async def _collect(house: House, view: View, url: str) -> None:
     since = until - timedelta(days=settings.read_days)
     outcome = await house.collector.collect(since, until, on_progress=view.collecting)
     await view.collected(outcome, house.base.pool)
+    collected.set()
     if settings.read_period_s == 0:
         await asyncio.Event().wait()
     await periodically(
         house.collector, days=settings.read_days, period_s=settings.read_period_s, on_round=view.round
     )
+
+
+async def _read_events(house: House, collected: asyncio.Event) -> None:
+    """Rounds of event logs, once the first collection is through; without a period, none."""
+    period_s = house.base.settings.events_period_s
+    if period_s == 0:
+        await asyncio.Event().wait()
+    await collected.wait()
+    await house.events.run(period_s)
 
 
 class _ReadNow:

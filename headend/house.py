@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from headend.collect.collector import Collector, Limits
+from headend.collect.events import EventRounds
 from headend.collect.sampler import Sampler
 from headend.drivers.contract import Target
 from headend.drivers.dlms.driver import DlmsDriver
@@ -44,6 +45,7 @@ class House:
     links: Links
     collector: Collector
     sampler: Sampler
+    events: EventRounds
 
     async def target(self, meter: Meter) -> Target:
         """The meter and where it stands in the network. Raises UnavailableError."""
@@ -90,17 +92,15 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             profile_folders=settings.profile_folders,
         )
         links = Links(settings.collector_concurrency)
-        collector = Collector(
-            base.pool.connection,
-            drivers,
-            links,
-            pipeline,
-            limits=Limits(
-                retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s)
-            ),
+        limits = Limits(
+            retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s)
         )
+        collector = Collector(base.pool.connection, drivers, links, pipeline, limits=limits)
         sampler = Sampler(base.pool.connection, drivers, links, pipeline)
-        yield House(base, vault, pipeline, directory, handler, access, drivers, links, collector, sampler)
+        events = EventRounds(base.pool.connection, drivers, links, pipeline, limits=limits)
+        yield House(
+            base, vault, pipeline, directory, handler, access, drivers, links, collector, sampler, events
+        )
 
 
 def _modbus(settings: Settings) -> ModbusDriver:

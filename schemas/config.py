@@ -120,6 +120,8 @@ class Settings(BaseSettings):
     read_period_s: float = Field(default=900, ge=0, le=366 * 86400, allow_inf_nan=False)
     #: how many days back load curves are collected where they are missing
     read_days: int = Field(default=7, ge=1, le=366)
+    #: how often meters' event logs and alarm registers are read; 0 turns that off
+    events_period_s: float = Field(default=21_600, ge=0, le=366 * 86400, allow_inf_nan=False)
     #: attempts at one meter in one round, the first included; only transient failures are tried again
     read_attempts: int = Field(default=3, ge=1, le=100)
     #: first and longest pause between attempts; each pause is drawn at random below its bound

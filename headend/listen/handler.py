@@ -6,7 +6,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
@@ -120,7 +120,8 @@ class PushHandler:
             if explained.remark is not None:
                 reason = f"stored in part: {explained.remark}"
                 await self.keep(payload.apdu, source, reason, asset_id)
-            batch = registers_only(explained.registers, source=source)
+            events = [replace(one, source=source) for one in explained.events]
+            batch = registers_only(explained.registers, source=source, events=events)
             written = await self._pipeline.submit(batch)
         except BaseException:  # also where the task is cancelled: it did not come to anything
             if counter is not None:

@@ -15,6 +15,7 @@ from headend.listen.directory import Directory, Known
 from headend.listen.heartbeat import Claim
 from headend.listen.identities import identities, names_of, that_name_places, title_of
 from headend.listen.push_stream import Payload
+from headend.listen.pushed_events import events_of
 from headend.listen.replay import Counter
 from protocols.dlms import apdu as apdus
 from protocols.dlms import ciphering, tolerant
@@ -24,6 +25,7 @@ from protocols.dlms.axdr import Data
 from protocols.dlms.framing import Framing
 from protocols.dlms.security import Protection, check_policy, protection_of
 from protocols.errors import CommunicationError, RemoteProtocolError
+from schemas.event import MeterEvent
 from schemas.reading import RegisterRead
 
 #: Lines of one connection that are told apart; a line is a framing and its addresses.
@@ -48,14 +50,15 @@ class Proof(NamedTuple):
 
 
 class Explained(NamedTuple):
-    """Values of a known meter. ``remark`` says what of the message is not understood, so that its bytes are
-    kept too; ``confirm`` is the invoke id to confirm once the values are committed."""
+    """Values and events of a known meter. ``remark`` says what of the message is not understood, so that its
+    bytes are kept too; ``confirm`` is the invoke id to confirm once the values are committed."""
 
     known: Known
     registers: tuple[RegisterRead, ...]
     counter: Counter | None = None
     remark: str | None = None
     confirm: LongInvokeIdAndPriority | None = None
+    events: tuple[MeterEvent, ...] = ()
 
 
 @dataclass(slots=True)
@@ -139,7 +142,8 @@ class Recogniser:
         confirm = None
         if isinstance(message, DataNotification) and message.long_invoke.confirmed:
             confirm = message.long_invoke
-        return Explained(known, registers, opened.counter, "; ".join(remarks) or None, confirm)
+        events = tuple(events_of(message, values, known.model, known.meter.meter_id, now_us, meter_us))
+        return Explained(known, registers, opened.counter, "; ".join(remarks) or None, confirm, events)
 
     async def claim_of(self, payload: Payload) -> Claim | None:
         """Which meter a payload says to be from, without asking for any proof; None where it tells none.

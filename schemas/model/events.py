@@ -1,7 +1,7 @@
 """Event logs and alarms of a meter model: where they are, and what the maker's codes mean."""
 
-from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -57,12 +57,25 @@ class AlarmRegister(Part):
     descriptor: ObisText | None = None
 
 
+class Alarm(NamedTuple):
+    """A bit that is set in the alarm register ``register``."""
+
+    register: str
+    bit: int
+    meaning: EventMeaning
+
+
 class Events(Part):
     """All event logs, by a name of their own, and alarm registers, by OBIS code. ``codes`` serve all logs."""
 
     codes: Meanings = Field(default_factory=dict)
     logs: dict[str, EventLogObject] = Field(default_factory=dict)
     alarms: dict[ObisText, AlarmRegister] = Field(default_factory=dict)
+
+    @property
+    def are_read(self) -> bool:
+        """Whether there is anything to be read."""
+        return bool(self.logs or self.alarms)
 
     def meaning(self, log: EventLogObject, code: int | None) -> EventMeaning:
         """What a row of this log means."""
@@ -71,3 +84,22 @@ class Events(Part):
         tables: tuple[Mapping[int, EventMeaning], ...] = (log.codes, self.codes)
         found = next((table[code] for table in tables if code in table), None)
         return found or log.meaning or EventMeaning.OTHER
+
+    def alarms_in(self, obis: str, value: int) -> Iterator[Alarm]:
+        """The alarms that ``value`` of an alarm register, or of its descriptor, tells. Bits that the model
+        does not know mean `other`, so those of a register that it does not know."""
+        known = ((one, alarm) for one, alarm in self.alarms.items() if obis in (one, alarm.descriptor))
+        register, alarm = next(known, (obis, AlarmRegister()))
+        for bit in range(value.bit_length()):
+            if value >> bit & 1:
+                yield Alarm(register, bit, alarm.bits.get(bit, EventMeaning.OTHER))
+
+    def log_of(self, obis: str) -> EventLogObject:
+        """The log whose codes the object ``obis`` tells; a standard one where the model knows none."""
+        for log in self.logs.values():
+            if any(column.role == "code" and column.obis == obis for column in log.columns):
+                return log
+        return EventLogObject(log=EventLog.STANDARD, obis=obis, columns=(_CLOCK,))
+
+
+_CLOCK: Final = EventColumn(role="clock", obis="0-0:1.0.0*255")

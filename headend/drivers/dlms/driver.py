@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from headend.drivers.contract import Conversation, Curve, Feature, Recall, RegisterReadout, Target, Way
+from headend.drivers.dlms.events import EventReader
 from headend.drivers.dlms.reader import DlmsReader
 from headend.session.access import Access, Reach
 from headend.session.client import MeterSession
@@ -24,23 +25,31 @@ class DlmsDriver:
     Args:
         access: plans, keys and counters.
         reader: remembers what it learnt of meters' profiles.
+        events: remembers what it learnt of their event logs.
         profile_folders: where models are looked for before the packaged ones.
     """
 
     names = (DIALLED, PUSHES)
 
     def __init__(
-        self, access: Access, reader: DlmsReader | None = None, *, profile_folders: tuple[Path, ...] = ()
+        self,
+        access: Access,
+        reader: DlmsReader | None = None,
+        events: EventReader | None = None,
+        *,
+        profile_folders: tuple[Path, ...] = (),
     ) -> None:
         self._access = access
         self._reader = DlmsReader() if reader is None else reader
+        self._events = EventReader() if events is None else events
         self._folders = profile_folders
 
     def features(self, model: str) -> frozenset[Feature]:
         """What can be asked of meters of this model: nothing where they only push. Raises ModelError."""
-        if load_model(model, self._folders).driver == PUSHES:
+        found = load_model(model, self._folders)
+        if found.driver == PUSHES:
             return frozenset()
-        return frozenset(Feature)
+        return frozenset(Feature) if found.events.are_read else frozenset(Feature) - {Feature.EVENTS}
 
     def curves(self, model: str) -> tuple[Curve, ...]:
         """The model's load profiles. Raises ModelError."""
@@ -64,15 +73,16 @@ class DlmsDriver:
         """An associated session. Raises the tree of `protocols.errors`."""
         reach = _reach(way)
         async with self._access.session(reach, answer_s=answer_s) as session:
-            yield DlmsConversation(session, self._reader, reach)
+            yield DlmsConversation(session, self._reader, self._events, reach)
 
 
 class DlmsConversation:
     """One session, as a `headend.drivers.contract.Conversation`."""
 
-    def __init__(self, session: MeterSession, reader: DlmsReader, reach: Reach) -> None:
+    def __init__(self, session: MeterSession, reader: DlmsReader, events: EventReader, reach: Reach) -> None:
         self._session = session
         self._reader = reader
+        self._events = events
         self._meter_id = reach.meter.meter_id
         self._model: MeterModel = reach.model
 
@@ -92,8 +102,8 @@ class DlmsConversation:
         return await self._reader.read_registers(self._session, self._meter_id, self._model, obis)
 
     async def read_events(self, since: datetime, until: datetime) -> ReadingBatch:
-        """None: no model describes an event log yet."""
-        raise LocalProtocolError(f"model {self._model.name} describes no event log")
+        """As `EventReader.read_events`."""
+        return await self._events.read_events(self._session, self._meter_id, self._model, since, until)
 
 
 def _reach(way: Way) -> Reach:

@@ -8,6 +8,7 @@ from typing import Final
 
 from headend.clock import utc_now
 from headend.drivers.contract import RegisterReadout
+from headend.drivers.dlms.bounds import BOUNDS_REFUSED, stamp
 from headend.drivers.dlms.intervals import ProfileShape, to_batch
 from headend.drivers.dlms.profile_check import Shapes, ask_facts, profile_of
 from headend.drivers.dlms.registers import ClassOfObis, read_registers
@@ -23,8 +24,6 @@ from protocols.dlms.cosem import (
     EntryDescriptor,
     RangeDescriptor,
 )
-from protocols.dlms.cosem_time import CosemDateTime
-from protocols.dlms.enums import DataAccessResult
 from protocols.dlms.profile_buffer import decode_buffer
 from protocols.dlms.profile_columns import ProfileColumns
 from protocols.errors import DataAccessRefused, LocalProtocolError, RemoteProtocolError
@@ -52,14 +51,6 @@ _US: Final = dt.timedelta(microseconds=1)
 _DAY: Final = dt.timedelta(days=1)
 #: Entries asked for beyond those that the time would need: fragments, and the one being captured.
 _ENTRY_SLACK: Final = 8
-#: Refusals that other bounds may help with.
-_BOUNDS_REFUSED: Final = frozenset(
-    {
-        DataAccessResult.TYPE_UNMATCHED,
-        DataAccessResult.SCOPE_OF_ACCESS_VIOLATED,
-        DataAccessResult.OTHER_REASON,
-    }
-)
 
 
 class DlmsReader:
@@ -179,7 +170,7 @@ class DlmsReader:
             try:
                 raw = await session.get(shape.attribute, window.selection(form))
             except DataAccessRefused as exc:
-                if exc.result not in _BOUNDS_REFUSED:
+                if exc.result not in BOUNDS_REFUSED:
                     raise
                 refusal = exc
             else:
@@ -258,8 +249,8 @@ class _Window:
             wider = dt.timedelta(hours=1) if form == _WIDER else dt.timedelta()
             low = self.since + dt.timedelta(seconds=self.shape.period_s) - wider
             descriptor = RangeDescriptor.between(
-                _stamp(low, self._model),
-                _stamp(self.until + wider, self._model),
+                stamp(low, self._model),
+                stamp(self.until + wider, self._model),
                 tagged_date_time=form == _TAGGED,
             )
             found = self._selections[form] = Selection(BY_RANGE, axdr.encode(descriptor.encode()))
@@ -278,17 +269,3 @@ def _on_grid(moment: dt.datetime, shape: ProfileShape, *, up: bool) -> dt.dateti
     # In elapsed time, so that a clock change within the step does not move the result off the grid twice.
     below = moment.astimezone(dt.UTC) - past
     return below + step if up else below
-
-
-def _stamp(moment: dt.datetime, model: MeterModel) -> CosemDateTime:
-    """A bound as the meter's own clock writes it: many meters compare without regard to the deviation."""
-    clock = model.clock
-    zone = clock.zone
-    if zone is None:
-        return CosemDateTime.from_utc(moment)
-    stamp = CosemDateTime.from_zone(
-        moment, zone, follows_dst=clock.follows_dst, deviation=clock.deviation != "unspecified"
-    )
-    if clock.deviation == "inverted" and stamp.deviation_min is not None:
-        return CosemDateTime(stamp.date, stamp.time, -stamp.deviation_min, stamp.status)
-    return stamp

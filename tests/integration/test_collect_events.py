@@ -1,0 +1,70 @@
+"""Rounds of event logs of a simulated field, over real sockets into a real database."""
+
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+
+from concentrator_sim.event_log import FRAUD, STANDARD, TERMINAL_COVER_OPENED
+from concentrator_sim.field import Field
+from concentrator_sim.scenario import make_scenario
+from headend.house import House
+from headend.store import events
+from headend.store.events import EventFilter, StoredEvent
+from schemas.event import EventLog, EventMeaning
+from tests.integration.test_collect import add, house_of
+
+
+async def stored(house: House, **only) -> list[StoredEvent]:
+    async with house.base.pool.connection() as connection:
+        return await events.page(connection, EventFilter(**only), limit=1000)
+
+
+def cursors(dsn: str) -> dict[str, datetime]:
+    with psycopg.connect(dsn) as connection:
+        query = "SELECT asset_id, read_until FROM event_cursors JOIN meters USING (meter_id)"
+        return dict(connection.execute(query).fetchall())
+
+
+async def test_a_round_stores_what_the_meters_logs_hold_once(database):
+    scenario = make_scenario({"base_port": 0, "meters": 3, "seed": 77, "security": "hls5"})
+    async with Field(scenario) as field, house_of(database.dsn) as house:
+        await add(house, field.csv())
+        now_s = field.now()
+        hit = field.meters[1].meter
+        hit.events.power_failure(now_s - 900, now_s - 300)
+        hit.events.add(FRAUD, now_s - 60, TERMINAL_COVER_OPENED)
+        outcome = await house.events.read()
+        assert (outcome.due, outcome.read, outcome.failed) == (3, 3, 0)
+        found = {(e.log, e.meaning, e.occurred_at, e.duration_s) for e in await stored(house)}
+
+        def at(seconds: int) -> datetime:
+            return datetime.fromtimestamp(now_s - seconds, UTC)
+
+        assert {
+            (EventLog.STANDARD, EventMeaning.POWER_DOWN, at(900), None),
+            (EventLog.STANDARD, EventMeaning.POWER_UP, at(300), None),
+            (EventLog.POWER_FAILURE, EventMeaning.POWER_FAILURE, at(300), 600),
+            (EventLog.FRAUD, EventMeaning.TERMINAL_COVER_OPENED, at(60), None),
+        } <= found
+        assert outcome.written.events == len(await stored(house))
+        again = await house.events.read()
+        assert (again.read, again.written.events) == (3, 0)
+        hit.events.add(STANDARD, now_s, 200)
+        third = await house.events.read()
+        assert third.written.events == 1
+        [newest] = [e for e in await stored(house) if e.code == 200]
+        assert (newest.asset_id, newest.meaning) == (hit.serial, EventMeaning.OTHER)
+
+
+async def test_a_meter_that_is_not_read_keeps_its_cursor(embedded_database):
+    scenario = make_scenario({"base_port": 0, "meters": 2, "seed": 78})
+    async with house_of(embedded_database.dsn) as house:
+        async with Field(scenario) as field:
+            await add(house, field.csv())
+            await house.events.read()
+            before = cursors(embedded_database.dsn)
+            assert set(before) == {item.meter.serial for item in field.meters}
+            assert all(timedelta() <= datetime.now(UTC) - at < timedelta(minutes=1) for at in before.values())
+        outcome = await house.events.read()  # nobody listens any more
+        assert (outcome.read, outcome.failed) == (0, 2)
+        assert cursors(embedded_database.dsn) == before
