@@ -8,8 +8,10 @@ from functools import partial
 from headend.collect.collector import Collector, Limits
 from headend.collect.events import EventRounds
 from headend.collect.sampler import Sampler
+from headend.collect.stations import StationRounds
 from headend.drivers.contract import Target
 from headend.drivers.dlms.driver import DlmsDriver
+from headend.drivers.dlms.station import StationDriver
 from headend.drivers.modbus.driver import ModbusDriver, Timing
 from headend.drivers.registry import Drivers
 from headend.drivers.targets import placed
@@ -46,6 +48,7 @@ class House:
     collector: Collector
     sampler: Sampler
     events: EventRounds
+    stations: StationRounds
 
     async def target(self, meter: Meter) -> Target:
         """The meter and where it stands in the network. Raises UnavailableError."""
@@ -88,7 +91,7 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
         modbus = _modbus(settings)
         stack.callback(modbus.close)
         drivers = Drivers(
-            [DlmsDriver(access, profile_folders=settings.profile_folders), modbus],
+            [DlmsDriver(access, profile_folders=settings.profile_folders), StationDriver(access), modbus],
             profile_folders=settings.profile_folders,
         )
         links = Links(settings.collector_concurrency)
@@ -98,8 +101,22 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
         collector = Collector(base.pool.connection, drivers, links, pipeline, limits=limits)
         sampler = Sampler(base.pool.connection, drivers, links, pipeline)
         events = EventRounds(base.pool.connection, drivers, links, pipeline, limits=limits)
+        stations = StationRounds(
+            base.pool.connection, drivers, links, pipeline, profile_folders=settings.profile_folders
+        )
         yield House(
-            base, vault, pipeline, directory, handler, access, drivers, links, collector, sampler, events
+            base,
+            vault,
+            pipeline,
+            directory,
+            handler,
+            access,
+            drivers,
+            links,
+            collector,
+            sampler,
+            events,
+            stations,
         )
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from headend.drivers.contract import Target
-from headend.store import meters
+from headend.store import meters, network
 from headend.store.sql import Connection
 from schemas.meter import Meter
+from schemas.network import NOWHERE
 
 
 async def targets_of(connection: Connection, meter_ids: Sequence[int]) -> list[Target]:
@@ -15,4 +16,5 @@ async def targets_of(connection: Connection, meter_ids: Sequence[int]) -> list[T
 
 async def placed(connection: Connection, found: Sequence[Meter]) -> list[Target]:
     """Meters with their places. Raises UnavailableError."""
-    return [Target(meter) for meter in found]
+    places = await network.places(connection, [meter.meter_id for meter in found])
+    return [Target(meter, places.get(meter.meter_id, NOWHERE)) for meter in found]

@@ -20,7 +20,7 @@ from headend.store.errors import ConflictError
 from headend.store.network import Hanging, NewNode, Standing
 from headend.store.network_tree import everything
 from headend.store.sql import Connection
-from schemas.network import NodeKind, check_order
+from schemas.network import STATIONS, NodeKind, check_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,8 @@ def _contradictions(
         if known is None and line.kind is NodeKind.METER and line.code not in meters:
             reason = "there is no such meter: import it first, with `headend meters import`"
             errors.append(LineError(line.line, "node", reason))
-        if line.kind is not NodeKind.METER and line.code in meters:
+        # a concentrator that has keys is also a device of the meters' table, under the same name
+        if line.kind is not NodeKind.METER and line.kind not in STATIONS and line.code in meters:
             errors.append(LineError(line.line, "node", "is the asset id of a meter"))
         if line.parent is None:
             continue

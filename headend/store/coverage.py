@@ -1,4 +1,4 @@
-"""Coverage read back: which ranges of which load profiles nobody has asked their meters for with success.
+"""Coverage read back: which ranges of which load profiles were asked for with success, and which are due.
 
 Only commissioned meters with an address count. Times are aware UTC, ranges half-open.
 """
@@ -60,3 +60,14 @@ async def due(
         Due(meter, profile, since.astimezone(UTC), until.astimezone(UTC))
         for meter, profile, since, until in await cursor.fetchall()
     ]
+
+
+async def covered(
+    connection: Connection, meter_ids: Sequence[int]
+) -> dict[tuple[int, int], list[tuple[datetime, datetime]]]:
+    """The ranges [since, until) that are covered, in order, by meter and profile, whatever their state."""
+    cursor = await connection.execute(_QUERIES["covered"], {"meters": list(meter_ids)})
+    found: dict[tuple[int, int], list[tuple[datetime, datetime]]] = {}
+    for meter, profile, since, until in await cursor.fetchall():
+        found.setdefault((meter, profile), []).append((since.astimezone(UTC), until.astimezone(UTC)))
+    return found

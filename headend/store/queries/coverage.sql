@@ -21,3 +21,10 @@ SELECT m.meter_id, w.profile, lower(missing), upper(missing)
  WHERE s.state = 'commissioned'
    AND (%(meters)s::integer[] IS NULL OR m.meter_id = ANY (%(meters)s))
  ORDER BY m.meter_id, w.profile, lower(missing);
+
+-- name: covered
+-- What is covered of these meters, by profile and time.
+SELECT c.meter_id, c.profile, lower(part), upper(part)
+  FROM coverage c CROSS JOIN LATERAL unnest(c.covered) AS part
+ WHERE c.meter_id = ANY (%(meters)s::integer[])
+ ORDER BY c.meter_id, c.profile, lower(part);

@@ -1,0 +1,391 @@
+"""Rounds of the concentrators that store and forward: what they keep, into the database, and then released.
+
+::
+
+    directory ──> meters of ours ──> what of the kept rows is not covered ──> fetched, many meters at a time
+        │                                                                          │
+        ├ announced to the network                                batches ──> pipeline ──> committed
+        └ silent meters: events                                                    │
+                                         released, up to the last row <────────────┘
+
+A concentrator may overwrite a row only when all that it keeps up to it is committed. What is committed is
+asked of the database, not remembered: a round that was cut off after a commit is finished by the next one.
+Rows of devices that are no meters of ours stay where they are.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from headend.clock import utc_now
+from headend.drivers.contract import Target
+from headend.drivers.dlms.station import STATION, Answer, Ask, StationConversation
+from headend.drivers.registry import Drivers, Reachable
+from headend.ingest.pipeline import Pipeline, PipelineClosed
+from headend.keys.seal import SealError
+from headend.links.links import Links
+from headend.session.access import Connect
+from headend.store import announcements, coverage, meters, network
+from headend.store.errors import DatabaseError, UnavailableError
+from headend.store.sql import Connection
+from headend.store.writer import UnknownMeter, Written
+from protocols.dlms.store_forward import Entry, Reached, Release
+from protocols.errors import CommunicationError
+from schemas.event import EventLog, EventMeaning, MeterEvent
+from schemas.meter import Meter, MeterState
+from schemas.model import MeterModel, ModelError, load_model
+from schemas.models import load_any
+from schemas.network import Announced, Node, Place
+from schemas.reading import registers_only
+
+log = logging.getLogger(__name__)
+
+#: Rows that one fetch asks for at most, but for those of a single meter: a megabyte or so of answer.
+ROWS_AT_ONCE: Final = 24_000
+#: Meters that one fetch asks for at most: a list that fits a request.
+METERS_AT_ONCE: Final = 32
+#: How long a round may take, waiting for permits and for the database included, in seconds.
+ROUND_S: Final = 1800.0
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_US: Final = timedelta(microseconds=1)
+_Range = tuple[datetime, datetime]
+
+
+@dataclass(slots=True)
+class StationOutcome:
+    """What came of one concentrator's round.
+
+    ``meters`` are in its directory, ``unknown`` of them no meters of ours, ``silent`` not reached by it;
+    ``lost`` rows it overwrote before they were released, in all its time. ``fetched`` rows came, and
+    ``released`` profiles were released. ``bad`` says what is wrong with a meter's part, by identity;
+    ``failure`` what ended the round, None where it came to its end.
+    """
+
+    station: str
+    meters: int = 0
+    unknown: int = 0
+    silent: int = 0
+    lost: int = 0
+    fetched: int = 0
+    released: int = 0
+    seconds: float = 0.0
+    bad: dict[str, str] = field(default_factory=dict)
+    failure: Exception | None = None
+
+
+class _Shelf(NamedTuple):
+    """A kept profile of a meter of ours: what is asked of it, None where we have it all."""
+
+    identity: str
+    release: Release
+    ask: Ask | None
+
+
+class _Committing(NamedTuple):
+    shelf: _Shelf
+    committed: "asyncio.Future[Written]"
+
+
+class StationRounds:
+    """Rounds of all store-and-forward concentrators of the network. A second round waits for the first.
+
+    Args:
+        connect: gives a database connection.
+        drivers: the languages.
+        links: the ways to the concentrators.
+        pipeline: takes what was fetched.
+        profile_folders: where models are looked for before the packaged ones.
+        now: aware, UTC.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        drivers: Drivers,
+        links: Links,
+        pipeline: Pipeline,
+        *,
+        profile_folders: tuple[Path, ...] = (),
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._connect = connect
+        self._drivers = drivers
+        self._links = links
+        self._pipeline = pipeline
+        self._folders = profile_folders
+        self._now = now
+        self._one = asyncio.Lock()
+
+    async def run(self) -> list[StationOutcome]:
+        """One round of each. A concentrator's failure is in its outcome and costs nobody else.
+
+        Raises UnavailableError while the database is away.
+        """
+        async with self._one:
+            stations = await self._stations()
+            ways = await self._drivers.prepare(list(stations.values()))
+            async with asyncio.TaskGroup() as group:
+                rounds = [
+                    group.create_task(
+                        self._round(node, ways[target.meter.meter_id]), name=f"round {node.code}"
+                    )
+                    for node, target in stations.items()
+                ]
+        return [one.result() for one in rounds]
+
+    async def _stations(self) -> dict[Node, Target]:
+        """The store-and-forward concentrators, each as the device that is called: the one of its name among
+        the meters, which has its keys, else one without keys."""
+        async with self._connect() as connection:
+            nodes = [node for node in await network.stations(connection) if self._stores(node)]
+            devices = {
+                one.asset_id: one
+                for one in await meters.find(connection, asset_ids=[node.code for node in nodes])
+            }
+        return {node: Target(devices.get(node.code) or _device(node), _place(node)) for node in nodes}
+
+    def _stores(self, node: Node) -> bool:
+        return node.address is not None and stores_and_forwards(node.model, self._folders)
+
+    # ---- one concentrator -----------------------------------------------------------------------------
+
+    async def _round(self, node: Node, way: Reachable | Exception) -> StationOutcome:
+        """One concentrator to its end, whatever comes: this is where a failure stops."""
+        outcome = StationOutcome(node.code)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            if isinstance(way, Exception):
+                raise way
+            if not way.is_away:
+                async with asyncio.timeout(ROUND_S):
+                    await self._talk(node, way, outcome)
+        except TimeoutError as error:
+            outcome.failure = error
+            log.warning("%s: the round did not end within %.0f s", node.code, ROUND_S)
+        except (CommunicationError, SealError, DatabaseError, UnavailableError, PipelineClosed) as error:
+            outcome.failure = error
+            log.warning("%s: the round ended: %s", node.code, str(error).split("\n", 1)[0])
+        except Exception as error:  # the boundary: a defect met at one concentrator must not end all others
+            outcome.failure = error
+            log.exception("%s: the round ended, by a defect", node.code)
+        outcome.seconds = loop.time() - began
+        for identity, reason in outcome.bad.items():
+            log.warning("%s: %s: %s", node.code, identity, reason)
+        return outcome
+
+    async def _talk(self, node: Node, way: Reachable, outcome: StationOutcome) -> None:
+        async with self._links.conversation(way.driver, way.way) as conversation:
+            if not isinstance(conversation, StationConversation):
+                raise TypeError(f"{node.code} is no concentrator that stores and forwards")
+            entries = await conversation.directory()
+            outcome.meters = len(entries)
+            outcome.lost = sum(kept.lost for entry in entries for kept in entry.kept)
+            known = await self._announce(node, entries)
+            outcome.unknown = len(entries) - len(known)
+            told = await self._tell_silent(node, entries, known, outcome)
+            before: list[_Committing] = []
+            for part in _parts(await self._shelves(entries, known, outcome)):
+                answers = await conversation.fetch([shelf.ask for shelf in part if shelf.ask is not None])
+                now = await self._submit(part, answers, outcome)
+                # the one before is committed while this one was on its way
+                await self._release(conversation, part, before, outcome)
+                before = now
+            await self._release(conversation, (), before, outcome)
+            if told is not None:
+                await told
+
+    async def _announce(self, node: Node, entries: Sequence[Entry]) -> Mapping[str, int]:
+        """Tell the network who is here; the numbers of the meters of ours, by identity."""
+        told = [
+            Announced(
+                entry.identity,
+                model=entry.kind if entry.kind and self._is_model(entry.kind) else None,
+                address=f"via:?gateway={entry.address}",
+                link=entry.link,
+                hops=entry.hops,
+                quality=entry.quality,
+                parent=entry.via or None,
+            )
+            for entry in entries
+        ]
+        async with self._connect() as connection:
+            return (await announcements.announce(connection, node.node_id, told, now=self._now())).known
+
+    def _is_model(self, name: str) -> bool:
+        try:
+            load_any(name, self._folders)
+        except ModelError:
+            return False
+        return True
+
+    async def _tell_silent(
+        self, node: Node, entries: Sequence[Entry], known: Mapping[str, int], outcome: StationOutcome
+    ) -> "asyncio.Future[Written] | None":
+        """Hand on what the concentrator says of meters that it does not reach."""
+        silent = [entry for entry in entries if entry.reached is Reached.SILENT]
+        outcome.silent = len(silent)
+        now_us = (self._now() - _EPOCH) // _US
+        source = f"{STATION} {node.code}"
+        events = [
+            MeterEvent(
+                known[entry.identity],
+                EventLog.STATION,
+                EventMeaning.METER_SILENT,
+                None,
+                None if entry.since is None else (entry.since - _EPOCH) // _US,
+                now_us,
+                source,
+                text=f"not reached by {node.code}",
+            )
+            for entry in silent
+            if entry.identity in known
+        ]
+        if not events:
+            return None
+        return await self._pipeline.submit(registers_only((), source=source, events=events))
+
+    async def _shelves(
+        self, entries: Sequence[Entry], known: Mapping[str, int], outcome: StationOutcome
+    ) -> list[_Shelf]:
+        """What is kept of meters of ours, with what of it the database has not."""
+        async with self._connect() as connection:
+            have = await coverage.covered(connection, list(known.values()))
+            models = await self._models(connection, list(known.values()))
+        found = []
+        for entry in entries:
+            meter_id = known.get(entry.identity)
+            if meter_id is None:
+                continue
+            model = models.get(meter_id)
+            for kept in entry.kept:
+                if kept.oldest is None or kept.newest is None:
+                    continue
+                if not isinstance(model, MeterModel):
+                    outcome.bad[entry.identity] = str(model)
+                    break
+                since = kept.oldest - timedelta(seconds=kept.period_s)
+                missing = missing_range((since, kept.newest), have.get((meter_id, kept.profile), ()))
+                ask = None if missing is None else Ask(meter_id, model, entry.slot, kept, *missing)
+                found.append(_Shelf(entry.identity, Release(entry.slot, kept.profile, kept.newest), ask))
+        return found
+
+    async def _models(
+        self, connection: Connection, meter_ids: Sequence[int]
+    ) -> dict[int, MeterModel | ModelError]:
+        """The models of these meters, or why one has none that a load profile can be read by."""
+        found: dict[int, MeterModel | ModelError] = {}
+        loaded: dict[str, MeterModel | ModelError] = {}
+        for meter in await meters.find(connection, ids=meter_ids):
+            if meter.model not in loaded:
+                try:
+                    loaded[meter.model] = load_model(meter.model, self._folders)
+                except ModelError as error:
+                    loaded[meter.model] = error
+            found[meter.meter_id] = loaded[meter.model]
+        return found
+
+    async def _submit(
+        self, part: Sequence[_Shelf], answers: Sequence[Answer], outcome: StationOutcome
+    ) -> list[_Committing]:
+        asked = [shelf for shelf in part if shelf.ask is not None]
+        committing = []
+        for shelf, answer in zip(asked, answers, strict=True):
+            if isinstance(answer.result, CommunicationError):
+                outcome.bad[shelf.identity] = str(answer.result)
+                continue
+            outcome.fetched += len(answer.result)
+            committing.append(_Committing(shelf, await self._pipeline.submit(answer.result)))
+        return committing
+
+    async def _release(
+        self,
+        conversation: StationConversation,
+        part: Sequence[_Shelf],
+        committing: Sequence[_Committing],
+        outcome: StationOutcome,
+    ) -> None:
+        """Release what of ``part`` the database had already, and what was committed now."""
+        releases = [shelf.release for shelf in part if shelf.ask is None]
+        for shelf, committed in committing:
+            try:
+                await committed
+            except (UnknownMeter, ValueError) as error:
+                outcome.bad[shelf.identity] = str(error).split("\n", 1)[0]
+            else:
+                releases.append(shelf.release)
+        await conversation.release(releases)
+        outcome.released += len(releases)
+
+
+def stores_and_forwards(model: str | None, folders: tuple[Path, ...] = ()) -> bool:
+    """Whether this is the model of a concentrator whose rounds are made here."""
+    if model is None:
+        return False
+    try:
+        return load_any(model, folders).driver == STATION
+    except ModelError:
+        return False
+
+
+def missing_range(whole: _Range, covered: Sequence[_Range]) -> _Range | None:
+    """From the first to the last moment of ``whole`` that none of the ``covered`` ranges, in order, has; None
+    where they have it all. What lies between is asked for again with it: one range costs one request."""
+    since, until = whole
+    for begin, end in covered:
+        if begin > since:
+            break
+        since = max(since, end)
+    for begin, end in reversed(covered):
+        if end < until:
+            break
+        until = min(until, begin)
+    return (since, until) if since < until else None
+
+
+def _parts(shelves: Sequence[_Shelf]) -> Iterator[list[_Shelf]]:
+    """Shelves in parts that are fetched at once."""
+    part: list[_Shelf] = []
+    rows = asked = 0
+    for shelf in shelves:
+        more = 0 if shelf.ask is None else _rows(shelf.ask)
+        if part and (rows + more > ROWS_AT_ONCE or asked >= METERS_AT_ONCE):
+            yield part
+            part, rows, asked = [], 0, 0
+        part.append(shelf)
+        rows += more
+        asked += shelf.ask is not None
+    if part:
+        yield part
+
+
+def _rows(ask: Ask) -> int:
+    period = timedelta(seconds=max(1, ask.kept.period_s))
+    return min(ask.kept.rows, (ask.until - ask.since) // period + 1)
+
+
+def _device(node: Node) -> Meter:
+    """A concentrator that is no device of the meters' table: no keys of it are stored."""
+    return Meter(
+        meter_id=-node.node_id,
+        asset_id=node.code,
+        model=node.model or "",
+        system_title=None,
+        logical_device_name=None,
+        address=node.address,
+        feeder=None,
+        transformer=None,
+        state=MeterState.COMMISSIONED,
+        state_since=_EPOCH,
+        created_at=_EPOCH,
+        updated_at=_EPOCH,
+    )
+
+
+def _place(node: Node) -> Place:
+    return Place(node.node_id, node.code, node.address, node.model)

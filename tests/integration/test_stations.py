@@ -1,0 +1,351 @@
+"""Rounds of simulated concentrators over real sockets into a real database."""
+
+import asyncio
+import csv
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import psycopg
+import pytest
+
+from concentrator_sim.concentrator import Concentrator, Member
+from concentrator_sim.field import CSV_COLUMNS
+from concentrator_sim.generator import moment_of, quarter_of
+from concentrator_sim.meter import SimulatedMeter
+from concentrator_sim.security import MODES
+from concentrator_sim.store_forward import MISSES, StoreForward
+from headend.collect.stations import StationOutcome, StationRounds, missing_range
+from headend.drivers.read_now import ReadFailed, read_now
+from headend.foundation import open_base
+from headend.house import House, open_house
+from headend.ingest.meter_import import import_meters
+from headend.ingest.network_import import import_network
+from headend.ingest.pipeline import Pipeline
+from headend.store import meters, network
+from headend.store.writer import Written, write
+from protocols.errors import GatewayRefused
+from schemas.address import GatewayAddress
+from schemas.config import load_settings
+from schemas.reading import ReadingBatch
+
+MASTER_KEY = "42" * 32
+ROWS = 96
+NOW = datetime.now(UTC).replace(minute=7, second=0, microsecond=0)
+NEWEST = NOW.replace(minute=0)
+QUARTER = timedelta(minutes=15)
+
+
+class Station:
+    """A concentrator DC-1 and its meters, on a clock of its own."""
+
+    def __init__(self, modes: Sequence[str] = ("none", "hls5", "lls"), *, mode: str = "none") -> None:
+        self.now = NOW
+        self.members = [
+            Member(SimulatedMeter(1, n, MODES[name]), GatewayAddress(0, bytes((n,))), quality=80, hops=1)
+            for n, name in enumerate(modes, 1)
+        ]
+        self.head = SimulatedMeter(1, 999, MODES[mode], max_pdu=0xFFFF)
+        self.store = StoreForward(self.members, self.clock, shelf_rows=ROWS)
+        self.concentrator = Concentrator(self.store.own(self.head), self.members, self.clock, patience_s=0.02)
+        self.model = "headend-dc" if mode == "none" else "headend-dc-hls5"
+        self.port = 0
+
+    def clock(self) -> int:
+        return int(self.now.timestamp())
+
+    def meters_csv(self, *, among: Sequence[Member] | None = None, with_station: bool = False) -> bytes:
+        text = StringIO()
+        writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        for member in self.members if among is None else among:
+            writer.writerow(row_of(member.meter, member.meter.mode.model, f"via:?gateway={member.address}"))
+        if with_station:
+            row = row_of(self.head, self.model, f"tcp://127.0.0.1:{self.port}")
+            writer.writerow(row | {"asset_id": "DC-1"})
+        return text.getvalue().encode()
+
+    def network_csv(self) -> bytes:
+        lines = [
+            "node,kind,parent,link,hops,quality,address,model,title",
+            f"DC-1,concentrator,,,,,tcp://127.0.0.1:{self.port},{self.model},",
+        ]
+        return "\n".join(lines).encode()
+
+    def truth(self, n: int) -> list[tuple[Any, ...]]:
+        """What meter ``n`` had at the ends of all intervals that were on its shelf at first."""
+        last = quarter_of(int(NEWEST.timestamp()))
+        consumption = self.members[n].meter.consumption
+        return [
+            (
+                datetime.fromtimestamp(moment_of(quarter) - 900, UTC),
+                *(int(consumption.at(k, moment_of(quarter))) for k in range(4)),
+            )
+            for quarter in range(last - ROWS + 1, last + 1)
+        ]
+
+
+def row_of(meter: SimulatedMeter, model: str, address: str) -> dict[str, str]:
+    keys = meter.keys
+    row = {
+        "asset_id": meter.serial,
+        "model": model,
+        "address": address,
+        "system_title": meter.system_title.hex().upper(),
+        "state": "commissioned",
+    }
+    if keys.encryption is not None and keys.authentication is not None:
+        row["encryption_key_plain"] = keys.encryption.reveal().hex()
+        row["authentication_key_plain"] = keys.authentication.reveal().hex()
+    if keys.lls is not None:
+        row["lls_secret_plain"] = keys.lls.reveal().decode()
+    return row
+
+
+@asynccontextmanager
+async def house_with(
+    dsn: str, station: Station, *, meters_csv: bytes | None = None, **given: Any
+) -> AsyncIterator[House]:
+    station.port = station.port or await station.concentrator.listen()
+    settings = load_settings(database_url=dsn, master_key=MASTER_KEY, response_timeout_s=2.0, **given)
+    try:
+        async with open_base(settings) as base, open_house(base) as house:
+            data = station.meters_csv() if meters_csv is None else meters_csv
+            async with base.pool.connection() as connection:
+                done = await import_meters(
+                    connection,
+                    data,
+                    vault=await base.vault(),
+                    since=NOW - timedelta(days=20),
+                    actor="test",
+                    allow_plain_keys=True,
+                )
+                assert not done.errors, done.errors
+                hung = await import_network(
+                    connection, station.network_csv(), since=NOW - timedelta(days=20), actor="test"
+                )
+                assert not hung.errors, hung.errors
+            yield house
+    finally:
+        await station.concentrator.stop()
+        station.port = 0
+
+
+async def one_round(house: House) -> StationOutcome:
+    (outcome,) = await house.stations.run()
+    return outcome
+
+
+def stored(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    with psycopg.connect(dsn) as connection:
+        for asset_id, *row in connection.execute(
+            """SELECT asset_id, start, active_import, active_export, reactive_import, reactive_export
+               FROM interval_reads JOIN meters USING (meter_id) ORDER BY asset_id, start"""
+        ):
+            found.setdefault(asset_id, []).append(tuple(row))
+    return found
+
+
+def everything(station: Station) -> dict[str, list[tuple[Any, ...]]]:
+    return {member.meter.serial: station.truth(n) for n, member in enumerate(station.members)}
+
+
+async def test_a_round_stores_what_is_kept_once_and_releases_it(database: Any) -> None:
+    station = Station()
+    async with house_with(database.dsn, station) as house:
+        outcome = await one_round(house)
+        assert (outcome.failure, outcome.bad) == (None, {})
+        assert (outcome.meters, outcome.unknown, outcome.fetched, outcome.released) == (3, 0, 3 * ROWS, 3)
+        assert stored(database.dsn) == everything(station)
+        assert [shelf.rows for shelf in station.store.shelves.values()] == [0, 0, 0]
+        again = await one_round(house)
+        assert (again.fetched, again.released, again.failure) == (0, 0, None)
+        # and what comes later is all that is fetched then
+        station.now += 2 * QUARTER
+        later = await one_round(house)
+        assert (later.fetched, later.released) == (6, 3)
+        # the meters now hang below their concentrator
+        async with house.base.pool.connection() as connection:
+            found = await meters.find(connection, asset_ids=[one.meter.serial for one in station.members])
+            places = await network.places(connection, [one.meter_id for one in found])
+        assert {(place.station, place.quality) for place in places.values()} == {("DC-1", 80)}
+
+
+async def test_a_concentrator_with_keys_is_a_device_of_its_name(embedded_database: Any) -> None:
+    station = Station(mode="hls5")
+    station.port = await station.concentrator.listen()
+    data = station.meters_csv(with_station=True)
+    async with house_with(embedded_database.dsn, station, meters_csv=data) as house:
+        outcome = await one_round(house)
+        assert (outcome.failure, outcome.fetched, outcome.released) == (None, 3 * ROWS, 3)
+        assert stored(embedded_database.dsn) == everything(station)
+
+
+async def test_without_its_keys_a_ciphered_concentrator_is_not_talked_to(embedded_database: Any) -> None:
+    station = Station(mode="hls5")
+    async with house_with(embedded_database.dsn, station) as house:
+        outcome = await one_round(house)
+        assert "key is not stored" in str(outcome.failure)
+        assert [shelf.rows for shelf in station.store.shelves.values()] == [ROWS] * 3
+
+
+async def test_nothing_is_released_that_is_not_committed(embedded_database: Any) -> None:
+    station = Station()
+    async with house_with(embedded_database.dsn, station) as house:
+
+        async def refuses(batch: ReadingBatch) -> Written:
+            raise ValueError("the store will not have it")
+
+        async with Pipeline(refuses) as pipeline:
+            rounds = StationRounds(house.base.pool.connection, house.drivers, house.links, pipeline)
+            (outcome,) = await rounds.run()
+        assert len(outcome.bad) == 3
+        assert (outcome.fetched, outcome.released) == (3 * ROWS, 0)
+        assert [shelf.rows for shelf in station.store.shelves.values()] == [ROWS] * 3
+        # delivered again, stored once
+        assert (await one_round(house)).released == 3
+        assert stored(embedded_database.dsn) == everything(station)
+
+
+async def test_a_round_cut_off_before_the_commit_releases_nothing(embedded_database: Any) -> None:
+    station = Station()
+    async with house_with(embedded_database.dsn, station) as house:
+        begun, never = asyncio.Event(), asyncio.Event()
+
+        async def hangs(batch: ReadingBatch) -> Written:
+            begun.set()
+            await never.wait()
+            raise AssertionError
+
+        async with Pipeline(hangs, drain_s=0.01) as pipeline:
+            rounds = StationRounds(house.base.pool.connection, house.drivers, house.links, pipeline)
+            task = asyncio.create_task(rounds.run())
+            await begun.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert station.store.releases == 0
+        assert (await one_round(house)).released == 3
+        assert stored(embedded_database.dsn) == everything(station)
+
+
+async def test_a_round_cut_off_after_the_commit_is_finished_by_the_next(embedded_database: Any) -> None:
+    station = Station()
+    async with house_with(embedded_database.dsn, station) as house:
+
+        async def commits_and_hangs_up(batch: ReadingBatch) -> Written:
+            written = await write(house.base.pool, batch)
+            station.concentrator.hang_up()
+            await asyncio.sleep(0)
+            return written
+
+        async with Pipeline(commits_and_hangs_up) as pipeline:
+            rounds = StationRounds(house.base.pool.connection, house.drivers, house.links, pipeline)
+            (outcome,) = await rounds.run()
+        assert outcome.failure is not None
+        assert station.store.releases == 0
+        assert stored(embedded_database.dsn) == everything(station)
+    # after a restart nothing is fetched again: the database says that it has it all
+    async with house_with(embedded_database.dsn, station) as house:
+        again = await one_round(house)
+        assert (again.failure, again.fetched, again.released) == (None, 0, 3)
+        assert stored(embedded_database.dsn) == everything(station)
+
+
+async def test_unknown_meters_stay_in_the_concentrator_and_go_to_the_inbox(embedded_database: Any) -> None:
+    station = Station()
+    station.port = await station.concentrator.listen()
+    data = station.meters_csv(among=station.members[:1])
+    async with house_with(embedded_database.dsn, station, meters_csv=data) as house:
+        outcome = await one_round(house)
+        assert (outcome.unknown, outcome.fetched, outcome.released) == (2, ROWS, 1)
+        assert [shelf.rows for shelf in station.store.shelves.values()] == [0, ROWS, ROWS]
+        with psycopg.connect(embedded_database.dsn) as connection:
+            rows = connection.execute(
+                "SELECT identity, model, address FROM announcements ORDER BY 1"
+            ).fetchall()
+        assert rows == [
+            (one.meter.serial, one.meter.mode.model, f"via:?gateway={one.address}")
+            for one in station.members[1:]
+        ]
+
+
+async def test_a_gap_of_the_concentrator_is_read_through_it(embedded_database: Any) -> None:
+    station = Station()
+    last = quarter_of(int(NEWEST.timestamp()))
+    station.store.shelves[2].holes |= {last - 40, last - 41}
+    async with house_with(embedded_database.dsn, station) as house:
+        assert (await one_round(house)).fetched == 3 * ROWS - 2
+        outcome = await house.collector.collect(NEWEST - ROWS * QUARTER, NEWEST)
+        assert (outcome.due, outcome.read, outcome.intervals) == (1, 1, 2)
+        assert stored(embedded_database.dsn) == everything(station)
+
+
+async def test_a_single_meter_is_read_through_its_concentrator_now(embedded_database: Any) -> None:
+    station = Station()
+    async with house_with(embedded_database.dsn, station) as house:
+        await one_round(house)
+        async with house.base.pool.connection() as connection:
+            meter = await meters.by_asset(connection, station.members[1].meter.serial)
+        done = await read_now(house.drivers, house.links, house.write, await house.target(meter))
+        assert len(done.registers) == 4
+        station.members[1].is_dead = True
+        with pytest.raises(ReadFailed) as caught:
+            await read_now(house.drivers, house.links, house.write, await house.target(meter))
+        assert isinstance(caught.value.cause, GatewayRefused)
+
+
+async def test_silent_meters_become_events_once(embedded_database: Any) -> None:
+    station = Station()
+    station.members[2].is_dead = True
+    async with house_with(embedded_database.dsn, station) as house:
+        for _ in range(MISSES + 2):
+            outcome = await one_round(house)
+        assert (outcome.silent, outcome.failure) == (1, None)
+        with psycopg.connect(embedded_database.dsn) as connection:
+            rows = connection.execute(
+                "SELECT asset_id, log, meaning, occurred_at FROM events JOIN meters USING (meter_id)"
+            ).fetchall()
+        assert rows == [(station.members[2].meter.serial, "station", "meter_silent", NOW)]
+
+
+async def test_a_concentrator_that_is_away_costs_the_others_nothing(embedded_database: Any) -> None:
+    station = Station()
+    async with house_with(embedded_database.dsn, station) as house:
+        async with house.base.pool.connection() as connection:
+            more = f"\nDC-2,concentrator,,,,,tcp://127.0.0.1:1,{station.model},".encode()
+            hung = await import_network(connection, station.network_csv() + more, since=NOW, actor="test")
+            assert not hung.errors
+        one, two = await house.stations.run()
+        assert (one.station, one.failure, one.fetched) == ("DC-1", None, 3 * ROWS)
+        assert (two.station, two.fetched) == ("DC-2", 0)
+        assert two.failure is not None
+
+
+def at(hour: int) -> datetime:
+    return NEWEST + timedelta(hours=hour)
+
+
+@pytest.mark.parametrize(
+    ("covered", "missing"),
+    [
+        ([], (0, 10)),
+        ([(0, 10)], None),
+        ([(-5, 20)], None),
+        ([(0, 4), (4, 10)], None),
+        ([(0, 4)], (4, 10)),
+        ([(6, 10)], (0, 6)),
+        ([(-2, 1), (3, 4), (9, 12)], (1, 9)),
+        ([(2, 3)], (0, 10)),
+        ([(-9, -1), (11, 12)], (0, 10)),
+        ([(-9, 0), (10, 12)], (0, 10)),
+    ],
+)
+def test_what_is_missing_is_one_range(
+    covered: list[tuple[int, int]], missing: tuple[int, int] | None
+) -> None:
+    found = missing_range((at(0), at(10)), [(at(a), at(b)) for a, b in covered])
+    assert found == (None if missing is None else (at(missing[0]), at(missing[1])))
