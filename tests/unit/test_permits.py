@@ -1,0 +1,162 @@
+"""Permits: all at once, in the order of urgency and arrival, nothing leaked."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from headend.links.permits import Permit, Permits, Urgency
+
+
+def meter(number: int) -> Permit:
+    return Permit(("meter", number), 1)
+
+
+LINE = Permit("line", 1)
+STATION = Permit("station", 2)
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class Crowd:
+    """Tasks that hold permits until they are let go, in the order in which they got them."""
+
+    def __init__(self) -> None:
+        self.permits = Permits()
+        self.order: list[str] = []
+        self._let_go: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def come(self, name: str, *wanted: Permit, urgency: Urgency = Urgency.SCHEDULED) -> None:
+        self._let_go[name] = asyncio.Event()
+        self._tasks[name] = asyncio.create_task(self._hold(name, wanted, urgency))
+        await turns()
+
+    async def _hold(self, name: str, wanted: Sequence[Permit], urgency: Urgency) -> None:
+        async with self.permits.hold(wanted, urgency):
+            self.order.append(name)
+            await self._let_go[name].wait()
+
+    async def go(self, *names: str) -> None:
+        for name in names:
+            self._let_go[name].set()
+        await turns()
+
+    async def give_up(self, name: str) -> None:
+        self._tasks[name].cancel()
+        await turns()
+
+    async def nothing_is_left(self) -> None:
+        await self.go(*self._let_go)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        assert (len(self.permits), self.permits.waiting) == (0, 0)
+
+
+async def test_one_conversation_at_a_time_with_a_meter() -> None:
+    crowd = Crowd()
+    await crowd.come("first", meter(1))
+    await crowd.come("second", meter(1))
+    assert crowd.order == ["first"]
+    assert crowd.permits.waiting == 1
+    await crowd.go("first")
+    assert crowd.order == ["first", "second"]
+    await crowd.nothing_is_left()
+
+
+async def test_as_many_as_the_station_has_room_for() -> None:
+    crowd = Crowd()
+    for number in range(4):
+        await crowd.come(f"m{number}", meter(number), STATION)
+    assert crowd.order == ["m0", "m1"]
+    assert crowd.permits.held("station") == 2
+    await crowd.go("m1")
+    assert crowd.order == ["m0", "m1", "m2"]
+    await crowd.nothing_is_left()
+
+
+async def test_whoever_lacks_one_permit_holds_none_of_the_others() -> None:
+    crowd = Crowd()
+    await crowd.come("busy", meter(1), STATION)
+    await crowd.come("waits for the meter", meter(1), STATION)
+    await crowd.come("another meter", meter(2), STATION)
+    assert crowd.order == ["busy", "another meter"]
+    await crowd.nothing_is_left()
+
+
+async def test_an_earlier_one_is_first_also_when_another_permit_was_the_last_he_lacked() -> None:
+    crowd = Crowd()
+    await crowd.come("line", LINE)
+    await crowd.come("one", STATION)
+    await crowd.come("two", STATION)
+    await crowd.come("early", LINE, STATION)  # lacks both
+    await crowd.come("late", STATION)
+    await crowd.go("line")
+    assert crowd.order == ["line", "one", "two"]
+    await crowd.go("one")
+    assert crowd.order[3:] == ["early"]
+    await crowd.go("two")
+    assert crowd.order[4:] == ["late"]
+    await crowd.nothing_is_left()
+
+
+async def test_a_person_goes_before_the_schedule_and_a_probe_after_it() -> None:
+    crowd = Crowd()
+    await crowd.come("now", LINE)
+    await crowd.come("probe", LINE, urgency=Urgency.PROBE)
+    await crowd.come("scheduled", LINE)
+    await crowd.come("person", LINE, urgency=Urgency.ON_DEMAND)
+    for name in ("now", "person", "scheduled", "probe"):
+        await crowd.go(name)
+    assert crowd.order == ["now", "person", "scheduled", "probe"]
+    await crowd.nothing_is_left()
+
+
+async def test_a_cancelled_wait_takes_nothing() -> None:
+    crowd = Crowd()
+    await crowd.come("holder", LINE, STATION)
+    await crowd.come("gives up", LINE, STATION)
+    await crowd.come("next", LINE, STATION)
+    await crowd.give_up("gives up")
+    await crowd.go("holder")
+    assert crowd.order == ["holder", "next"]
+    await crowd.nothing_is_left()
+
+
+async def test_cancelled_in_the_turn_in_which_it_was_granted() -> None:
+    permits = Permits()
+
+    async def hold() -> None:
+        async with permits.hold([LINE]):
+            pytest.fail("it was cancelled")
+
+    async with permits.hold([LINE]):
+        waits = asyncio.create_task(hold())
+        await turns()
+    waits.cancel()  # granted by the line above, and not run since
+    with pytest.raises(asyncio.CancelledError):
+        await waits
+    assert len(permits) == 0
+
+
+async def test_a_name_that_is_wanted_twice_counts_once() -> None:
+    permits = Permits()
+    async with permits.hold([LINE, LINE]):
+        assert permits.held("line") == 1
+    assert len(permits) == 0
+
+
+async def test_a_failure_inside_gives_everything_back() -> None:
+    permits = Permits()
+    with pytest.raises(ZeroDivisionError):
+        async with permits.hold([LINE, STATION]):
+            raise ZeroDivisionError
+    assert len(permits) == 0
+
+
+async def test_a_limit_that_lets_nobody_through_is_refused() -> None:
+    with pytest.raises(ValueError, match="lets nobody through"):
+        async with Permits().hold([Permit("line", 0)]):
+            pytest.fail("held")
