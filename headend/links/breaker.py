@@ -1,0 +1,333 @@
+"""Circuit breakers: what has not answered is not asked again and again, but probed at growing intervals.
+
+::
+
+    closed ──failures of the link in a row──> open ──its time has come──> half-open (one probe)
+      ^                                        ^ │                              │
+      └───────────── an answer ────────────────┼─┴── a person forces a probe ──>│
+                                               └──────────── no answer ─────────┘
+
+There is one breaker for each meter, and one for what several meters are behind: a station (concentrator,
+gateway), or a line that is shared without being in the network. Only failures that speak of the way count
+(`schemas.failure.OF_THE_LINK`), and what they speak of:
+
+* ``dns`` and ``connect`` behind a station or on a line: of that, and of no meter of it;
+* ``gateway``: of the meter, since the station answered;
+* ``timeout``: of the meter; where many in a row fall silent that were not before, of the station instead;
+* everything else: both answered.
+
+Each interval is drawn anew from [0, bound], and the bound doubles with each probe that failed: after an outage
+a feeder's meters fail together and must not come back together. A breaker that closes is forgotten.
+
+Probes cost the living: behind a station they may take a tenth of the time. After a probe that took c seconds
+none begins there for 9c.
+"""
+
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from headend.clock import utc_now
+from protocols.errors import LinkError
+from schemas.failure import OF_THE_LINK, Stage
+
+#: Breakers that are remembered; the one that was touched least lately is forgotten.
+MOST: Final = 200_000
+#: The share of a station's or line's time that probes may take: one part in so many.
+PROBES_SHARE: Final = 10
+
+
+class Kind(StrEnum):
+    """What a breaker stands for."""
+
+    METER = "meter"
+    STATION = "station"
+    LINE = "line"
+
+
+class Subject(NamedTuple):
+    """One thing with a breaker: the number of a meter or a station, or a line as it is written."""
+
+    kind: Kind
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+
+class BreakerOpen(LinkError):
+    """Not tried: the meter, or what it is behind, has not answered since ``since``, and is not probed before
+    ``until``. ``stage`` is that of the failure that opened the breaker.
+    """
+
+    def __init__(self, subject: Subject, opened: "Opened") -> None:
+        super().__init__(
+            f"{subject} has not answered since {opened.since:%F %T}Z ({opened.reason}); it is probed again at "
+            f"{opened.until:%F %T}Z, or by a read that is forced"
+        )
+        self.subject = subject
+        self.since = opened.since
+        self.until = opened.until
+        self.stage = opened.stage
+
+
+class State(StrEnum):
+    """Of a breaker that is remembered."""
+
+    CLOSED = "closed"  # with failures, and not enough of them
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Why and how long: no answer since ``since``, ``failures`` in a row, no probe before ``until``."""
+
+    since: datetime
+    until: datetime
+    failures: int
+    stage: Stage
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """``failures`` in a row open a breaker; the first interval to a probe is drawn below ``first_s``, the
+    bound doubles up to ``longest_s``. A station's opens also when ``silent`` of its meters fall silent with no
+    answer of any in between."""
+
+    failures: int = 3
+    first_s: float = 300.0
+    longest_s: float = 4 * 3600.0
+    silent: int = 16
+
+
+@dataclass(slots=True)
+class _Breaker:
+    failures: int = 0
+    probes: int = 0  # that failed, since it opened
+    opened: Opened | None = None
+    probing: bool = False
+    silent: set[int] = field(default_factory=set)  # meters behind it that fell silent since the last answer
+
+    @property
+    def state(self) -> State:
+        if self.opened is None:
+            return State.CLOSED
+        return State.HALF_OPEN if self.probing else State.OPEN
+
+
+class Attempt(NamedTuple):
+    """A conversation that is let through: with whom, behind what, and which breakers it probes."""
+
+    meter_id: int
+    meter: Subject
+    behind: Subject | None
+    probes: tuple[Subject, ...]
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether nobody expects an answer."""
+        return bool(self.probes)
+
+
+class Breakers:
+    """All breakers of one head-end.
+
+    Args:
+        now: aware, UTC. A step of this clock makes intervals longer or shorter, no more.
+        draw: a number in [0, bound].
+        most: breakers that are remembered.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        draw: Callable[[float], float] = lambda bound: random.uniform(0, bound),  # noqa: S311 - no secret
+        most: int = MOST,
+    ) -> None:
+        self._policy = Policy() if policy is None else policy
+        self._now = now
+        self._draw = draw
+        self._most = most
+        self._breakers: OrderedDict[Subject, _Breaker] = OrderedDict()
+        self._next_probe: dict[Subject, datetime] = {}
+        #: breakers that opened, closed or moved since somebody last took them: what is to be stored
+        self.changed: set[Subject] = set()
+
+    def __len__(self) -> int:
+        """Breakers that are remembered."""
+        return len(self._breakers)
+
+    def state(self, subject: Subject) -> State:
+        """Closed too where nothing is remembered."""
+        found = self._breakers.get(subject)
+        return State.CLOSED if found is None else found.state
+
+    def opened(self, subject: Subject) -> Opened | None:
+        """Why and how long; None where it is closed."""
+        found = self._breakers.get(subject)
+        return None if found is None else found.opened
+
+    def open_ones(self) -> Iterator[tuple[Subject, State]]:
+        """Those that are not closed."""
+        return ((subject, one.state) for subject, one in self._breakers.items() if one.opened is not None)
+
+    # ---- around one conversation --------------------------------------------------------------------
+
+    def admit(self, meter_id: int, behind: Subject | None, *, force: bool = False) -> Attempt:
+        """Let a conversation through; exactly one of `answered`, `failed` and `abandoned` must follow.
+
+        With ``force`` an open breaker is probed before its time. Raises BreakerOpen.
+        """
+        meter = Subject(Kind.METER, str(meter_id))
+        now = self._now()
+        probes = []
+        for subject in (meter,) if behind is None else (behind, meter):
+            found = self._breakers.get(subject)
+            if found is None or found.opened is None:
+                continue
+            if not force and (found.probing or now < self._due(found, meter_id)):
+                raise BreakerOpen(subject, found.opened)
+            probes.append(subject)
+        if probes and behind is not None and not force:
+            self._share(behind, probes[0], now)
+        for subject in probes:
+            self._breakers[subject].probing = True
+        return Attempt(meter_id, meter, behind, tuple(probes))
+
+    def _due(self, breaker: _Breaker, meter_id: int) -> datetime:
+        """When this meter may probe. One that was silent itself is a bad witness that its station is: the
+        others go first."""
+        if breaker.opened is None:
+            raise RuntimeError("a closed breaker is not probed")
+        late = self._policy.first_s if meter_id in breaker.silent else 0.0
+        return breaker.opened.until + timedelta(seconds=late)
+
+    def _share(self, behind: Subject, subject: Subject, now: datetime) -> None:
+        """Raises BreakerOpen where probes have had their share of the time there."""
+        earliest = self._next_probe.get(behind)
+        if earliest is None:
+            return
+        opened = self._breakers[subject].opened
+        if now < earliest and opened is not None:
+            raise BreakerOpen(
+                subject, Opened(opened.since, earliest, opened.failures, opened.stage, opened.reason)
+            )
+        del self._next_probe[behind]
+
+    def answered(self, attempt: Attempt) -> None:
+        """The meter answered, whatever it said."""
+        self._close(attempt.meter)
+        if attempt.behind is not None:
+            self._close(attempt.behind)
+
+    def failed(self, attempt: Attempt, stage: Stage, reason: str, *, took_s: float = 0.0) -> None:
+        """The conversation ended with a failure of this stage, ``took_s`` after it began."""
+        behind = attempt.behind
+        if behind is not None and attempt.is_probe:
+            self._next_probe[behind] = self._now() + timedelta(seconds=took_s * (PROBES_SHARE - 1))
+        if stage is Stage.SETTINGS:  # nothing was sent
+            self.abandoned(attempt)
+        elif stage not in OF_THE_LINK:
+            self.answered(attempt)
+        elif stage in (Stage.DNS, Stage.CONNECT):
+            self._fail(attempt.meter if behind is None else behind, stage, reason)
+            if behind is not None:
+                self._unprobe(attempt.meter)
+        elif stage is Stage.GATEWAY:
+            if behind is not None:
+                self._close(behind)
+            self._fail(attempt.meter, stage, reason)
+        elif behind is None:
+            self._fail(attempt.meter, stage, reason)
+        else:
+            self._silence(attempt, behind, stage, reason)
+
+    def abandoned(self, attempt: Attempt) -> None:
+        """The conversation ended before it could show anything: cancelled, or by a failure of ours."""
+        for subject in attempt.probes:
+            self._unprobe(subject)
+
+    def reset(self, subject: Subject) -> bool:
+        """Close it, whatever it has seen; False where it was closed."""
+        was_open = self.opened(subject) is not None
+        self._close(subject)
+        return was_open
+
+    def restore(self, subject: Subject, opened: Opened, probes: int) -> None:
+        """Open as it was stored."""
+        self._breakers[subject] = _Breaker(opened.failures, probes, opened)
+        self._bound()
+
+    def probes(self, subject: Subject) -> int:
+        """Probes that failed since it opened."""
+        found = self._breakers.get(subject)
+        return 0 if found is None else found.probes
+
+    # ---- one breaker --------------------------------------------------------------------------------
+
+    def _silence(self, attempt: Attempt, behind: Subject, stage: Stage, reason: str) -> None:
+        """A meter is silent: after many that were not before, it is what they are behind."""
+        opened = self.opened(behind)
+        if behind in attempt.probes and opened is not None:
+            if opened.stage is Stage.TIMEOUT:
+                self._fail(behind, stage, reason)
+                self._breakers[behind].silent.add(attempt.meter_id)
+                self._unprobe(attempt.meter)
+                return
+            self._close(behind)  # it took the connection
+        self._fail(attempt.meter, stage, reason)
+        if self._breakers[attempt.meter].failures > 1:
+            return
+        silent = self._touch(behind).silent
+        silent.add(attempt.meter_id)
+        if len(silent) >= self._policy.silent and self.opened(behind) is None:
+            for meter_id in silent:  # nothing is known of them
+                self._close(Subject(Kind.METER, str(meter_id)))
+            self._breakers[behind].failures = self._policy.failures - 1
+            self._fail(behind, stage, f"{len(silent)} of its meters fell silent; the last: {reason}")
+
+    def _fail(self, subject: Subject, stage: Stage, reason: str) -> None:
+        breaker = self._touch(subject)
+        breaker.failures += 1
+        if breaker.opened is None:
+            if breaker.failures >= self._policy.failures:
+                self._open(subject, breaker, self._now(), stage, reason)
+        elif breaker.probing:
+            breaker.probing = False
+            breaker.probes += 1
+            self._open(subject, breaker, breaker.opened.since, stage, reason)
+
+    def _open(self, subject: Subject, breaker: _Breaker, since: datetime, stage: Stage, reason: str) -> None:
+        bound = min(self._policy.longest_s, self._policy.first_s * 2 ** min(breaker.probes, 32))
+        until = self._now() + timedelta(seconds=self._draw(bound))
+        breaker.opened = Opened(since, until, breaker.failures, stage, reason.split("\n", 1)[0])
+        self.changed.add(subject)
+
+    def _unprobe(self, subject: Subject) -> None:
+        found = self._breakers.get(subject)
+        if found is not None:
+            found.probing = False
+
+    def _close(self, subject: Subject) -> None:
+        found = self._breakers.pop(subject, None)
+        if found is not None and found.opened is not None:
+            self.changed.add(subject)
+
+    def _touch(self, subject: Subject) -> _Breaker:
+        found = self._breakers.setdefault(subject, _Breaker())
+        self._breakers.move_to_end(subject)
+        self._bound()
+        return found
+
+    def _bound(self) -> None:
+        while len(self._breakers) > self._most:
+            forgotten, _ = self._breakers.popitem(last=False)
+            self.changed.add(forgotten)

@@ -1,0 +1,123 @@
+"""How long an answer is waited for: from the way's length before anything is measured, then from what was.
+
+The estimate is that of RFC 6298 (Jacobson, Karels): a smoothed round trip and its variation, the deadline four
+variations above it. Answers are measured where only one request can have caused them (Karn): drivers leave
+out those to repeated requests. A time-out doubles the deadline until the next answer comes.
+
+A meter that has never answered goes by the meters that are as many hops behind the same station. Where nobody
+has answered yet, each hop gets the time of its kind of link; these figures are our guesses, on the long side,
+and the first answer replaces them.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.network import LinkKind, Place
+
+#: Seconds for one hop where nothing is measured.
+FIRST_S: Final = {
+    LinkKind.PLC_NARROWBAND: 10.0,
+    LinkKind.PLC_BROADBAND: 4.0,
+    LinkKind.ZIGBEE: 4.0,
+    LinkKind.WIFI: 4.0,
+    LinkKind.CELLULAR: 15.0,
+    LinkKind.SERIAL: 4.0,
+    LinkKind.ETHERNET: 4.0,
+}
+#: A meter that answers nothing may be slow or dead: its deadline grows to so many times the first.
+_MOST_DOUBLED: Final = 3.0
+_ALPHA: Final = 1 / 8  # RFC 6298, 2.3
+_BETA: Final = 1 / 4
+_K: Final = 4
+#: Ways that are remembered; the one that was used least lately goes first.
+MOST: Final = 200_000
+
+
+@dataclass(slots=True)
+class _Estimate:
+    """``smoothed_s`` None: nothing has been measured. ``doubled``: time-outs since the last answer."""
+
+    smoothed_s: float | None = None
+    variation_s: float = 0.0
+    doubled: int = 0
+
+    def take(self, answer_s: float) -> None:
+        if self.smoothed_s is None:
+            self.smoothed_s, self.variation_s = answer_s, answer_s / 2
+        else:
+            self.variation_s += _BETA * (abs(self.smoothed_s - answer_s) - self.variation_s)
+            self.smoothed_s += _ALPHA * (answer_s - self.smoothed_s)
+
+    @property
+    def deadline_s(self) -> float | None:
+        return None if self.smoothed_s is None else self.smoothed_s + _K * self.variation_s
+
+
+class Pace:
+    """Deadlines for answers, by meter and by distance behind a station.
+
+    Args:
+        first_s: seconds for an answer where the kind of link is not known and nothing is measured.
+        shortest_s: no measured deadline is below it: large answers take longer than most.
+        longest_s: no deadline is above it.
+        most: ways that are remembered.
+    """
+
+    def __init__(
+        self, first_s: float = 20.0, *, shortest_s: float = 5.0, longest_s: float = 120.0, most: int = MOST
+    ) -> None:
+        self._first_s = first_s
+        self._shortest_s = shortest_s
+        self._longest_s = longest_s
+        self._most = most
+        self._ways: OrderedDict[Hashable, _Estimate] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Ways that are remembered."""
+        return len(self._ways)
+
+    def answer_s(self, meter_id: int, place: Place) -> float:
+        """Seconds to wait for the meter's next answer."""
+        first = min(self._longest_s, self._hop_s(place) * place.hops)
+        own = self._ways.get(meter_id)
+        like = self._ways.get(_like(place))
+        measured = None if own is None else own.deadline_s
+        if measured is None and like is not None:
+            measured = like.deadline_s
+        deadline = first if measured is None else max(measured, min(self._shortest_s, first))
+        if own is not None and own.doubled:
+            deadline = min(deadline * 2**own.doubled, max(deadline, first * _MOST_DOUBLED))
+        return min(deadline, self._longest_s)
+
+    def answered(self, meter_id: int, place: Place, answers_s: Sequence[float]) -> None:
+        """Learn from answers of one conversation, in their order."""
+        if not answers_s:
+            return
+        for name in (meter_id, _like(place)):
+            if name is None:
+                continue
+            estimate = self._estimate(name)
+            estimate.doubled = 0
+            for answer_s in answers_s:
+                estimate.take(answer_s)
+
+    def timed_out(self, meter_id: int) -> None:
+        """Wait longer for this meter, until it answers."""
+        estimate = self._estimate(meter_id)
+        estimate.doubled = min(estimate.doubled + 1, 10)
+
+    def _hop_s(self, place: Place) -> float:
+        return self._first_s if place.link is None else FIRST_S[place.link]
+
+    def _estimate(self, name: Hashable) -> _Estimate:
+        found = self._ways.setdefault(name, _Estimate())
+        self._ways.move_to_end(name)
+        while len(self._ways) > self._most:
+            self._ways.popitem(last=False)
+        return found
+
+
+def _like(place: Place) -> tuple[str, int, int] | None:
+    return None if place.station_id is None else ("hops", place.station_id, place.hops)
