@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
+from headend.links.failures import stage_of
 from headend.store.errors import ConflictError, UnavailableError, UnknownError
 from protocols.errors import (
     CommunicationError,
@@ -27,6 +28,7 @@ from protocols.errors import (
     PeerRefused,
     SecurityError,
 )
+from schemas.failure import Stage
 from schemas.meter import LifeCycleError
 
 log = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ class Problem(BaseModel):
     fault: str | None = Field(
         default=None, description="whose fault a failed exchange is: ours, peer or link"
     )
-    stage: str | None = Field(default=None, description="where an exchange with a meter failed")
+    stage: Stage | None = Field(default=None, description="where an exchange with a meter failed")
 
 
 class ApiError(Exception):
@@ -152,19 +154,6 @@ class TooLarge(ApiError):
     status, slug, title = 413, "body-too-large", "The request's body is too large"
 
 
-class ReadFailed(Exception):
-    """A read now that failed: ``cause`` of the tree in protocols.errors, ``stage`` as the session names it.
-
-    Raised by the port ``ReadNow``; stages are words such as ``connect``, ``associate``, ``read``,
-    ``release``.
-    """
-
-    def __init__(self, stage: str, cause: CommunicationError) -> None:
-        super().__init__(f"{stage}: {cause}")
-        self.stage = stage
-        self.cause = cause
-
-
 #: (class of the cause, status, slug, title), the first that fits. Peer's and link's faults are a gateway's.
 _EXCHANGE: tuple[tuple[type[CommunicationError], int, str, str], ...] = (
     (LinkTimeout, 504, "meter-timeout", "The meter did not answer in time"),
@@ -198,7 +187,7 @@ def problem(
     return JSONResponse(body, status_code=status, headers=dict(headers or {}), media_type=PROBLEM_JSON)
 
 
-def exchange_problem(request: Request, cause: CommunicationError, stage: str | None) -> Response:
+def exchange_problem(request: Request, cause: CommunicationError) -> Response:
     """A failed exchange with a meter: the gateway's statuses, whose fault, at which stage."""
     status, slug, title = next((s, g, t) for c, s, g, t in _EXCHANGE if isinstance(cause, c))
     return problem(
@@ -208,7 +197,7 @@ def exchange_problem(request: Request, cause: CommunicationError, stage: str | N
         title=title,
         detail=str(cause),
         fault=cause.fault.value,
-        stage=stage,
+        stage=stage_of(cause),
     )
 
 
@@ -264,13 +253,9 @@ def install(app: FastAPI) -> None:
             request, Unavailable("the database does not answer; try again", headers=_LATER)
         )
 
-    @app.exception_handler(ReadFailed)
-    async def _read_failed(request: Request, exc: ReadFailed) -> Response:
-        return exchange_problem(request, exc.cause, exc.stage)
-
     @app.exception_handler(CommunicationError)
     async def _communication(request: Request, exc: CommunicationError) -> Response:
-        return exchange_problem(request, exc, None)
+        return exchange_problem(request, exc)
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, exc: RequestValidationError) -> Response:

@@ -58,7 +58,7 @@ class ReadResult:
 class ReadNow(Protocol):
     """Reads a meter now and stores what it gave, within a deadline of its own.
 
-    Raises api.errors.ReadFailed or CommunicationError where the exchange failed; nothing is stored then.
+    Raises CommunicationError where the exchange failed; nothing is stored then.
     """
 
     def __call__(self, meter: Meter, request: ReadRequest) -> Awaitable[ReadResult]: ...

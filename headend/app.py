@@ -33,7 +33,7 @@ from headend.clock import utc_now
 from headend.collect.outcome import Outcome
 from headend.collect.periodic import periodically
 from headend.demo import Demo, Demonstration, demonstration
-from headend.drivers.read_now import CurveRange, ReadFailed, UnknownProfileError, read_now
+from headend.drivers.read_now import CurveRange, UnknownProfileError, read_now
 from headend.foundation import Base, make_demo_master_key, open_base
 from headend.house import House, open_house
 from headend.listen.inbound import InboundListener
@@ -189,8 +189,6 @@ class _ReadNow:
             )
         except UnknownProfileError as error:
             raise api.errors.BadValue.field("/profile/number", str(error)) from error
-        except ReadFailed as error:
-            raise api.errors.ReadFailed(error.stage, error.cause) from error
         refused = tuple(Refused(one.obis, one.reason) for one in done.refused)
         return ReadResult(done.registers, refused, done.intervals, done.stored)
 

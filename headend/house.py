@@ -19,7 +19,10 @@ from headend.foundation import Base
 from headend.ingest.pipeline import Pipeline
 from headend.keys.counters import CounterBlocks
 from headend.keys.vault import Vault
+from headend.links.breaker import Breakers, Policy
+from headend.links.links import Limits as LinkLimits
 from headend.links.links import Links
+from headend.links.pace import Pace
 from headend.listen.directory import Directory
 from headend.listen.handler import PushHandler
 from headend.listen.recognise import Recogniser
@@ -94,7 +97,7 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             [DlmsDriver(access, profile_folders=settings.profile_folders), StationDriver(access), modbus],
             profile_folders=settings.profile_folders,
         )
-        links = Links(settings.collector_concurrency)
+        links = _links(settings)
         limits = Limits(
             retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s)
         )
@@ -125,6 +128,21 @@ def _modbus(settings: Settings) -> ModbusDriver:
         profile_folders=settings.profile_folders,
         sampling=Sampling(period_s=settings.sample_period_s, tolerance_s=settings.sample_tolerance_s),
         timing=Timing(connect_s=settings.connect_timeout_s, answer_s=settings.modbus_response_timeout_s),
+    )
+
+
+def _links(settings: Settings) -> Links:
+    return Links(
+        LinkLimits(
+            settings.collector_concurrency,
+            settings.permits_station,
+            settings.permits_cell,
+            settings.permits_links,
+        ),
+        breakers=Breakers(
+            Policy(settings.breaker_failures, settings.breaker_first_s, settings.breaker_longest_s)
+        ),
+        pace=Pace(settings.answer_shortest_s, settings.answer_longest_s),
     )
 
 

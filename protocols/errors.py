@@ -21,6 +21,8 @@
 
 from enum import StrEnum
 
+from schemas.failure import Stage
+
 
 class Fault(StrEnum):
     """Whose fault it is: the first thing an engineer asks."""
@@ -33,16 +35,17 @@ class Fault(StrEnum):
 class CommunicationError(Exception):
     """Base of the tree. ``offset`` counts bytes from the start of the decoded input; None: no place.
 
-    ``stage`` is how far an exchange had come (connect, associate, read, release), as its driver notes it.
+    ``stage`` is at which stage a conversation failed, where whoever raised this knew more of it than its
+    kind tells; `headend.links.failures.stage_of` tells it for all.
     """
 
     fault = Fault.OURS
-    stage: str | None = None
 
-    def __init__(self, reason: str, *, offset: int | None = None) -> None:
+    def __init__(self, reason: str, *, offset: int | None = None, stage: Stage | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.offset = offset
+        self.stage = stage
 
     def __str__(self) -> str:
         place = "" if self.offset is None else f" at byte {self.offset}"

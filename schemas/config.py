@@ -18,6 +18,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from schemas.network import LinkKind
+
 _PREFIX: Final = "HEADEND_"
 _CONFIG: Final = "HEADEND_CONFIG"
 #: Variables of the tests: not settings.
@@ -134,10 +136,27 @@ class Settings(BaseSettings):
     #: a sample counts for a boundary within so many seconds
     sample_tolerance_s: int = Field(default=30, ge=0, le=3600)
 
+    # -- politeness to links
+    #: conversations at once behind one concentrator or gateway; in one cell: a transformer, else a feeder
+    permits_station: int = Field(default=4, ge=1, le=10_000)
+    permits_cell: int = Field(default=16, ge=1, le=10_000)
+    #: conversations at once over all links of a kind; a kind that is not named has no limit of its own.
+    #: As a variable it is JSON: {"plc_narrowband": 64}
+    permits_links: dict[LinkKind, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    #: failures in a row after which a silent meter or concentrator is only probed
+    breaker_failures: int = Field(default=3, ge=1, le=100)
+    #: bounds of the first and of the longest pause between probes; each pause is drawn at random below it
+    breaker_first_s: Seconds = 300
+    breaker_longest_s: Seconds = 14_400
+    #: bounds of a deadline for an answer that follows from measured answers
+    answer_shortest_s: Seconds = 5
+    answer_longest_s: Seconds = 120
+
     # -- deadlines towards a meter
     #: TCP connect, or opening the serial line
     connect_timeout_s: Seconds = 10
-    #: from a request to the end of its answer (each block has its own)
+    #: from a request to the end of its answer (each block has its own), where the network does not tell the
+    #: way's length and nothing has been measured
     response_timeout_s: Seconds = 20
     #: from a request on a Modbus bus to its answer
     modbus_response_timeout_s: Seconds = 2
@@ -169,10 +188,13 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if self.master_key is not None and self.master_key_file is not None:
             raise ValueError("master_key and master_key_file are both set: give one of them")
-        if self.retry_longest_s < self.retry_first_s:
-            raise ValueError("retry_longest_s is less than retry_first_s")
         if self.sample_tolerance_s * 2 >= self.sample_period_s:
             raise ValueError("sample_tolerance_s must be less than half of sample_period_s")
+        for name in ("retry", "breaker"):
+            if getattr(self, f"{name}_longest_s") < getattr(self, f"{name}_first_s"):
+                raise ValueError(f"{name}_longest_s is less than {name}_first_s")
+        if self.answer_longest_s < self.answer_shortest_s:
+            raise ValueError("answer_longest_s is less than answer_shortest_s")
         return self
 
     @property

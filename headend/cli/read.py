@@ -11,17 +11,12 @@ from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, err, moment, out, print_json
 from headend.clock import utc_now
 from headend.collect.outcome import Outcome
-from headend.drivers.read_now import (
-    CurveRange,
-    ReadFailed,
-    ReadOutcome,
-    UnknownProfileError,
-    read_now,
-)
+from headend.drivers.read_now import CurveRange, ReadOutcome, UnknownProfileError, read_now
 from headend.house import open_house
+from headend.links.failures import stage_of
 from headend.store import audit, meters
 from protocols.dlms.obis import Obis
-from protocols.errors import Fault
+from protocols.errors import CommunicationError, Fault
 from schemas.meter import Meter
 from schemas.reading import INTERVAL_QUANTITIES, Quality, ReadingBatch, RegisterRead
 
@@ -89,11 +84,10 @@ async def read(
             )
         except UnknownProfileError as error:
             raise CommandError(f"--profile: {error}") from error
-        except ReadFailed as error:
-            fault = error.cause.fault
+        except CommunicationError as error:
             raise CommandError(
-                f"{asset_id} at {meter.address}: {error.stage}: {error.cause} "
-                f"(fault: {fault}; {_TO_DO[fault]})"
+                f"{asset_id} at {meter.address}: {stage_of(error)}: {error} "
+                f"(fault: {error.fault}; {_TO_DO[error.fault]})"
             ) from error
     if as_json:
         print_json(_as_json(meter, done))
@@ -157,11 +151,12 @@ def tell_outcome(outcome: Outcome) -> None:
     table.add_row("values", f"{outcome.values:,}")
     table.add_row("time", f"{outcome.seconds:.1f} s, {per_second:,.0f} values/s")
     out.print(table)
-    for (fault, kind), count in outcome.kinds.most_common(_SHOWN):
-        first = next((one for one in outcome.failures if (one.fault, one.kind) == (fault, kind)), None)
+    for sort, count in outcome.kinds.most_common(_SHOWN):
+        first = next((one for one in outcome.failures if one.sort == sort), None)
         example = "" if first is None else f", as {first.asset_id}: {first.reason}"
+        stage, fault, kind = sort
         out.print(
-            f"failed {count} x {kind} (fault: {fault}){example}",
+            f"failed {count} x {stage or 'not by a conversation'}: {kind} (fault: {fault}){example}",
             style="yellow",
             markup=False,
             soft_wrap=True,
@@ -187,6 +182,7 @@ def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
         "failures": [
             {
                 "meter": one.asset_id,
+                "stage": one.stage,
                 "fault": one.fault,
                 "kind": one.kind,
                 "reason": one.reason,

@@ -4,8 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from headend.links.failures import stage_of
 from headend.store.writer import Written
 from protocols.errors import CommunicationError
+from schemas.failure import Stage
 
 #: Failures that are kept one by one; all are counted.
 MOST_FAILURES: Final = 1000
@@ -13,9 +15,11 @@ MOST_FAILURES: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A meter that could not be read, whose fault that is, and why; ``attempts`` were made."""
+    """A meter that could not be read: at which stage (None: no conversation failed), whose fault that is, and
+    why; ``attempts`` were made."""
 
     asset_id: str
+    stage: Stage | None
     fault: str
     kind: str
     reason: str
@@ -25,7 +29,17 @@ class Failure:
     def of(cls, asset_id: str, error: BaseException, attempts: int) -> "Failure":
         """From the error of the last attempt."""
         fault = error.fault.value if isinstance(error, CommunicationError) else "ours"
-        return cls(asset_id, fault, type(error).__name__, str(error).split("\n", 1)[0], attempts)
+        return cls(
+            asset_id, stage_of(error), fault, type(error).__name__, str(error).split("\n", 1)[0], attempts
+        )
+
+    @property
+    def sort(self) -> "Sort":
+        """What failures are counted by: stage, fault and kind."""
+        return self.stage, self.fault, self.kind
+
+
+Sort = tuple[Stage | None, str, str]
 
 
 @dataclass(slots=True)
@@ -49,7 +63,7 @@ class Outcome:
     seconds: float = 0.0
     written: Written = field(default_factory=lambda: Written(None))
     failures: list[Failure] = field(default_factory=list)
-    kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
+    kinds: Counter[Sort] = field(default_factory=Counter)
 
     @property
     def done(self) -> int:
@@ -65,6 +79,6 @@ class Outcome:
     def fail(self, failure: Failure) -> None:
         """Count a meter that could not be read."""
         self.failed += 1
-        self.kinds[failure.fault, failure.kind] += 1
+        self.kinds[failure.sort] += 1
         if len(self.failures) < MOST_FAILURES:
             self.failures.append(failure)

@@ -8,9 +8,9 @@ from datetime import datetime
 from headend.drivers.contract import Conversation, Curve, Driver, Target
 from headend.drivers.registry import Drivers
 from headend.links.links import Links
-from headend.session.client import Stage
+from headend.links.permits import Urgency
 from headend.store.writer import Written
-from protocols.errors import CommunicationError, DataAccessRefused, LinkTimeout
+from protocols.errors import DataAccessRefused, LinkTimeout
 from schemas.reading import ReadingBatch, RegisterRead, concatenate
 
 Write = Callable[[ReadingBatch], Awaitable[Written]]
@@ -55,15 +55,6 @@ class ReadOutcome:
         return len(self.batch)
 
 
-class ReadFailed(Exception):
-    """The exchange failed; nothing is stored. ``cause`` says whose fault, ``stage`` how far it came."""
-
-    def __init__(self, stage: str, cause: CommunicationError) -> None:
-        super().__init__(f"{stage}: {cause}")
-        self.stage = stage
-        self.cause = cause
-
-
 class UnknownProfileError(ValueError):
     """The meter's model has no load profile of that number; the message names those it has."""
 
@@ -84,26 +75,21 @@ async def read_now(
     Without both, the registers that the meter's model names are read. ``write`` is
     `headend.store.writer.write` with its pool. ``timeout_s`` bounds the exchange.
 
-    Raises UnknownProfileError before the meter is called; ReadFailed; what `Drivers.prepare` raises of
-    the database and the keys; and what ``write`` raises.
+    Nothing is stored where the conversation fails. An open breaker is no hindrance: a person wants to know.
+
+    Raises UnknownProfileError before the meter is called; the tree of `protocols.errors`; what
+    `Drivers.prepare` raises of the database and the keys; and what ``write`` raises.
     """
     batches: list[ReadingBatch] = []
     refused: list[Refused] = []
-    stage = "prepare"
     try:
         async with asyncio.timeout(timeout_s):
             driver, way = await drivers.prepare_one(target)
             known = None if curve is None else _curve(driver, target.meter.model, curve.profile)
-            stage = Stage.CONNECT
-            async with links.conversation(driver, way) as conversation:
-                stage = Stage.READ
+            async with links.conversation(driver, way, urgency=Urgency.ON_DEMAND, force=True) as conversation:
                 await _read(conversation, obis, curve, known, batches, refused)
-                stage = Stage.RELEASE
-    except CommunicationError as exc:
-        raise ReadFailed(exc.stage or stage, exc) from exc
     except TimeoutError as exc:
-        late = LinkTimeout(f"meter {target.meter.asset_id}: not read within {timeout_s:g} s")
-        raise ReadFailed(stage, late) from exc
+        raise LinkTimeout(f"meter {target.meter.asset_id}: not read within {timeout_s:g} s") from exc
     batch = concatenate(batches, source=batches[0].source)
     return ReadOutcome(batch, tuple(refused), await write(batch))
 

@@ -16,17 +16,17 @@ gateway), or a line that is shared without being in the network. Only failures t
 * ``timeout``: of the meter; where many in a row fall silent that were not before, of the station instead;
 * everything else: both answered.
 
-Each interval is drawn anew from [0, bound], and the bound doubles with each probe that failed: after an outage
-a feeder's meters fail together and must not come back together. A breaker that closes is forgotten.
+Each interval is drawn anew from [0, bound], and the bound doubles with each probe that failed: after an
+outage a feeder's meters fail together and must not come back together. A breaker that closes is forgotten.
 
-Probes cost the living: behind a station they may take a tenth of the time. After a probe that took c seconds
-none begins there for 9c.
+Probes cost the living: behind a station there is one at a time, and they may take a tenth of the time. After
+a probe that took c seconds none begins there for 9c.
 """
 
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -66,13 +66,13 @@ class BreakerOpen(LinkError):
 
     def __init__(self, subject: Subject, opened: "Opened") -> None:
         super().__init__(
-            f"{subject} has not answered since {opened.since:%F %T}Z ({opened.reason}); it is probed again at "
-            f"{opened.until:%F %T}Z, or by a read that is forced"
+            f"{subject} has not answered since {opened.since:%F %T}Z ({opened.reason}); it is probed again "
+            f"after {opened.until:%F %T}Z, or by a read now",
+            stage=opened.stage,
         )
         self.subject = subject
         self.since = opened.since
         self.until = opened.until
-        self.stage = opened.stage
 
 
 class State(StrEnum):
@@ -97,8 +97,8 @@ class Opened:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """``failures`` in a row open a breaker; the first interval to a probe is drawn below ``first_s``, the
-    bound doubles up to ``longest_s``. A station's opens also when ``silent`` of its meters fall silent with no
-    answer of any in between."""
+    bound doubles up to ``longest_s``. A station's opens also when ``silent`` of its meters fall silent and
+    none answers in between."""
 
     failures: int = 3
     first_s: float = 300.0
@@ -157,7 +157,8 @@ class Breakers:
         self._draw = draw
         self._most = most
         self._breakers: OrderedDict[Subject, _Breaker] = OrderedDict()
-        self._next_probe: dict[Subject, datetime] = {}
+        # when the next probe may begin behind a station or line; None while one is under way
+        self._rested: dict[Subject | None, datetime | None] = {}
         #: breakers that opened, closed or moved since somebody last took them: what is to be stored
         self.changed: set[Subject] = set()
 
@@ -181,11 +182,25 @@ class Breakers:
 
     # ---- around one conversation --------------------------------------------------------------------
 
+    def check(self, meter_id: int, behind: Subject | None, *, force: bool = False) -> bool:
+        """Whether a conversation now would be a probe, of which nobody expects an answer. Raises BreakerOpen
+        where none is let through; with ``force`` all are.
+        """
+        return bool(self._to_probe(meter_id, behind, force=force))
+
     def admit(self, meter_id: int, behind: Subject | None, *, force: bool = False) -> Attempt:
         """Let a conversation through; exactly one of `answered`, `failed` and `abandoned` must follow.
 
-        With ``force`` an open breaker is probed before its time. Raises BreakerOpen.
+        Raises BreakerOpen as `check`.
         """
+        probes = self._to_probe(meter_id, behind, force=force)
+        for subject in probes:
+            self._breakers[subject].probing = True
+        if probes and behind is not None:
+            self._rested[behind] = None
+        return Attempt(meter_id, Subject(Kind.METER, str(meter_id)), behind, probes)
+
+    def _to_probe(self, meter_id: int, behind: Subject | None, *, force: bool) -> tuple[Subject, ...]:
         meter = Subject(Kind.METER, str(meter_id))
         now = self._now()
         probes = []
@@ -193,37 +208,20 @@ class Breakers:
             found = self._breakers.get(subject)
             if found is None or found.opened is None:
                 continue
-            if not force and (found.probing or now < self._due(found, meter_id)):
-                raise BreakerOpen(subject, found.opened)
+            until = found.opened.until
+            if meter_id in found.silent:  # a bad witness that its station is silent: the others go first
+                until += timedelta(seconds=self._policy.first_s)
+            rested = self._rested.get(behind, now)
+            if rested is not None:
+                until = max(until, rested)
+            if not force and (found.probing or rested is None or now < until):
+                raise BreakerOpen(subject, replace(found.opened, until=until))
             probes.append(subject)
-        if probes and behind is not None and not force:
-            self._share(behind, probes[0], now)
-        for subject in probes:
-            self._breakers[subject].probing = True
-        return Attempt(meter_id, meter, behind, tuple(probes))
-
-    def _due(self, breaker: _Breaker, meter_id: int) -> datetime:
-        """When this meter may probe. One that was silent itself is a bad witness that its station is: the
-        others go first."""
-        if breaker.opened is None:
-            raise RuntimeError("a closed breaker is not probed")
-        late = self._policy.first_s if meter_id in breaker.silent else 0.0
-        return breaker.opened.until + timedelta(seconds=late)
-
-    def _share(self, behind: Subject, subject: Subject, now: datetime) -> None:
-        """Raises BreakerOpen where probes have had their share of the time there."""
-        earliest = self._next_probe.get(behind)
-        if earliest is None:
-            return
-        opened = self._breakers[subject].opened
-        if now < earliest and opened is not None:
-            raise BreakerOpen(
-                subject, Opened(opened.since, earliest, opened.failures, opened.stage, opened.reason)
-            )
-        del self._next_probe[behind]
+        return tuple(probes)
 
     def answered(self, attempt: Attempt) -> None:
         """The meter answered, whatever it said."""
+        self._rest(attempt, 0.0)
         self._close(attempt.meter)
         if attempt.behind is not None:
             self._close(attempt.behind)
@@ -231,13 +229,14 @@ class Breakers:
     def failed(self, attempt: Attempt, stage: Stage, reason: str, *, took_s: float = 0.0) -> None:
         """The conversation ended with a failure of this stage, ``took_s`` after it began."""
         behind = attempt.behind
-        if behind is not None and attempt.is_probe:
-            self._next_probe[behind] = self._now() + timedelta(seconds=took_s * (PROBES_SHARE - 1))
         if stage is Stage.SETTINGS:  # nothing was sent
             self.abandoned(attempt)
-        elif stage not in OF_THE_LINK:
+            return
+        if stage not in OF_THE_LINK:
             self.answered(attempt)
-        elif stage in (Stage.DNS, Stage.CONNECT):
+            return
+        self._rest(attempt, took_s)
+        if stage in (Stage.DNS, Stage.CONNECT):
             self._fail(attempt.meter if behind is None else behind, stage, reason)
             if behind is not None:
                 self._unprobe(attempt.meter)
@@ -252,6 +251,7 @@ class Breakers:
 
     def abandoned(self, attempt: Attempt) -> None:
         """The conversation ended before it could show anything: cancelled, or by a failure of ours."""
+        self._rest(attempt, 0.0)
         for subject in attempt.probes:
             self._unprobe(subject)
 
@@ -270,6 +270,12 @@ class Breakers:
         """Probes that failed since it opened."""
         found = self._breakers.get(subject)
         return 0 if found is None else found.probes
+
+    def _rest(self, attempt: Attempt, took_s: float) -> None:
+        """Behind the same station no other probe begins for a while."""
+        if attempt.probes and attempt.behind is not None:
+            pause = timedelta(seconds=took_s * (PROBES_SHARE - 1))
+            self._rested[attempt.behind] = self._now() + pause
 
     # ---- one breaker --------------------------------------------------------------------------------
 

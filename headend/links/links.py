@@ -1,30 +1,141 @@
-"""The one door to meters: whoever talks with one does it in a conversation that is opened here."""
+"""The one door to meters: whoever talks with one does it in a conversation that is opened here.
+
+::
+
+    conversation(driver, way) ──> breakers ──> permits ──> breakers ──> driver.open(answer_s of pace) ──> talk
+                                   │ (asked again: the wait was long)                                     │
+                                   └── BreakerOpen                breakers, pace and metrics learn <───────┘
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from weakref import WeakValueDictionary
+from dataclasses import dataclass, field
 
 from headend.drivers.contract import Conversation, Driver, Way
+from headend.links.breaker import Attempt, BreakerOpen, Breakers, Kind, Subject
+from headend.links.failures import stage_of
+from headend.links.pace import Pace
+from headend.links.permits import Permit, Permits, Urgency
+from headend.observe.metrics import ANSWERED, OURS, REFUSED, Metrics
+from protocols.errors import CommunicationError
+from schemas.failure import Stage
+from schemas.network import LinkKind
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Conversations at once: ``most`` in all, behind one station, in one cell (transformer, else feeder), and
+    over all links of a kind, where it is named. With one meter and on one line it is always one."""
+
+    most: int = 256
+    station: int = 4
+    cell: int = 16
+    kinds: Mapping[LinkKind, int] = field(default_factory=dict)
 
 
 class Links:
-    """One conversation at a time with a meter, and on a line or bus that several share; ``most`` in all."""
+    """All ways to meters: polite to each, and told by what they came to."""
 
-    def __init__(self, most: int = 256) -> None:
-        self._slots = asyncio.Semaphore(most)
-        self._locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        breakers: Breakers | None = None,
+        pace: Pace | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._limits = Limits() if limits is None else limits
+        self.permits = Permits()
+        self.breakers = Breakers() if breakers is None else breakers
+        self.pace = Pace() if pace is None else pace
+        self._metrics = Metrics() if metrics is None else metrics
 
     @asynccontextmanager
-    async def conversation(self, driver: Driver, way: Way) -> AsyncIterator[Conversation]:
-        """A conversation with the meter at the end of ``way``, when its link is free.
+    async def conversation(
+        self, driver: Driver, way: Way, *, urgency: Urgency = Urgency.SCHEDULED, force: bool = False
+    ) -> AsyncIterator[Conversation]:
+        """A conversation with the meter at the end of ``way``, when its permits are free. With ``force`` an
+        open breaker is no hindrance.
 
-        Raises the tree of `protocols.errors`.
+        Errors that leave the body are taken for the meter's. Raises the tree of `protocols.errors`, of it
+        BreakerOpen.
         """
-        name = way.address.line or (way.target.meter.meter_id,)
-        async with (
-            self._locks.setdefault(name, asyncio.Lock()),
-            self._slots,
-            driver.open(way) as conversation,
-        ):
-            yield conversation
+        loop = asyncio.get_running_loop()
+        name, meter_id, behind = driver.names[0], way.target.meter.meter_id, _behind(way)
+        try:
+            if self.breakers.check(meter_id, behind, force=force):
+                urgency = min(urgency, Urgency.PROBE)
+            began = loop.time()
+            async with self.permits.hold(self._permits(way), urgency):
+                self._metrics.permit_wait_seconds.labels(urgency.name.lower()).observe(loop.time() - began)
+                attempt = self.breakers.admit(meter_id, behind, force=force)
+                async with self._talk(driver, way, attempt) as conversation:
+                    yield conversation
+        except BreakerOpen:
+            self._metrics.conversations.labels(name, REFUSED).inc()
+            raise
+
+    @asynccontextmanager
+    async def _talk(self, driver: Driver, way: Way, attempt: Attempt) -> AsyncIterator[Conversation]:
+        """The conversation, and what is learnt of it."""
+        loop = asyncio.get_running_loop()
+        place = way.target.place
+        patience_s = self.pace.answer_s(
+            attempt.meter_id, place, on_line=way.address.is_shared, probe=attempt.is_probe
+        )
+        began = loop.time()
+        conversation: Conversation | None = None
+        failed: BaseException | None = None
+        try:
+            async with driver.open(way, answer_s=patience_s) as conversation:
+                yield conversation
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            answers_s = () if conversation is None else conversation.answers_s
+            self.pace.answered(attempt.meter_id, place, answers_s)
+            self._learn(driver.names[0], attempt, failed, loop.time() - began, answered=bool(answers_s))
+
+    def _learn(
+        self, name: str, attempt: Attempt, failed: BaseException | None, took_s: float, *, answered: bool
+    ) -> None:
+        stage = stage_of(failed) if isinstance(failed, CommunicationError) else None
+        if stage is Stage.TIMEOUT:
+            self.pace.timed_out(attempt.meter_id)
+        if failed is None or (answered and stage is not None):
+            self.breakers.answered(attempt)  # who fell silent in the middle is no dead meter
+        elif stage is None:
+            self.breakers.abandoned(attempt)
+        else:
+            self.breakers.failed(attempt, stage, str(failed), took_s=took_s)
+        outcome = ANSWERED if failed is None else OURS if stage is None else stage.value
+        self._metrics.conversations.labels(name, outcome).inc()
+        self._metrics.conversation_seconds.labels(name).observe(took_s)
+
+    def _permits(self, way: Way) -> list[Permit]:
+        limits, place, line = self._limits, way.target.place, way.address.line
+        found = [Permit(("meter", way.target.meter.meter_id), 1), Permit("all", limits.most)]
+        if line is not None:
+            found.append(Permit(("line", line), 1))
+        if place.station_id is not None:
+            found.append(Permit(("station", place.station_id), limits.station))
+        cell = place.transformer or place.feeder
+        if cell is not None:
+            found.append(Permit(("cell", place.feeder, cell), limits.cell))
+        if place.link is not None and place.link in limits.kinds:
+            found.append(Permit(("kind", place.link), limits.kinds[place.link]))
+        return found
+
+
+def _behind(way: Way) -> Subject | None:
+    """What the meter is behind, if others are behind it too."""
+    station = way.target.place.station_id
+    if station is not None:
+        return Subject(Kind.STATION, str(station))
+    address = way.address
+    if not address.is_shared:
+        return None
+    where = address.device if address.host is None else f"{address.host}:{address.port}"
+    return Subject(Kind.LINE, f"{address.scheme}:{where}")

@@ -1,12 +1,12 @@
 """How long an answer is waited for: from the way's length before anything is measured, then from what was.
 
-The estimate is that of RFC 6298 (Jacobson, Karels): a smoothed round trip and its variation, the deadline four
-variations above it. Answers are measured where only one request can have caused them (Karn): drivers leave
-out those to repeated requests. A time-out doubles the deadline until the next answer comes.
+The estimate is that of RFC 6298 (Jacobson, Karels): a smoothed round trip and its variation, the deadline
+four variations above it. Answers are measured where only one request can have caused them (Karn): drivers
+leave out those to repeated requests. A time-out doubles the deadline until the next answer comes.
 
 A meter that has never answered goes by the meters that are as many hops behind the same station. Where nobody
 has answered yet, each hop gets the time of its kind of link; these figures are our guesses, on the long side,
-and the first answer replaces them.
+and the first answer replaces them. Where the network does not tell the kind either, the driver's settings do.
 """
 
 from collections import OrderedDict
@@ -26,6 +26,8 @@ FIRST_S: Final = {
     LinkKind.SERIAL: 4.0,
     LinkKind.ETHERNET: 4.0,
 }
+#: The shortest measured deadline on a line or bus, in seconds: the next in turn waits.
+LINE_SHORTEST_S: Final = 1.0
 #: A meter that answers nothing may be slow or dead: its deadline grows to so many times the first.
 _MOST_DOUBLED: Final = 3.0
 _ALPHA: Final = 1 / 8  # RFC 6298, 2.3
@@ -59,16 +61,13 @@ class Pace:
     """Deadlines for answers, by meter and by distance behind a station.
 
     Args:
-        first_s: seconds for an answer where the kind of link is not known and nothing is measured.
-        shortest_s: no measured deadline is below it: large answers take longer than most.
+        shortest_s: no measured deadline is below it, since large answers take longer than most; on a line or
+            bus `LINE_SHORTEST_S`.
         longest_s: no deadline is above it.
         most: ways that are remembered.
     """
 
-    def __init__(
-        self, first_s: float = 20.0, *, shortest_s: float = 5.0, longest_s: float = 120.0, most: int = MOST
-    ) -> None:
-        self._first_s = first_s
+    def __init__(self, shortest_s: float = 5.0, longest_s: float = 120.0, *, most: int = MOST) -> None:
         self._shortest_s = shortest_s
         self._longest_s = longest_s
         self._most = most
@@ -78,17 +77,29 @@ class Pace:
         """Ways that are remembered."""
         return len(self._ways)
 
-    def answer_s(self, meter_id: int, place: Place) -> float:
-        """Seconds to wait for the meter's next answer."""
-        first = min(self._longest_s, self._hop_s(place) * place.hops)
+    def answer_s(
+        self, meter_id: int, place: Place, *, on_line: bool = False, probe: bool = False
+    ) -> float | None:
+        """Seconds to wait for the meter's next answer; None: as the driver's settings say.
+
+        ``on_line``: the meter shares a line or bus. A ``probe`` gets at least what the way's length asks for,
+        and no more for time-outs before it.
+        """
+        first = None if place.link is None else FIRST_S[place.link] * place.hops
         own = self._ways.get(meter_id)
         like = self._ways.get(_like(place))
         measured = None if own is None else own.deadline_s
         if measured is None and like is not None:
             measured = like.deadline_s
-        deadline = first if measured is None else max(measured, min(self._shortest_s, first))
-        if own is not None and own.doubled:
-            deadline = min(deadline * 2**own.doubled, max(deadline, first * _MOST_DOUBLED))
+        shortest_s = min(self._shortest_s, LINE_SHORTEST_S) if on_line else self._shortest_s
+        deadline = first if measured is None else max(measured, shortest_s)
+        if deadline is None:
+            return None
+        if probe:
+            deadline = max(deadline, first or 0.0)
+        elif own is not None and own.doubled:
+            most = self._longest_s if first is None else max(deadline, first * _MOST_DOUBLED)
+            deadline = min(deadline * 2**own.doubled, most)
         return min(deadline, self._longest_s)
 
     def answered(self, meter_id: int, place: Place, answers_s: Sequence[float]) -> None:
@@ -107,9 +118,6 @@ class Pace:
         """Wait longer for this meter, until it answers."""
         estimate = self._estimate(meter_id)
         estimate.doubled = min(estimate.doubled + 1, 10)
-
-    def _hop_s(self, place: Place) -> float:
-        return self._first_s if place.link is None else FIRST_S[place.link]
 
     def _estimate(self, name: Hashable) -> _Estimate:
         found = self._ways.setdefault(name, _Estimate())

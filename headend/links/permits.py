@@ -24,8 +24,8 @@ class Urgency(IntEnum):
     """Who goes first when a permit becomes free: the smaller number."""
 
     ON_DEMAND = 0  # a person waits
-    SCHEDULED = 10
-    PROBE = 20  # whether a silent meter is back: nobody expects much of it
+    PROBE = 10  # whether a silent meter is back: there is one at a time, and it runs beside the others
+    SCHEDULED = 20
 
 
 class Permit(NamedTuple):

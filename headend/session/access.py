@@ -29,6 +29,7 @@ from headend.transport.stream import Stream
 from protocols.dlms.security import Key, PeerCounter
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from schemas.address import AddressError, LinkAddress, Scheme
+from schemas.failure import Stage
 from schemas.meter import KeyPurpose, Meter
 from schemas.model import MeterModel, ModelError, load_model
 
@@ -244,7 +245,7 @@ class Access:
             reach.plan,
             counters=None if reach.key_id is None else KeyCounters(self._counters, reach.key_id),
             peer_counter=bar,
-            deadlines=self._deadlines if answer_s is None else replace(self._deadlines, response_s=answer_s),
+            deadlines=self._deadlines if answer_s is None else _paced(self._deadlines, answer_s),
             stream=stream,
             learn_counter=reach.is_new and last is None,
         )
@@ -256,7 +257,8 @@ class Access:
                 if known_title is not None and title != known_title:
                     raise RemoteProtocolError(
                         f"the meter at {reach.plan.address} has system title {_hex(title)}, "
-                        f"meter {reach.meter.asset_id} has {_hex(known_title)}"
+                        f"meter {reach.meter.asset_id} has {_hex(known_title)}",
+                        stage=Stage.ASSOCIATION,
                     )
                 proven = True
                 yield session
@@ -303,6 +305,10 @@ class Access:
             except UnavailableError as error:
                 log.warning("the meters' last counters wait: %s", str(error).split("\n", 1)[0])
                 self._some.set()
+
+
+def _paced(deadlines: Deadlines, answer_s: float) -> Deadlines:
+    return replace(deadlines, associate_s=answer_s, response_s=answer_s)
 
 
 def _hex(title: bytes | None) -> str:

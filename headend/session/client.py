@@ -4,10 +4,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar
 
+from headend.links.failures import stage_of
 from headend.session.channel import ApduChannel
 from headend.session.deadlines import Deadlines
 from headend.session.dial import channel_over, dial
@@ -41,6 +41,7 @@ from protocols.errors import (
     PeerRefused,
     RemoteProtocolError,
 )
+from schemas.failure import Stage
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +62,6 @@ _LONGEST_PDU: Final = 0xFFFF
 _COUNTER_FAULTS: Final = frozenset(
     {ServiceErrorCode.DECIPHERING_ERROR, ServiceErrorCode.INVOCATION_COUNTER_ERROR}
 )
-
-
-class Stage(StrEnum):
-    """How far a session has come: where a failure happened."""
-
-    CONNECT = "connect"
-    ASSOCIATE = "associate"
-    READ = "read"
-    RELEASE = "release"
 
 
 class InvocationCounters(Protocol):
@@ -126,7 +118,6 @@ class MeterSession:
         #: seconds that the last answers took, each from the last message of ours
         self.answers_s: deque[float] = deque(maxlen=_ANSWERS)
         self.stale = 0
-        self.stage = Stage.CONNECT
         self.release_error: Exception | None = None
         self._deadlines = _DEADLINES if deadlines is None else deadlines
         self._counters = counters if plan.uses_counter else None
@@ -169,7 +160,8 @@ class MeterSession:
             await self._open()
         except BaseException as exc:
             self._abort()
-            self._tell_stage(exc)
+            if isinstance(exc, PeerRefused) and stage_of(exc) is Stage.ACCESS:
+                exc.stage = Stage.ASSOCIATION
             raise
         return self
 
@@ -201,7 +193,6 @@ class MeterSession:
     async def _associate(self) -> None:
         if self._stream is None:
             raise LocalProtocolError("no link to associate over")
-        self.stage = Stage.CONNECT
         channel = self._channel = channel_over(self._stream, self.plan, self._deadlines)
         await channel.open(self._deadline(self._deadlines.connect_s))
         counters = self._counters
@@ -212,11 +203,9 @@ class MeterSession:
         )
         if counters is not None:
             await self._have_counters(counters, self._end)
-        self.stage = Stage.ASSOCIATE
         self._associated = await self._exchange(
             association, association.associate(), Associated, self._deadlines.associate_s
         )
-        self.stage = Stage.READ
         self._broken = None
 
     async def _learn_first(self) -> None:
@@ -261,8 +250,6 @@ class MeterSession:
             self._abort()
             return
         deadline = self._loop.time() + self._deadlines.release_s
-        if exc is None:
-            self.stage = Stage.RELEASE
         try:
             if self._counters is not None:
                 await self._have_counters(self._counters, deadline)
@@ -382,13 +369,11 @@ class MeterSession:
         self._broken = "a request is under way"
         try:
             event = await self._exchange(association, apdu, wanted, timeout_s or self._deadlines.response_s)
-        except PeerRefused as exc:
+        except PeerRefused:
             self._broken = None
-            self._tell_stage(exc)
             raise
         except BaseException as exc:
             self._broken = f"it ended with {type(exc).__name__}"
-            self._tell_stage(exc)
             raise
         self._broken = None
         return event
@@ -445,10 +430,6 @@ class MeterSession:
                 if again >= deadline or nudge is None:
                     raise
                 await channel.send(nudge, deadline)
-
-    def _tell_stage(self, exc: BaseException) -> None:
-        if isinstance(exc, CommunicationError):
-            exc.stage = self.stage
 
     async def _have_counters(self, counters: InvocationCounters, deadline: float) -> None:
         if counters.available >= _COUNTERS_AT_HAND:

@@ -15,6 +15,7 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
+from headend.links.breaker import BreakerOpen
 from protocols.dlms.enums import AssociationResult, DataAccessResult
 from protocols.errors import (
     ActionRefused,
@@ -38,11 +39,14 @@ class Verdict(StrEnum):
 
 
 def classify(exc: BaseException) -> Verdict:
-    """Transient: the link failed, or the meter said "not now". Everything else would fail again.
+    """Transient: the link failed, or the meter said "not now". Everything else would fail again; an open
+    breaker does until its time has come, and by then there is another round.
 
     A peer that breaks the standard or fails a cryptographic check does so on purpose or by defect: asking
     again costs invocation counters and airtime, and on some meters locks the client out.
     """
+    if isinstance(exc, BreakerOpen):
+        return Verdict.FATAL
     if isinstance(exc, LinkError):
         return Verdict.TRANSIENT
     if isinstance(exc, AssociationRejected):

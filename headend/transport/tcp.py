@@ -14,6 +14,7 @@ from typing import Final
 
 from headend.transport.stream import BaseStream
 from protocols.errors import LinkClosed, LinkError, LinkTimeout
+from schemas.failure import Stage
 
 #: Bytes that one receive call can take.
 RECEIVE_BUFFER: Final = 64 * 1024
@@ -111,12 +112,12 @@ async def dial_tcp(host: str, port: int, deadline: float) -> TcpStream:
         async with asyncio.timeout_at(deadline):
             _, stream = await loop.create_connection(lambda: TcpStream(peer), host, port)
     except TimeoutError as exc:
-        raise LinkTimeout(f"{peer}: not connected before the deadline") from exc
+        raise LinkTimeout(f"{peer}: not connected before the deadline", stage=Stage.CONNECT) from exc
     except socket.gaierror as exc:
-        raise LinkError(f"{peer}: no such host ({exc.strerror})") from exc
+        raise LinkError(f"{peer}: no such host ({exc.strerror})", stage=Stage.DNS) from exc
     except OSError as exc:
         reason = os.strerror(exc.errno) if exc.errno else str(exc)  # asyncio words its own strerror
-        raise LinkError(f"{peer}: {reason}") from exc
+        raise LinkError(f"{peer}: {reason}", stage=Stage.CONNECT) from exc
     return stream
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from headend.transport.stream import BaseStream
 from protocols.errors import LinkClosed, LinkError, LinkTimeout
+from schemas.failure import Stage
 
 #: Datagrams kept for a reader who is late; more are dropped, as a network would, and counted.
 MAX_WAITING: Final = 64
@@ -76,10 +77,10 @@ async def dial_udp(host: str, port: int, deadline: float) -> UdpStream:
         async with asyncio.timeout_at(deadline):
             _, stream = await loop.create_datagram_endpoint(lambda: UdpStream(peer), remote_addr=(host, port))
     except TimeoutError as exc:
-        raise LinkTimeout(f"{peer}: not open before the deadline") from exc
+        raise LinkTimeout(f"{peer}: not open before the deadline", stage=Stage.DNS) from exc
     except socket.gaierror as exc:
-        raise LinkError(f"{peer}: no such host ({exc.strerror})") from exc
+        raise LinkError(f"{peer}: no such host ({exc.strerror})", stage=Stage.DNS) from exc
     except OSError as exc:
         reason = os.strerror(exc.errno) if exc.errno else str(exc)  # asyncio words its own strerror
-        raise LinkError(f"{peer}: {reason}") from exc
+        raise LinkError(f"{peer}: {reason}", stage=Stage.CONNECT) from exc
     return stream

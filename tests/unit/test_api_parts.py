@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from api import errors, etag, paging
-from api.errors import BadValue, ReadFailed
+from api.errors import BadValue
 from api.middleware import BodyLimit, CleanText, SecureHeaders
 from api.shapes import Exact, Name, ObisText
 from api.times import half_open, instant, micros, parse, rfc3339
 from headend.store.errors import ConflictError, UnavailableError, UnknownError
 from protocols import errors as tree
+from schemas.failure import Stage
 
 
 class Body(BaseModel):
@@ -190,13 +191,13 @@ async def test_nul_and_broken_json(app: FastAPI) -> None:
 @pytest.mark.parametrize(
     ("raised", "status", "fault", "stage"),
     [
-        (ReadFailed("associate", tree.LinkTimeout("no answer")), 504, "link", "associate"),
-        (ReadFailed("connect", tree.LinkClosed("refused")), 502, "link", "connect"),
-        (ReadFailed("read", tree.DataAccessRefused("no", result=3)), 502, "peer", "read"),
-        (ReadFailed("read", tree.RemoteProtocolError("bad", offset=4)), 502, "peer", "read"),
-        (ReadFailed("read", tree.SecurityError("tag")), 502, "peer", "read"),
-        (tree.LinkTimeout("no answer"), 504, "link", None),
-        (ReadFailed("read", tree.LocalProtocolError("ours")), 500, "ours", "read"),
+        (tree.LinkTimeout("no answer"), 504, "link", "timeout"),
+        (tree.LinkError("refused", stage=Stage.CONNECT), 502, "link", "connect"),
+        (tree.GatewayRefused("no"), 502, "link", "gateway"),
+        (tree.DataAccessRefused("no", result=3), 502, "peer", "access"),
+        (tree.RemoteProtocolError("bad", offset=4), 502, "peer", "decode"),
+        (tree.SecurityError("tag"), 502, "peer", "cipher"),
+        (tree.LocalProtocolError("ours"), 500, "ours", "settings"),
         (UnknownError("no meter"), 404, None, None),
         (ConflictError("taken"), 409, None, None),
         (UnavailableError("secret dsn"), 503, None, None),

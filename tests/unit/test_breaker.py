@@ -278,6 +278,18 @@ def test_probes_have_a_tenth_of_a_stations_time() -> None:
     assert house.breakers.admit(2, STATION).is_probe
 
 
+def test_there_is_one_probe_at_a_time_behind_a_station() -> None:
+    house = House()
+    for meter_id in (1, 2):
+        house.fail(Stage.TIMEOUT, meter_id, STATION, times=3)
+    house.wait(300)
+    first = house.breakers.admit(1, STATION)
+    with pytest.raises(BreakerOpen):
+        house.breakers.admit(2, STATION)
+    house.breakers.answered(first)
+    assert house.breakers.admit(2, STATION).is_probe
+
+
 def test_a_forced_probe_does_not_wait_for_its_share() -> None:
     house = House()
     for meter_id in (1, 2):

@@ -12,6 +12,7 @@ from headend.collect.schedule import JOIN, joined, wanted_ranges
 from headend.drivers.contract import Curve, Recall
 from headend.store.coverage import Due
 from protocols.errors import LinkTimeout
+from schemas.failure import Stage
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -85,8 +86,8 @@ def test_failures_are_all_counted_and_the_first_are_kept():
         outcome.fail(Failure.of(f"m{n}", LinkTimeout("silent\nfor long"), 2))
     assert outcome.failed == outcome.done == MOST_FAILURES + 5
     assert len(outcome.failures) == MOST_FAILURES
-    assert outcome.failures[0] == Failure("m0", "link", "LinkTimeout", "silent", 2)
-    assert outcome.kinds == {("link", "LinkTimeout"): MOST_FAILURES + 5}
+    assert outcome.failures[0] == Failure("m0", Stage.TIMEOUT, "link", "LinkTimeout", "silent", 2)
+    assert outcome.kinds == {(Stage.TIMEOUT, "link", "LinkTimeout"): MOST_FAILURES + 5}
 
 
 def test_what_is_not_the_peers_or_the_links_is_ours():

@@ -19,8 +19,13 @@ def test_before_any_answer_each_hop_has_its_time(hops: int) -> None:
     assert Pace().answer_s(1, behind(hops)) == 10.0 * hops
 
 
-def test_a_way_of_unknown_kind_goes_by_the_settings() -> None:
-    assert Pace(first_s=7.5).answer_s(1, NOWHERE) == 7.5
+def test_a_way_of_unknown_kind_goes_by_the_drivers_settings_until_something_is_measured() -> None:
+    pace = Pace()
+    pace.timed_out(1)
+    assert pace.answer_s(1, NOWHERE) is None
+    assert pace.answer_s(1, NOWHERE, probe=True) is None
+    pace.answered(1, NOWHERE, [4.0])
+    assert pace.answer_s(1, NOWHERE) == pytest.approx(12.0)
 
 
 def test_no_deadline_is_above_the_longest() -> None:
@@ -53,10 +58,10 @@ def test_no_measured_deadline_is_below_the_shortest() -> None:
     assert pace.answer_s(1, NOWHERE) == 5
 
 
-def test_the_shortest_never_lengthens_what_the_settings_say() -> None:
-    pace = Pace(first_s=0.5, shortest_s=5)
-    pace.answered(1, NOWHERE, [0.01])
-    assert pace.answer_s(1, NOWHERE) == 0.5
+def test_on_a_line_the_shortest_is_shorter() -> None:
+    pace = Pace()
+    pace.answered(1, NOWHERE, [0.01] * 40)
+    assert pace.answer_s(1, NOWHERE, on_line=True) == 1
 
 
 def test_a_meter_that_is_new_goes_by_those_as_far_behind_its_station() -> None:
@@ -77,6 +82,7 @@ def test_a_time_out_doubles_the_deadline_until_the_next_answer() -> None:
     pace = Pace(shortest_s=0.1)
     pace.answered(1, behind(1), [1.0] * 40)
     before = pace.answer_s(1, behind(1))
+    assert before is not None
     pace.timed_out(1)
     assert pace.answer_s(1, behind(1)) == pytest.approx(2 * before)
     pace.timed_out(1)
@@ -90,6 +96,15 @@ def test_a_meter_that_never_answers_is_not_waited_for_ever_longer() -> None:
     for _ in range(20):
         pace.timed_out(1)
     assert pace.answer_s(1, behind(1)) == 30.0
+
+
+def test_a_probe_is_given_the_ways_length_and_no_more() -> None:
+    pace = Pace()
+    pace.answered(2, behind(3), [0.1])
+    for _ in range(3):
+        pace.timed_out(1)
+    assert pace.answer_s(1, behind(3)) == 40.0
+    assert pace.answer_s(1, behind(3), probe=True) == 30.0
 
 
 def test_one_meters_time_outs_are_not_its_neighbours() -> None:
@@ -106,8 +121,8 @@ def test_the_memory_is_bounded_and_forgets_the_least_used() -> None:
     pace.answered(1, NOWHERE, [1.0])
     pace.answered(4, NOWHERE, [1.0])
     assert len(pace) == 3
-    assert pace.answer_s(2, NOWHERE) == 20.0
-    assert pace.answer_s(1, NOWHERE) < 4
+    assert pace.answer_s(2, NOWHERE) is None
+    assert pace.answer_s(1, NOWHERE) is not None
 
 
 def test_no_answers_teach_nothing() -> None:

@@ -102,15 +102,15 @@ async def test_an_earlier_one_is_first_also_when_another_permit_was_the_last_he_
     await crowd.nothing_is_left()
 
 
-async def test_a_person_goes_before_the_schedule_and_a_probe_after_it() -> None:
+async def test_a_person_goes_before_a_probe_and_a_probe_before_the_schedule() -> None:
     crowd = Crowd()
     await crowd.come("now", LINE)
-    await crowd.come("probe", LINE, urgency=Urgency.PROBE)
     await crowd.come("scheduled", LINE)
+    await crowd.come("probe", LINE, urgency=Urgency.PROBE)
     await crowd.come("person", LINE, urgency=Urgency.ON_DEMAND)
-    for name in ("now", "person", "scheduled", "probe"):
+    for name in ("now", "person", "probe", "scheduled"):
         await crowd.go(name)
-    assert crowd.order == ["now", "person", "scheduled", "probe"]
+    assert crowd.order == ["now", "person", "probe", "scheduled"]
     await crowd.nothing_is_left()
 
 

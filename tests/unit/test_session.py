@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import uvloop
 
+from headend.links.failures import stage_of
 from headend.session.client import MeterSession
 from headend.session.deadlines import Deadlines
 from headend.session.dial import dial
@@ -41,6 +42,7 @@ from protocols.errors import (
     SecurityError,
 )
 from schemas.address import LinkAddress
+from schemas.failure import Stage
 from schemas.meter import KeyPurpose
 from schemas.model import MeterModel
 
@@ -245,7 +247,7 @@ def test_an_exception_response_is_an_answer_too(run_virtual, fake_meter):
             meter.meddle = lambda apdu: [bytes((0xD8, 1, 3))]
             with pytest.raises(ExceptionResponse) as caught:
                 await session.get(ENERGY)
-            assert caught.value.stage == "read"
+            assert stage_of(caught.value) is Stage.ACCESS
             meter.meddle = lambda apdu: [apdu]
             assert await session.get(EXPORT) == VALUE
 

@@ -9,6 +9,7 @@ import tty
 import pytest
 import uvloop
 
+from headend.links.failures import stage_of
 from headend.session.client import MeterSession
 from headend.session.deadlines import Deadlines
 from headend.session.plan import plan_session
@@ -20,6 +21,7 @@ from protocols.dlms.cosem import Attribute
 from protocols.dlms.obis import Obis
 from protocols.errors import LinkClosed, LinkTimeout
 from schemas.address import LinkAddress
+from schemas.failure import Stage
 from schemas.model import MeterModel
 
 ENERGY = Attribute(3, Obis.parse("1-0:1.8.0*255"), 2)
@@ -128,7 +130,7 @@ def test_a_deaf_udp_meter_times_out(run):
         with pytest.raises(LinkTimeout) as caught:
             async with session:
                 pass
-        assert caught.value.stage == "associate"
+        assert stage_of(caught.value) is Stage.TIMEOUT
         transport.close()
 
     run(main())

@@ -21,7 +21,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from pymodbus import FramerType
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
@@ -29,7 +29,6 @@ from pymodbus.client.base import ModbusBaseClient
 from pymodbus.exceptions import ModbusException
 
 from protocols.errors import (
-    CommunicationError,
     GatewayRefused,
     LinkClosed,
     LinkError,
@@ -41,9 +40,8 @@ from protocols.modbus.answers import Read, find_rtu, is_sound_tcp
 from protocols.modbus.frames import EXCEPTIONS
 from protocols.modbus.plan import Span
 from schemas.address import LinkAddress, Scheme
+from schemas.failure import Stage
 from schemas.register_model import Space
-
-E = TypeVar("E", bound=CommunicationError)
 
 # What happens is told by our errors, once; a peer that talks nonsense must not fill the log meanwhile.
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
@@ -174,14 +172,14 @@ class Bus:
                 # what `connect` calls; but that keeps the reason of a failure to itself
                 client.ctx.transport, _ = await client.ctx.call_create()
         except TimeoutError as error:
-            raise _at(
-                "connect", LinkTimeout(f"{self}: not connected within {self._connect_s:g} s")
+            raise LinkTimeout(
+                f"{self}: not connected within {self._connect_s:g} s", stage=Stage.CONNECT
             ) from error
         except socket.gaierror as error:
-            raise _at("connect", LinkError(f"{self}: no such host ({error.strerror})")) from error
+            raise LinkError(f"{self}: no such host ({error.strerror})", stage=Stage.DNS) from error
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
-            raise _at("connect", LinkError(f"{self}: {reason}")) from error
+            raise LinkError(f"{self}: {reason}", stage=Stage.CONNECT) from error
         self._client = client
         self._silent.clear()
         return client
@@ -242,9 +240,9 @@ class Bus:
                 answer = await read(span.address, count=span.count, device_id=unit)
             answered = True
         except TimeoutError as error:
-            raise _at("read", self._why(self._silence(unit, answer_s))) from error
+            raise self._why(self._silence(unit, answer_s)) from error
         except ModbusException as error:
-            raise _at("read", self._why(LinkClosed(f"{self}: {error.string}"))) from error
+            raise self._why(LinkClosed(f"{self}: {error.string}")) from error
         finally:
             owed = _Owed(self._read, asked_at, answer_s)
             self._read = self._scope = None
@@ -255,7 +253,7 @@ class Bus:
             else:
                 self._give_up(owed)
         if answer.isError():
-            raise _at("read", self._refusal(unit, answer.exception_code))
+            raise self._refusal(unit, answer.exception_code)
         return Answer(list(answer.registers), self._still_since - asked_at)
 
     def _why(self, else_this: LinkError | RemoteProtocolError) -> LinkError | RemoteProtocolError:
@@ -295,7 +293,7 @@ class Bus:
         end = loop.time() + _LONGEST_S
         while (rest := self._still_since + self._silence_s(unit) - loop.time()) > 0:
             if loop.time() > end:
-                raise _at("read", LinkError(f"{self}: somebody talks without end"))
+                raise LinkError(f"{self}: somebody talks without end", stage=Stage.TIMEOUT)
             await asyncio.sleep(rest)
         self._owed.pop(unit, None)
         self._last_given_up = None
@@ -340,8 +338,3 @@ class Bus:
         address = self._address
         place = address.device if address.device is not None else f"{address.host}:{address.port}"
         return f"{address.scheme}://{place}"
-
-
-def _at(stage: str, error: E) -> E:
-    error.stage = stage
-    return error

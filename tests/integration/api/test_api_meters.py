@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.errors import ReadFailed
 from api.services import ReadResult, Refused
 from headend.store.tokens import Scope
 from headend.store.writer import Written
@@ -178,8 +177,8 @@ async def test_read_now(house: Any) -> None:
 @pytest.mark.parametrize(
     ("raised", "status", "fault", "stage"),
     [
-        (ReadFailed("associate", LinkTimeout("nothing for 5 s")), 504, "link", "associate"),
-        (ReadFailed("read", DataAccessRefused("read-write-denied", result=3)), 502, "peer", "read"),
+        (LinkTimeout("nothing for 5 s"), 504, "link", "timeout"),
+        (DataAccessRefused("read-write-denied", result=3), 502, "peer", "access"),
     ],
 )
 async def test_read_now_that_fails(

@@ -1,0 +1,1 @@
+"""What the head-end tells of itself to those who watch it."""

@@ -1,0 +1,344 @@
+"""The one door: permits around a conversation, what it teaches, and what dead meters cost the living."""
+
+import asyncio
+import datetime as dt
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from headend.drivers.contract import Target
+from headend.links.breaker import BreakerOpen, Breakers, Kind, State, Subject
+from headend.links.links import Limits, Links
+from headend.links.pace import Pace
+from headend.links.permits import Urgency
+from headend.observe.metrics import Metrics
+from headend.session.retry import RetryPolicy, retrying
+from protocols.errors import CommunicationError, DataAccessRefused, LinkError, LinkTimeout
+from schemas.address import LinkAddress
+from schemas.failure import Stage
+from schemas.network import NOWHERE, LinkKind, Place
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+START = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+BEHIND = Place(
+    station_id=5, station="C5", link=LinkKind.PLC_NARROWBAND, hops=1, transformer="T1", feeder="F1"
+)
+STATION = Subject(Kind.STATION, "5")
+
+
+@dataclass
+class FakeWay:
+    target: Target
+    address: LinkAddress
+
+
+def way(meter_id: int, place: Place = NOWHERE, address: str = "tcp://192.0.2.1:4059") -> FakeWay:
+    meter: Any = SimpleNamespace(meter_id=meter_id, asset_id=f"M{meter_id}", model="test")
+    return FakeWay(Target(meter, place), LinkAddress.parse(address))
+
+
+@dataclass
+class FakeConversation:
+    answer_s: float
+    patience_s: float
+    answers_s: list[float] = field(default_factory=list)
+    error: CommunicationError | None = None
+
+    async def ask(self) -> None:
+        if self.error is not None:
+            raise self.error
+        if self.answer_s > self.patience_s:
+            await asyncio.sleep(self.patience_s)
+            raise LinkTimeout("nothing came before the deadline")
+        await asyncio.sleep(self.answer_s)
+        self.answers_s.append(self.answer_s)
+
+
+class FakeDriver:
+    """Meters that answer after some seconds, or never, or refuse. Opening is the first answer."""
+
+    names = ("fake",)
+
+    def __init__(self) -> None:
+        self.answer_s: dict[int, float] = {}
+        self.errors: dict[int, CommunicationError] = {}
+        self.patience_s: list[float] = []
+        self.open_now = 0
+        self.most_open = 0
+        self.order: list[int] = []
+
+    @asynccontextmanager
+    async def open(self, way: Any, *, answer_s: float | None = None) -> AsyncIterator[Any]:
+        answer_s = 20.0 if answer_s is None else answer_s
+        self.patience_s.append(answer_s)
+        meter_id = way.target.meter.meter_id
+        self.order.append(meter_id)
+        if meter_id in self.errors:
+            raise self.errors[meter_id]
+        self.open_now += 1
+        self.most_open = max(self.most_open, self.open_now)
+        try:
+            conversation = FakeConversation(self.answer_s.get(meter_id, 1.0), answer_s)
+            await conversation.ask()
+            yield conversation
+        finally:
+            self.open_now -= 1
+
+
+class House:
+    """Links and a fake driver on the loop's clock."""
+
+    def __init__(self, limits: Limits | None = None, seed: int = 1) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self.driver: Any = FakeDriver()
+        self.metrics = Metrics()
+        self.links = Links(
+            limits,
+            breakers=Breakers(
+                now=lambda: START + dt.timedelta(seconds=loop.time() - began),
+                draw=partial(random.Random(seed).uniform, 0),
+            ),
+            pace=Pace(),
+            metrics=self.metrics,
+        )
+
+    async def talk(self, one: FakeWay, questions: int = 1, **how: Any) -> None:
+        async with self.links.conversation(self.driver, one, **how) as conversation:
+            for _ in range(questions):
+                await conversation.ask()  # type: ignore[attr-defined]
+
+    async def fail(self, one: FakeWay, times: int = 1) -> None:
+        for _ in range(times):
+            with pytest.raises(CommunicationError):
+                await self.talk(one)
+
+    def counted(self, outcome: str) -> float | None:
+        return self.metrics.registry.get_sample_value(
+            "headend_conversations_total", {"driver": "fake", "outcome": outcome}
+        )
+
+
+# ---- permits --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ways", "limits", "most"),
+    [
+        ([way(1), way(1)], Limits(), 1),
+        ([way(n) for n in range(9)], Limits(most=7), 7),
+        ([way(n, address="modbus+tcp://192.0.2.1?unit=1") for n in range(3)], Limits(), 1),
+        ([way(n, BEHIND) for n in range(9)], Limits(station=2), 2),
+        ([way(n, Place(station_id=n, transformer="T1", feeder="F1")) for n in range(9)], Limits(cell=3), 3),
+        ([way(n, Place(station_id=n, feeder="F1")) for n in range(9)], Limits(cell=3), 3),
+        (
+            [way(n, Place(link=LinkKind.ZIGBEE)) for n in range(9)],
+            Limits(kinds={LinkKind.ZIGBEE: 4}),
+            4,
+        ),
+        ([way(n, Place(link=LinkKind.WIFI)) for n in range(9)], Limits(kinds={LinkKind.ZIGBEE: 4}), 9),
+    ],
+)
+def test_no_more_conversations_at_once_than_each_limit_allows(
+    run_virtual: Run, ways: list[FakeWay], limits: Limits, most: int
+) -> None:
+    async def main() -> int:
+        house = House(limits)
+        await asyncio.gather(*(house.talk(one) for one in ways))
+        assert len(house.links.permits) == 0
+        return int(house.driver.most_open)
+
+    assert run_virtual(main()) == most
+
+
+def test_a_person_is_served_next(run_virtual: Run) -> None:
+    async def main() -> list[int]:
+        house = House(Limits(station=1))
+        scheduled = [asyncio.create_task(house.talk(way(n, BEHIND))) for n in range(3)]
+        await asyncio.sleep(0.5)
+        await house.talk(way(9, BEHIND), urgency=Urgency.ON_DEMAND, force=True)
+        await asyncio.gather(*scheduled)
+        return list(house.driver.order)
+
+    assert run_virtual(main()) == [0, 9, 1, 2]
+
+
+# ---- what a conversation teaches ------------------------------------------------------------------------
+
+
+def test_the_deadline_follows_what_was_measured(run_virtual: Run) -> None:
+    async def main() -> list[float]:
+        house = House()
+        house.driver.answer_s[1] = 3.0
+        for _ in range(2):
+            await house.talk(way(1, BEHIND), questions=30)
+        return list(house.driver.patience_s)
+
+    first, second = run_virtual(main())
+    assert first == 10.0
+    assert second == pytest.approx(5.0)  # its answers take 3 s, and no deadline is below 5
+
+
+def test_a_dead_meter_is_refused_after_three_failures_and_counted(run_virtual: Run) -> None:
+    async def main() -> None:
+        house = House()
+        house.driver.answer_s[1] = 1e9
+        await house.fail(way(1, BEHIND), 3)
+        with pytest.raises(BreakerOpen):
+            await house.talk(way(1, BEHIND))
+        assert len(house.driver.order) == 3
+        assert (house.counted("timeout"), house.counted("not_tried")) == (3, 1)
+        assert house.links.breakers.state(STATION) is State.CLOSED
+
+    run_virtual(main())
+
+
+def test_a_read_now_probes_a_dead_meter_and_finds_it_back(run_virtual: Run) -> None:
+    async def main() -> None:
+        house = House()
+        house.driver.answer_s[1] = 1e9
+        await house.fail(way(1), 3)
+        del house.driver.answer_s[1]
+        await house.talk(way(1), force=True)
+        await house.talk(way(1))
+        assert house.counted("answered") == 2
+
+    run_virtual(main())
+
+
+async def fall_silent(house: House) -> None:
+    async with house.links.conversation(house.driver, way(1)) as conversation:
+        conversation.answer_s = 1e9  # type: ignore[attr-defined]
+        await conversation.ask()  # type: ignore[attr-defined]
+
+
+def test_whoever_answered_and_then_fell_silent_is_no_dead_meter(run_virtual: Run) -> None:
+    async def main() -> None:
+        house = House()
+        for _ in range(5):
+            with pytest.raises(LinkTimeout):
+                await fall_silent(house)
+        assert len(house.links.breakers) == 0
+        assert house.counted("timeout") == 5
+
+    run_virtual(main())
+
+
+def test_a_refusal_inside_is_the_meters_answer(run_virtual: Run) -> None:
+    async def main() -> None:
+        house = House()
+        for _ in range(4):
+            with pytest.raises(DataAccessRefused):
+                async with house.links.conversation(house.driver, way(1)):
+                    raise DataAccessRefused("no", result=3)
+        assert house.counted("access") == 4
+
+    run_virtual(main())
+
+
+def test_what_the_caller_breaks_is_not_the_meters_failure(run_virtual: Run) -> None:
+    async def main() -> None:
+        house = House()
+        for _ in range(4):
+            with pytest.raises(ConnectionError):
+                async with house.links.conversation(house.driver, way(1)):
+                    raise ConnectionError("the caller's own")
+        assert house.counted("ours") == 4
+        assert len(house.links.breakers) == 0
+
+    run_virtual(main())
+
+
+def test_a_cancelled_probe_may_be_tried_again(run_virtual: Run) -> None:
+    async def main() -> None:
+        house = House()
+        house.driver.answer_s[1] = 1e9
+        await house.fail(way(1), 3)
+        await asyncio.sleep(300)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await house.talk(way(1))
+        assert house.links.breakers.state(Subject(Kind.METER, "1")) is State.OPEN
+        await house.fail(way(1))
+        assert len(house.driver.order) == 5
+        assert len(house.links.permits) == 0
+
+    run_virtual(main())
+
+
+def test_a_station_that_is_down_is_tried_three_times_and_not_for_each_meter(run_virtual: Run) -> None:
+    async def main() -> None:
+        house = House()
+        down = LinkError("refused", stage=Stage.CONNECT)
+        house.driver.errors = dict.fromkeys(range(50), down)
+        for meter_id in range(50):
+            await house.fail(way(meter_id, BEHIND))
+        assert len(house.driver.order) == 3
+        assert len(house.links.breakers) == 1
+
+    run_virtual(main())
+
+
+def test_meters_on_a_line_without_a_place_are_behind_that_line(run_virtual: Run) -> None:
+    async def main() -> None:
+        house = House()
+        down = LinkError("refused", stage=Stage.CONNECT)
+        house.driver.errors = dict.fromkeys(range(9), down)
+        for meter_id in range(9):
+            await house.fail(way(meter_id, address=f"modbus+tcp://192.0.2.1?unit={meter_id + 1}"))
+        assert len(house.driver.order) == 3
+        assert house.links.breakers.state(Subject(Kind.LINE, "modbus+tcp:192.0.2.1:502")) is State.OPEN
+
+    run_virtual(main())
+
+
+# ---- what dead meters cost ------------------------------------------------------------------------------
+
+METERS = 100
+
+
+async def round_s(house: House, ways: Sequence[FakeWay]) -> float:
+    """One round as the collector makes it: all at once, three attempts each, at random pauses."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    async def one(target: FakeWay) -> None:
+        try:
+            await retrying(lambda: house.talk(target, questions=3), RetryPolicy())
+        except CommunicationError:
+            pass
+
+    await asyncio.gather(*(one(target) for target in ways))
+    return loop.time() - began
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("station", [1, 4])
+@pytest.mark.parametrize("every_s", [900.0, 86_400.0])
+def test_a_tenth_of_dead_meters_costs_a_station_less_than_a_seventh(
+    run_virtual: Run, monkeypatch: pytest.MonkeyPatch, seed: int, station: int, every_s: float
+) -> None:
+    monkeypatch.setattr(random, "uniform", random.Random(seed).uniform)
+
+    async def rounds(dead: frozenset[int]) -> list[float]:
+        house = House(Limits(station=station), seed)
+        house.driver.answer_s = dict.fromkeys(dead, 1e9)
+        ways = [way(meter, BEHIND) for meter in range(METERS)]
+        took = []
+        for _ in range(12):
+            took.append(await round_s(house, ways))
+            await asyncio.sleep(every_s - took[-1])
+        return took
+
+    healthy = run_virtual(rounds(frozenset()))
+    dead = frozenset(random.Random(seed).sample(range(METERS), METERS // 10))
+    with_dead = run_virtual(rounds(dead))
+    assert len(set(healthy)) == 1
+    worst = max(with_dead[1:]) / healthy[0]
+    assert worst <= 1.15, with_dead
