@@ -113,6 +113,7 @@ class Connection:
         self._client = client
         self._paho: PahoClient = client._client  # noqa: SLF001 - see above
         self._now_us = now_us
+        self._last_us = 0
         self._room = room
         self._most_bytes = bytes_
         self._waiting: deque[Message] = deque()
@@ -200,8 +201,10 @@ class Connection:
             topic = message.topic
         except UnicodeDecodeError:
             topic = "(a topic that is not UTF-8)"
+        # never the same twice: a register has one value per moment
+        self._last_us = max(self._now_us(), self._last_us + 1)
         self._waiting.append(
-            Message(topic, bytes(message.payload), message.retain, self._now_us(), message.mid, message.qos)
+            Message(topic, bytes(message.payload), message.retain, self._last_us, message.mid, message.qos)
         )
         self.received += 1
         self._bytes += len(message.payload)

@@ -11,12 +11,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from headend.drivers.mqtt.meters import Known, Meters
-from headend.drivers.mqtt.told import Announced, Ignored, StationBatch, Told, Unknown
+from headend.drivers.mqtt.told import Announced, Ignored, StationBatch, Told
 from protocols.errors import RemoteProtocolError
 from protocols.mqtt import batches
 from schemas.batch import Batch, BatchAnnounce, BatchChannel, BatchEvent, BatchLost, Series
 from schemas.event import EventMeaning, MeterEvent
-from schemas.mqtt_model import Form
 from schemas.reading import (
     INTERVAL_QUANTITIES,
     NO_STATUS,
@@ -119,10 +118,8 @@ class _Batch:
             else:
                 self._meters[name] = known
 
-    def told(self) -> StationBatch | Unknown:
+    def told(self) -> StationBatch:
         message = self._message
-        if self._unknown and not self._meters:
-            return Unknown(tuple(sorted(self._unknown)), Form.BATCH)
         return StationBatch(
             message.concentrator,
             message.run,
