@@ -7,10 +7,12 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from api import errors, health
+from api.announcements import endpoints as announcements
 from api.docs import endpoints as docs
 from api.load_curves import endpoints as load_curves
 from api.meters import endpoints as meters
 from api.middleware import BodyLimit, CleanText, SecureHeaders
+from api.network import endpoints as network
 from api.parameters import only_known
 from api.points import endpoints as points
 from api.reads import endpoints as reads
@@ -23,7 +25,7 @@ _DESCRIPTION: Final = (
     "read < operate < admin. Times are RFC 3339 with an offset, ranges are half-open [from, to), values are "
     "decimal strings exactly as metered. Every refusal is a problem of RFC 9457."
 )
-_SLICES: Final = (meters, load_curves, registers, reads, points, tokens)
+_SLICES: Final = (meters, load_curves, registers, reads, points, network, announcements, tokens)
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 from fastapi import Request
@@ -70,11 +71,12 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The pool, the port for reading now, and the clock (aware UTC)."""
+    """The pool, the port for reading now, the clock (aware UTC), the operator's folders of models."""
 
     pool: Pool
     read_now: ReadNow
     clock: Callable[[], datetime] = field(default=_now)
+    profile_folders: tuple[Path, ...] = ()
 
 
 def services(request: Request) -> Services:

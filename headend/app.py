@@ -205,7 +205,9 @@ class _Server(uvicorn.Server):
 
 
 def _server(house: House) -> _Server:
-    app = create_app(Services(house.base.pool, _ReadNow(house)))
+    app = create_app(
+        Services(house.base.pool, _ReadNow(house), profile_folders=house.base.settings.profile_folders)
+    )
     return _Server(
         uvicorn.Config(
             app,

@@ -32,6 +32,10 @@ TRANSITIONS: Final[Mapping[MeterState, frozenset[MeterState]]] = MappingProxyTyp
 )
 
 
+#: How a meter may begin: a fleet has a life before this database.
+FIRST_STATES: Final = (MeterState.RECEIVED, MeterState.INSTALLED, MeterState.COMMISSIONED)
+
+
 class LifeCycleError(ValueError):
     """A change of state that the life cycle does not allow."""
 

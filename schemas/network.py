@@ -77,8 +77,9 @@ NOWHERE = Place()
 #: Bounds of what a link is told to have.
 MOST_HOPS: Final = 255
 BEST_QUALITY: Final = 100
-#: Characters of a code, an identity, a title.
+#: Characters of a code or title, and of what a station tells.
 LONGEST_NAME: Final = 128
+LONGEST_TOLD: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +139,10 @@ class Announced:
     def __post_init__(self) -> None:
         for name in ("identity", "model", "address", "parent"):
             value: str | None = getattr(self, name)
-            if value is not None and not (0 < len(value) <= 2 * LONGEST_NAME and value.isprintable()):
-                raise ValueError(f"{name} must have 1 to {2 * LONGEST_NAME} printable characters")
+            if value is None:
+                continue
+            if not (0 < len(value) <= LONGEST_TOLD and value.isprintable() and value == value.strip()):
+                raise ValueError(f"{name} must have 1 to {LONGEST_TOLD} characters, no blanks around them")
         if not 1 <= self.hops <= MOST_HOPS:
             raise ValueError(f"hops must be 1..{MOST_HOPS}, not {self.hops}")
         if self.quality is not None and not 0 <= self.quality <= BEST_QUALITY:

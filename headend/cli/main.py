@@ -24,6 +24,8 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "decode": "headend.cli.decode:decode",
         "meters": "headend.cli.meters:app",
         "points": "headend.cli.points:app",
+        "network": "headend.cli.network:app",
+        "announcements": "headend.cli.announcements:app",
         "readings": "headend.cli.readings:app",
         "inbox": "headend.cli.inbox:app",
         "token": "headend.cli.tokens:app",

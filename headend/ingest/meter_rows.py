@@ -34,7 +34,7 @@ from headend.keys.transport import unwrap
 from protocols.dlms.enums import SecuritySuite
 from protocols.dlms.security import Key, key_length
 from schemas.address import LinkAddress
-from schemas.meter import KeyPurpose, MeterState, NewMeter, check_key
+from schemas.meter import FIRST_STATES, KeyPurpose, MeterState, NewMeter, check_key
 from schemas.model import load_model
 
 T = TypeVar("T")
@@ -47,7 +47,6 @@ _WRAPPED: Final = {
     "hls_secret": KeyPurpose.HLS,
 }
 _PLAIN: Final = {f"{name}_plain": purpose for name, purpose in _WRAPPED.items()}
-_FIRST_STATES: Final = (MeterState.RECEIVED, MeterState.INSTALLED, MeterState.COMMISSIONED)
 
 #: All columns that a file may have.
 COLUMNS: Final = (
@@ -208,8 +207,8 @@ def _title(text: str) -> bytes:
 
 
 def _state(text: str) -> MeterState:
-    if text not in _FIRST_STATES:
-        raise ValueError(f"must be one of {', '.join(_FIRST_STATES)}")
+    if text not in FIRST_STATES:
+        raise ValueError(f"must be one of {', '.join(FIRST_STATES)}")
     return MeterState(text)
 
 

@@ -74,8 +74,18 @@ def test_operation_ids_are_unique_and_schemas_used(document: dict[str, Any]) -> 
 
 def test_examples_keep_to_their_schemas() -> None:
     """Each model with an example takes it."""
+    from api.announcements.endpoints import AcceptBody, AnnouncementModel, AnnouncementPage
     from api.load_curves.models import LoadCurve, PointLoadCurve
     from api.meters.endpoints import MeterDetail, MeterModel, MeterPage, StateChange
+    from api.network.models import (
+        BranchModel,
+        ImportAnswer,
+        MoveBody,
+        NodeDetail,
+        NodeModel,
+        NodePage,
+        TreeModel,
+    )  # fmt: skip
     from api.points.models import ExchangeBody, InstallationBody, PointBody, PointDetail, PointPage, RatioBody
     from api.reads.endpoints import ReadAnswer, ReadAsk
     from api.registers.endpoints import Registers
@@ -84,7 +94,8 @@ def test_examples_keep_to_their_schemas() -> None:
     for model in (
         LoadCurve, PointLoadCurve, MeterDetail, MeterModel, MeterPage, StateChange, ExchangeBody,
         InstallationBody, PointBody, PointDetail, PointPage, RatioBody, ReadAnswer, ReadAsk, Registers,
-        TokenBody, TokenList, TokenMade,
+        TokenBody, TokenList, TokenMade, AcceptBody, AnnouncementModel, AnnouncementPage, BranchModel,
+        ImportAnswer, MoveBody, NodeDetail, NodeModel, NodePage, TreeModel,
     ):  # fmt: skip
         examples: Any = model.model_config["json_schema_extra"]
         for example in examples["examples"]:

@@ -29,6 +29,14 @@ NEEDS = [
     ("POST", "/api/v1/points/P/ratios", Scope.ADMIN),
     ("POST", "/api/v1/points/P/installations", Scope.OPERATE),
     ("POST", "/api/v1/points/P/exchange", Scope.OPERATE),
+    ("GET", "/api/v1/network/nodes", Scope.READ),
+    ("GET", "/api/v1/network/nodes/T-1", Scope.READ),
+    ("PATCH", "/api/v1/network/nodes/T-1", Scope.OPERATE),
+    ("GET", "/api/v1/network/tree", Scope.READ),
+    ("POST", "/api/v1/network/imports", Scope.ADMIN),
+    ("GET", "/api/v1/announcements", Scope.READ),
+    ("POST", "/api/v1/announcements/99/accept", Scope.OPERATE),
+    ("POST", "/api/v1/announcements/99/reject", Scope.OPERATE),
     ("GET", "/api/v1/tokens", Scope.ADMIN),
     ("POST", "/api/v1/tokens", Scope.ADMIN),
     ("DELETE", "/api/v1/tokens/99", Scope.ADMIN),
@@ -42,7 +50,7 @@ async def test_each_operation_needs_its_scope(house: Any) -> None:
     for scope in (None, *ORDER):
         async with house.client(scope) as client:
             for method, path, needed in NEEDS:
-                answer = await client.request(method, path, json={} if method == "POST" else None)
+                answer = await client.request(method, path, json={} if method in {"POST", "PATCH"} else None)
                 if scope is None:
                     assert answer.status_code == 401, path
                     assert answer.headers["www-authenticate"].startswith("Bearer")

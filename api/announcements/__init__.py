@@ -1,0 +1,1 @@
+"""Announced devices: list, accept, reject."""

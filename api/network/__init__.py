@@ -1,0 +1,1 @@
+"""The network: nodes, trees, moves, import."""
