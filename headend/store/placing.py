@@ -56,6 +56,9 @@ async def place_announced(
     if station_id is None:
         return Placed((), frozenset())
     picture = await _look(connection, station_id, heard.values(), meters)
+    nodes = frozenset(code for code, one in picture.by_code.items() if one.node.kind is not NodeKind.METER)
+    # a station may be among the meters for its keys: it hangs where it hangs
+    meters = {identity: number for identity, number in meters.items() if identity not in nodes}
     moves, measured = _wishes(picture, heard, meters, now)
     if moves or any(number not in picture.by_meter for number in meters.values()):
         await network.lock(connection)  # and look again: somebody else may have moved them meanwhile
@@ -69,15 +72,13 @@ async def place_announced(
     await network.measure(connection, measured)
     children = {one.child for one in moves}
     moved = (number for number, one in picture.by_meter.items() if one.node.node_id in children)
-    nodes = (code for code, one in picture.by_code.items() if one.node.kind is not NodeKind.METER)
-    return Placed(tuple(sorted(moved)), frozenset(nodes))
+    return Placed(tuple(sorted(moved)), nodes)
 
 
 async def _look(
     connection: Connection, station_id: int, heard: Iterable[Announced], meters: Mapping[str, int]
 ) -> _Picture:
-    codes = {one.identity for one in heard} - set(meters)
-    codes |= {one.parent for one in heard if one.parent is not None} - set(meters)
+    codes = {one.identity for one in heard} | {one.parent for one in heard if one.parent is not None}
     found = await network.find(
         connection, ids=[station_id], codes=sorted(codes), meter_ids=sorted(set(meters.values()))
     )

@@ -216,3 +216,12 @@ def test_what_no_device_is_called(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Announced(**({"identity": "X"} | wrong))
     assert Announced("X", hops=255, quality=0).quality == 0
+
+
+async def test_a_station_with_keys_is_no_meter_below_itself(connection, ids):
+    """It is in the meters' table too, under its code; it tells of itself and is left where it is."""
+    await meters.add(connection, NewMeter("DC1", "generic-dlms"), since=T0)
+    result = await announce(connection, ids["DC1"], [Announced("DC1", link=PLC)], now=T0 + DAY)
+    assert (result.moved, result.unknown) == ((), ())
+    assert (await hangs(connection, "DC1"))[0] == "T1"
+    assert await network.nowhere(connection) == 3

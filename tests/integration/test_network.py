@@ -175,7 +175,7 @@ async def test_all_errors_are_told_and_nothing_is_stored(connection, run):
         "DC3,concentrator,M2,,,,,,\n"
         "M2,meter,F1,,,,,,\n"  # its parent's line is wrong, and that is told there
         "M2,meter,F1,,,,,,\n"
-        "M3,gateway,T1,,,,,,\n"  # 12
+        "M3,relay,T1,,,,,,\n"  # 12
         "R1,relay,,wifi,2,,,,\n"
     )
     assert [(error.line, error.column) for error in result.errors] == [

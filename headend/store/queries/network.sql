@@ -171,8 +171,9 @@ SELECT down.edge, n.kind, count(*) FROM down JOIN network_nodes n USING (node_id
  WHERE down.level > %(depth)s GROUP BY 1, 2;
 
 -- name: nowhere
--- How many meters that are not removed have no place in the network.
+-- How many meters that are not removed have no place in the network; a concentrator may be among the meters for its keys.
 SELECT count(*) FROM meters m
  WHERE NOT EXISTS (SELECT FROM network_nodes n JOIN network_links l ON l.child = n.node_id AND upper_inf(l.during)
                     WHERE n.meter_id = m.meter_id)
+   AND NOT EXISTS (SELECT FROM network_nodes n WHERE n.code = m.asset_id AND n.kind <> 'meter')
    AND (SELECT state FROM meter_states s WHERE s.meter_id = m.meter_id ORDER BY since DESC LIMIT 1) <> 'removed';
