@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from concentrator_sim.meter import SimulatedMeter
-from concentrator_sim.server import MeterConnection
+from concentrator_sim.server import MeterConnection, Trouble
 from concentrator_sim.station import Bus, Station, bus_of
 from protocols.dlms import gateway, wrapper
 from protocols.dlms.framing import BadFrame
@@ -71,6 +71,7 @@ class Concentrator:
         members: its meters. Raises ValueError where two have one address.
         patience_s: how long it waits for a meter.
         tells: whether it then says so, or is as silent as the meter.
+        trouble: what goes wrong with the concentrator itself.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class Concentrator:
         *,
         patience_s: float = PATIENCE_S,
         tells: bool = True,
+        trouble: Trouble | None = None,
     ) -> None:
+        self.trouble = trouble
         self.members = {member.address: member for member in members}
         if len(self.members) != len(members):
             raise ValueError("two meters of a concentrator have the same gateway address")
@@ -160,7 +163,7 @@ class ConcentratorConnection(MeterConnection):
     __slots__ = ("_concentrator", "_members", "_own", "_reader")
 
     def __init__(self, concentrator: Concentrator, opened: set[MeterConnection]) -> None:
-        super().__init__(_NO_LINE, opened)
+        super().__init__(_NO_LINE, opened, trouble=concentrator.trouble)
         self._concentrator = concentrator
         self._own = Station(concentrator.own, concentrator.clock)
         self._members: dict[GatewayAddress, Station] = {}
@@ -168,6 +171,8 @@ class ConcentratorConnection(MeterConnection):
 
     def buffer_updated(self, nbytes: int) -> None:
         """The loop's call: so many bytes came."""
+        if self.is_deaf():
+            return
         reader = self._reader
         reader.feed(bytes(self._view[:nbytes]))
         try:
@@ -188,12 +193,8 @@ class ConcentratorConnection(MeterConnection):
         else:
             answers = self._own.receive(frame.source, frame.destination, frame.apdu)
         out = b"".join(wrapper.encode(frame.destination, frame.source, answer) for answer in answers)
-        if not out:
-            return
-        if wait_s > 0:
-            asyncio.get_running_loop().call_later(wait_s, self.write, out)
-        else:
-            self.write(out)
+        if out:
+            self.answer(out, wait_s)
 
     def _station(self, address: GatewayAddress) -> Station:
         found = self._members.get(address)

@@ -15,22 +15,17 @@ from urllib.parse import quote
 from concentrator_sim.faults import Faults
 from concentrator_sim.links import HdlcLine, Line, WrapperLine
 from concentrator_sim.meter import SimulatedMeter
+from concentrator_sim.meters_file import CSV_COLUMNS, dlms_row
 from concentrator_sim.outbound import Pusher, cancel_all, stay_dialled_in
 from concentrator_sim.push import heartbeat
 from concentrator_sim.scenario import HDLC_INBOUND, Framing, Scenario
-from concentrator_sim.security import MODES, MeterKeys
+from concentrator_sim.security import MODES
 from concentrator_sim.served import Served
 from concentrator_sim.server import MeterConnection, SerialMeter, Trouble, UdpMeter
 from concentrator_sim.station import Bus, Station, bus_of
 from concentrator_sim.stations import serve
 from concentrator_sim.tree import grow
 from protocols.dlms.hdlc_parameters import LinkParameters
-
-CSV_COLUMNS: Final = (
-    "asset_id", "model", "address", "system_title", "logical_device_name", "feeder", "transformer", "point",
-    "state", "encryption_key_plain", "authentication_key_plain", "master_key_plain", "lls_secret_plain",
-    "hls_secret_plain",
-)  # fmt: skip
 
 _SCHEMES: Final = {Framing.WRAPPER: "tcp", Framing.HDLC: "hdlc+tcp", Framing.UDP: "udp"}
 _BACKLOG: Final = 64
@@ -305,32 +300,9 @@ class Field:
     def _row(self, n: int, item: FieldMeter) -> dict[str, str]:
         meter = item.meter
         feeder, transformer = self.supply(n)
-        row = {
-            "asset_id": meter.serial,
-            "model": self._model(item),
-            "address": self.address(item),
-            "system_title": meter.system_title.hex().upper(),
-            "logical_device_name": meter.name,
-            "feeder": feeder,
-            "transformer": transformer,
-            "point": f"MP-{meter.serial}",
-            "state": "commissioned",
-        }
-        return row | plain_keys(meter.keys)
-
-
-def plain_keys(keys: MeterKeys) -> dict[str, str]:
-    """A meter's keys as the file of meters has them."""
-    secrets = {
-        "encryption_key_plain": keys.encryption,
-        "authentication_key_plain": keys.authentication,
-        "master_key_plain": keys.master,
-        "hls_secret_plain": keys.hls,
-    }
-    row = {name: key.reveal().hex() for name, key in secrets.items() if key is not None}
-    if keys.lls is not None:
-        row["lls_secret_plain"] = keys.lls.reveal().decode()
-    return row
+        place = {"feeder": feeder, "transformer": transformer}
+        standing = {"point": f"MP-{meter.serial}", "state": "commissioned"}
+        return dlms_row(meter, self._model(item), self.address(item)) | place | standing
 
 
 #: HDLC lower address that the head-end's profile of these meters has.

@@ -39,12 +39,12 @@ _BUS: Final = ("eastron-sdm630", "schneider-iem3000", "eastron-sdm120", "carloga
 USUAL: Final[Mapping[StationKind, Usual]] = MappingProxyType(
     {
         StationKind.PASS_THROUGH: Usual(
-            NodeKind.CONCENTRATOR, LinkKind.PLC_NARROWBAND, 700, 20, ("hls5", "hls5", "lls", "none")
+            NodeKind.CONCENTRATOR, LinkKind.PLC_NARROWBAND, 500, 20, ("hls5", "hls5", "lls", "none")
         ),
         StationKind.STORE_AND_FORWARD: Usual(
-            NodeKind.CONCENTRATOR, LinkKind.PLC_BROADBAND, 450, 20, ("hls5", "hls5", "lls", "none")
+            NodeKind.CONCENTRATOR, LinkKind.PLC_BROADBAND, 300, 20, ("hls5", "hls5", "lls", "none")
         ),
-        StationKind.MQTT: Usual(NodeKind.CONCENTRATOR, LinkKind.PLC_NARROWBAND, 700, 20, ("none",)),
+        StationKind.MQTT: Usual(NodeKind.CONCENTRATOR, LinkKind.PLC_NARROWBAND, 500, 20, ("none",)),
         StationKind.ZIGBEE: Usual(NodeKind.GATEWAY, LinkKind.ZIGBEE, 90, 8, ("none",)),
         StationKind.WIFI: Usual(None, LinkKind.WIFI, 40, 4, ("tasmota", "shelly")),
         StationKind.MODBUS_TCP: Usual(NodeKind.GATEWAY, LinkKind.SERIAL, 60, 4, _BUS),

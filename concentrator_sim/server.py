@@ -105,23 +105,29 @@ class MeterConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """The loop's call: so many bytes came."""
-        if self._silent or (self._trouble is not None and self._is_struck(self._trouble)):
+        if self.is_deaf():
             return
         try:
             out = self._line.receive(bytes(self._view[:nbytes]))
         except RemoteProtocolError:
             self.close()  # a stream that lost its framing
             return
-        if not out:
-            return
+        if out:
+            self.answer(out, self._delay_s)
+
+    def answer(self, out: bytes, delay_s: float) -> None:
+        """Send what answers, after so long, and with what goes wrong."""
         for late_s, data in [Delivery(0.0, out)] if self._trouble is None else self._trouble.deliveries(out):
-            if self._delay_s + late_s:
-                asyncio.get_running_loop().call_later(self._delay_s + late_s, self.write, data)
+            if delay_s + late_s:
+                asyncio.get_running_loop().call_later(delay_s + late_s, self.write, data)
             else:
                 self.write(data)
 
-    def _is_struck(self, trouble: Trouble) -> bool:
+    def is_deaf(self) -> bool:
         """Whether what came reaches nobody."""
+        trouble = self._trouble
+        if self._silent or trouble is None:
+            return self._silent
         now = trouble.clock()
         if trouble.faults.is_down(now) or trouble.faults.restarts(now) != self._restarts:
             if self._transport is not None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from concentrator_sim.dlms_station import DlmsStation
 from concentrator_sim.modbus_station import ModbusStation
 from concentrator_sim.plan import StationKind
 from concentrator_sim.served import House, Served
@@ -36,6 +37,8 @@ class Unserved:
 #: How the stations of a kind are made. A new kind adds a line.
 KINDS: Final[Mapping[StationKind, Callable[[Station, House], Served]]] = MappingProxyType(
     {
+        StationKind.PASS_THROUGH: DlmsStation,
+        StationKind.STORE_AND_FORWARD: DlmsStation,
         StationKind.MODBUS_TCP: ModbusStation,
         StationKind.MODBUS_RTU_TCP: ModbusStation,
         StationKind.MODBUS_RTU: ModbusStation,

@@ -15,6 +15,7 @@ from concentrator_sim.medium import (
     quality,
 )
 from concentrator_sim.plan import NetworkPlan, StationPlan
+from concentrator_sim.scenario import find_scenario, load_scenario
 from concentrator_sim.tree import FIRST_BELOW_STATIONS, grow, join
 from schemas.network import LinkKind
 
@@ -83,9 +84,9 @@ def test_what_is_lost_is_what_is_declared(margins, size):
 
 
 def test_delay_grows_with_size_and_hops():
-    assert route(60.0).send(128, NIGHT) == pytest.approx(0.020 + 128 * 8 / 12_000)
-    assert route(60.0).send(0, NIGHT) == pytest.approx(0.020)
-    assert route(60.0, 60.0).send(128, NIGHT) == pytest.approx(2 * (0.020 + 128 * 8 / 12_000))
+    assert route(60.0).send(128, NIGHT) == pytest.approx(0.015 + 128 * 8 / 24_000)
+    assert route(60.0).send(0, NIGHT) == pytest.approx(0.015)
+    assert route(60.0, 60.0).send(128, NIGHT) == pytest.approx(2 * (0.015 + 128 * 8 / 24_000))
     assert route(60.0).send(4096, NIGHT) > route(60.0).send(128, NIGHT)
 
 
@@ -170,3 +171,11 @@ def test_noise_makes_relays():
         return sum(leaf.hops for station in tree.stations for leaf in station.leaves)
 
     assert hops(noisy) > hops(quiet)
+
+
+def test_meters_of_the_demonstration_are_all_reached():
+    scenario = load_scenario(find_scenario("demo"))
+    tree = grow(scenario.seed, scenario.network, scenario.stations)
+    for station in tree.stations:
+        for leaf in station.leaves:
+            assert station.route(leaf).loss(1000, EVENING) < 0.05, (station.code, leaf)
