@@ -42,7 +42,7 @@ USUAL: Final[Mapping[StationKind, Usual]] = MappingProxyType(
             NodeKind.CONCENTRATOR, LinkKind.PLC_NARROWBAND, 500, 20, ("hls5", "hls5", "lls", "none")
         ),
         StationKind.STORE_AND_FORWARD: Usual(
-            NodeKind.CONCENTRATOR, LinkKind.PLC_BROADBAND, 300, 20, ("hls5", "hls5", "lls", "none")
+            NodeKind.CONCENTRATOR, LinkKind.PLC_BROADBAND, 220, 20, ("hls5", "hls5", "lls", "none")
         ),
         StationKind.MQTT: Usual(NodeKind.CONCENTRATOR, LinkKind.PLC_NARROWBAND, 500, 20, ("none",)),
         StationKind.ZIGBEE: Usual(NodeKind.GATEWAY, LinkKind.ZIGBEE, 90, 8, ("none",)),
