@@ -112,6 +112,8 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             collected = asyncio.Event()
             collecting = tasks.start("collector", _collect(house, view, _url(listener), collected))
             stack.push_async_callback(_cancelled, collecting)
+            rounds = tasks.start("concentrator rounds", _read_stations(house))
+            stack.push_async_callback(_cancelled, rounds)
             reading_events = tasks.start("event rounds", _read_events(house, collected))
             stack.push_async_callback(_cancelled, reading_events)
             try:
@@ -158,6 +160,14 @@ async def _collect(house: House, view: View, url: str, collected: asyncio.Event)
     await periodically(
         house.collector, days=settings.read_days, period_s=settings.read_period_s, on_round=view.round
     )
+
+
+async def _read_stations(house: House) -> None:
+    """Rounds of the concentrators that store and forward; without a period, none."""
+    period_s = house.base.settings.stations_period_s
+    if period_s == 0:
+        await asyncio.Event().wait()
+    await house.stations.run(period_s)
 
 
 async def _read_events(house: House, collected: asyncio.Event) -> None:

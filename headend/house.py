@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 from headend.collect.collector import Collector, Limits
@@ -101,7 +102,14 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
         limits = Limits(
             retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s)
         )
-        collector = Collector(base.pool.connection, drivers, links, pipeline, limits=limits)
+        collector = Collector(
+            base.pool.connection,
+            drivers,
+            links,
+            pipeline,
+            limits=limits,
+            forwarded=timedelta(seconds=settings.forwarded_within_s),
+        )
         sampler = Sampler(base.pool.connection, drivers, links, pipeline)
         events = EventRounds(base.pool.connection, drivers, links, pipeline, limits=limits)
         stations = StationRounds(

@@ -124,6 +124,10 @@ class Settings(BaseSettings):
     read_days: int = Field(default=7, ge=1, le=366)
     #: how often meters' event logs and alarm registers are read; 0 turns that off
     events_period_s: float = Field(default=21_600, ge=0, le=366 * 86400, allow_inf_nan=False)
+    #: how often concentrators that store and forward are asked for what they keep; 0 turns that off
+    stations_period_s: float = Field(default=900, ge=0, le=366 * 86400, allow_inf_nan=False)
+    #: how long such a concentrator has to hand on an interval, until its meter is asked itself
+    forwarded_within_s: float = Field(default=86_400, ge=0, le=366 * 86400, allow_inf_nan=False)
     #: attempts at one meter in one round, the first included; only transient failures are tried again
     read_attempts: int = Field(default=3, ge=1, le=100)
     #: first and longest pause between attempts; each pause is drawn at random below its bound

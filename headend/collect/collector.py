@@ -20,8 +20,10 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
 
+from headend.clock import utc_now
 from headend.collect.outcome import Failure, Outcome
-from headend.collect.schedule import joined, wanted_ranges
+from headend.collect.schedule import joined, older, wanted_ranges
+from headend.drivers.contract import Target
 from headend.drivers.registry import Drivers, Reachable
 from headend.drivers.targets import targets_of
 from headend.ingest.pipeline import Pipeline, PipelineClosed
@@ -77,6 +79,8 @@ class Collector:
         drivers: the languages.
         links: the ways to the meters.
         pipeline: takes what was read.
+        forwarded: how long a concentrator has to hand on what it keeps, until its meter is asked itself.
+        now: aware, UTC.
     """
 
     def __init__(
@@ -87,7 +91,11 @@ class Collector:
         pipeline: Pipeline,
         *,
         limits: Limits | None = None,
+        forwarded: timedelta = timedelta(0),
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
+        self._forwarded = forwarded
+        self._now = now
         self._connect = connect
         self._drivers = drivers
         self._links = links
@@ -125,15 +133,19 @@ class Collector:
             numbers = list(due)
             async with asyncio.TaskGroup() as group:
                 for first in range(0, len(numbers), CHUNK):
-                    for meter, way in await self._ways(numbers[first : first + CHUNK]):
+                    for target, way in await self._ways(numbers[first : first + CHUNK]):
+                        meter = target.meter
+                        wanted = self._its_own(target, due[meter.meter_id])
+                        if not wanted:
+                            run.outcome.due -= 1
+                            run.tell()
+                            continue
                         if isinstance(way, Reachable) and way.is_away:
                             run.outcome.away += 1
                             run.tell()
                             continue
                         await self._room.acquire()
-                        group.create_task(
-                            self._meter(meter, way, due[meter.meter_id], run), name=f"read {meter.asset_id}"
-                        )
+                        group.create_task(self._meter(meter, way, wanted, run), name=f"read {meter.asset_id}")
             run.outcome.seconds = loop.time() - began
         return run.outcome
 
@@ -148,12 +160,18 @@ class Collector:
                     log.error("meters of model %s are not read: %s", name, error)  # noqa: TRY400
             return await coverage.due(connection, wanted, meter_ids) if wanted else []
 
-    async def _ways(self, meter_ids: Sequence[int]) -> list[tuple[Meter, Reachable | Exception]]:
+    def _its_own(self, target: Target, due: list[Due]) -> list[Due]:
+        """What the meter itself is asked for: not what a concentrator keeps of it and will yet hand on."""
+        if not self._drivers.forwards(target.place.station_model):
+            return due
+        return older(due, self._now() - self._forwarded)
+
+    async def _ways(self, meter_ids: Sequence[int]) -> list[tuple[Target, Reachable | Exception]]:
         """Meters with the way to each, or why there is none."""
         async with self._connect() as connection:
             targets = await targets_of(connection, meter_ids)
         ways = await self._drivers.prepare(targets)
-        return [(one.meter, ways[one.meter.meter_id]) for one in targets]
+        return [(one, ways[one.meter.meter_id]) for one in targets]
 
     # ---- one meter ----------------------------------------------------------------------------------
 

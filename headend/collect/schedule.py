@@ -55,3 +55,8 @@ def joined(due: Iterable[Due]) -> list[Due]:
         else:
             found.append(one)
     return found
+
+
+def older(due: Iterable[Due], moment: datetime) -> list[Due]:
+    """The due ranges as far as they lie before ``moment``."""
+    return [one._replace(until=min(one.until, moment)) for one in due if one.since < moment]

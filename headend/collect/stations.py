@@ -15,6 +15,7 @@ Rows of devices that are no meters of ours stay where they are.
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from headend.clock import utc_now
+from headend.collect.periodic import JITTER
 from headend.drivers.contract import Target
 from headend.drivers.dlms.station import STATION, Answer, Ask, StationConversation
 from headend.drivers.registry import Drivers, Reachable
@@ -121,7 +123,20 @@ class StationRounds:
         self._now = now
         self._one = asyncio.Lock()
 
-    async def run(self) -> list[StationOutcome]:
+    async def run(self, period_s: float) -> None:
+        """A round at once, and again every ``period_s`` seconds; ends by cancellation. A database that is
+        away costs a round."""
+        while True:
+            try:
+                outcomes = await self.read()
+            except UnavailableError as error:
+                log.error("this round is left out, the database is away: %s", str(error).split("\n", 1)[0])  # noqa: TRY400
+            else:
+                if outcomes:
+                    log.info("%s", summary(outcomes))
+            await asyncio.sleep(period_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - no secret
+
+    async def read(self) -> list[StationOutcome]:
         """One round of each. A concentrator's failure is in its outcome and costs nobody else.
 
         Raises UnavailableError while the database is away.
@@ -150,7 +165,7 @@ class StationRounds:
         return {node: Target(devices.get(node.code) or _device(node), _place(node)) for node in nodes}
 
     def _stores(self, node: Node) -> bool:
-        return node.address is not None and stores_and_forwards(node.model, self._folders)
+        return node.address is not None and self._drivers.forwards(node.model)
 
     # ---- one concentrator -----------------------------------------------------------------------------
 
@@ -323,14 +338,14 @@ class StationRounds:
         outcome.released += len(releases)
 
 
-def stores_and_forwards(model: str | None, folders: tuple[Path, ...] = ()) -> bool:
-    """Whether this is the model of a concentrator whose rounds are made here."""
-    if model is None:
-        return False
-    try:
-        return load_any(model, folders).driver == STATION
-    except ModelError:
-        return False
+def summary(outcomes: Sequence[StationOutcome]) -> str:
+    """One line on a round of all concentrators."""
+    failed = [one for one in outcomes if one.failure is not None]
+    return (
+        f"concentrators: {len(outcomes) - len(failed)} read, {len(failed)} failed, "
+        f"{sum(one.fetched for one in outcomes)} rows of {sum(one.meters for one in outcomes)} meters, "
+        f"{sum(one.silent for one in outcomes)} silent, {sum(one.unknown for one in outcomes)} unknown"
+    )
 
 
 def missing_range(whole: _Range, covered: Sequence[_Range]) -> _Range | None:

@@ -33,6 +33,7 @@ class Feature(StrEnum):
     CURVES = "curves"
     REGISTERS = "registers"
     EVENTS = "events"
+    FORWARDS = "forwards"  # of a station: it keeps the load curves of its meters and hands them on
 
 
 class Recall(StrEnum):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from headend.drivers.contract import Driver, Target, Way
+from headend.drivers.contract import Driver, Feature, Target, Way
 from headend.keys.seal import SealError
 from protocols.errors import LocalProtocolError
 from schemas.model import ModelError
@@ -45,6 +45,16 @@ class Drivers:
         except KeyError:
             known = ", ".join(sorted(self._by_name))
             raise ModelError(f"{model}: no driver {wanted!r} here; known: {known}") from None
+
+    def forwards(self, station_model: str | None) -> bool:
+        """Whether stations of this model keep their meters' load curves and hand them on; not where the model
+        or its language is unknown."""
+        if station_model is None:
+            return False
+        try:
+            return Feature.FORWARDS in self.of(station_model).features(station_model)
+        except ModelError:
+            return False
 
     async def prepare(self, targets: Sequence[Target]) -> dict[int, Reachable | Exception]:
         """How each meter is reached, by its number, or why it cannot be: LocalProtocolError, SealError.

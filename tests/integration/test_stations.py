@@ -133,8 +133,16 @@ async def house_with(
         station.port = 0
 
 
+async def hang_below(connection: Any, station: Station) -> None:
+    """The network of the file, and the meters in it below the concentrator."""
+    lines = [f"{one.meter.serial},meter,DC-1,plc_narrowband,1,80,,," for one in station.members]
+    data = station.network_csv() + b"\n" + "\n".join(lines).encode()
+    hung = await import_network(connection, data, since=NOW - timedelta(days=20), actor="test")
+    assert not hung.errors, hung.errors
+
+
 async def one_round(house: House) -> StationOutcome:
-    (outcome,) = await house.stations.run()
+    (outcome,) = await house.stations.read()
     return outcome
 
 
@@ -201,7 +209,7 @@ async def test_nothing_is_released_that_is_not_committed(embedded_database: Any)
 
         async with Pipeline(refuses) as pipeline:
             rounds = StationRounds(house.base.pool.connection, house.drivers, house.links, pipeline)
-            (outcome,) = await rounds.run()
+            (outcome,) = await rounds.read()
         assert len(outcome.bad) == 3
         assert (outcome.fetched, outcome.released) == (3 * ROWS, 0)
         assert [shelf.rows for shelf in station.store.shelves.values()] == [ROWS] * 3
@@ -222,7 +230,7 @@ async def test_a_round_cut_off_before_the_commit_releases_nothing(embedded_datab
 
         async with Pipeline(hangs, drain_s=0.01) as pipeline:
             rounds = StationRounds(house.base.pool.connection, house.drivers, house.links, pipeline)
-            task = asyncio.create_task(rounds.run())
+            task = asyncio.create_task(rounds.read())
             await begun.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -244,7 +252,7 @@ async def test_a_round_cut_off_after_the_commit_is_finished_by_the_next(embedded
 
         async with Pipeline(commits_and_hangs_up) as pipeline:
             rounds = StationRounds(house.base.pool.connection, house.drivers, house.links, pipeline)
-            (outcome,) = await rounds.run()
+            (outcome,) = await rounds.read()
         assert outcome.failure is not None
         assert station.store.releases == 0
         assert stored(embedded_database.dsn) == everything(station)
@@ -277,11 +285,29 @@ async def test_a_gap_of_the_concentrator_is_read_through_it(embedded_database: A
     station = Station()
     last = quarter_of(int(NEWEST.timestamp()))
     station.store.shelves[2].holes |= {last - 40, last - 41}
-    async with house_with(embedded_database.dsn, station) as house:
+    async with house_with(embedded_database.dsn, station, forwarded_within_s=3600) as house:
         assert (await one_round(house)).fetched == 3 * ROWS - 2
         outcome = await house.collector.collect(NEWEST - ROWS * QUARTER, NEWEST)
         assert (outcome.due, outcome.read, outcome.intervals) == (1, 1, 2)
         assert stored(embedded_database.dsn) == everything(station)
+
+
+async def test_a_meter_is_not_asked_for_what_its_concentrator_will_hand_on(embedded_database: Any) -> None:
+    station = Station()
+    async with house_with(embedded_database.dsn, station, forwarded_within_s=24 * 3600) as house:
+        async with house.base.pool.connection() as connection:
+            await hang_below(connection, station)
+        outcome = await house.collector.collect(NEWEST - 8 * QUARTER, NEWEST)
+        assert (outcome.due, outcome.read, station.concentrator.exchanges) == (0, 0, 0)
+        # of what is older than that each is asked itself: the 8 quarters before
+        outcome = await house.collector.collect(NEWEST - 104 * QUARTER, NEWEST)
+        assert (outcome.due, outcome.read, outcome.failures) == (3, 3, [])
+        assert 3 * 8 <= outcome.intervals <= 3 * 12  # NEWEST is up to an hour ago
+        # and a concentrator without a word of its own about curves keeps nothing back
+        with psycopg.connect(embedded_database.dsn) as changed:
+            changed.execute("UPDATE network_nodes SET model = NULL WHERE code = 'DC-1'")
+        outcome = await house.collector.collect(NEWEST - 8 * QUARTER, NEWEST)
+        assert (outcome.due, outcome.read, outcome.failures) == (3, 3, [])
 
 
 async def test_a_single_meter_is_read_through_its_concentrator_now(embedded_database: Any) -> None:
@@ -319,7 +345,7 @@ async def test_a_concentrator_that_is_away_costs_the_others_nothing(embedded_dat
             more = f"\nDC-2,concentrator,,,,,tcp://127.0.0.1:1,{station.model},".encode()
             hung = await import_network(connection, station.network_csv() + more, since=NOW, actor="test")
             assert not hung.errors
-        one, two = await house.stations.run()
+        one, two = await house.stations.read()
         assert (one.station, one.failure, one.fetched) == ("DC-1", None, 3 * ROWS)
         assert (two.station, two.fetched) == ("DC-2", 0)
         assert two.failure is not None

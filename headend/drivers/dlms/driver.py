@@ -17,6 +17,7 @@ from schemas.reading import ReadingBatch
 DIALLED = "dlms"
 #: Meters of such models are never called: they push.
 PUSHES = "dlms-push"
+_ALL = frozenset({Feature.CURVES, Feature.REGISTERS, Feature.EVENTS})
 
 
 class DlmsDriver:
@@ -49,7 +50,7 @@ class DlmsDriver:
         found = load_model(model, self._folders)
         if found.driver == PUSHES:
             return frozenset()
-        return frozenset(Feature) if found.events.are_read else frozenset(Feature) - {Feature.EVENTS}
+        return _ALL if found.events.are_read else _ALL - {Feature.EVENTS}
 
     def curves(self, model: str) -> tuple[Curve, ...]:
         """The model's load profiles. Raises ModelError."""

@@ -65,8 +65,8 @@ class StationDriver:
         self._shapes = Shapes()
 
     def features(self, model: str) -> frozenset[Feature]:
-        """None: see `StationConversation`."""
-        return frozenset()
+        """It hands on what it keeps of its meters: see `StationConversation`."""
+        return frozenset({Feature.FORWARDS})
 
     def curves(self, model: str) -> tuple[Curve, ...]:
         """None of its own."""
