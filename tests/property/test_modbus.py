@@ -11,6 +11,7 @@ from protocols.dlms import units
 from protocols.dlms.axdr import Real
 from protocols.errors import CommunicationError, RemoteProtocolError
 from protocols.modbus import sunspec
+from protocols.modbus.answers import Read, find_rtu, is_sound_tcp
 from protocols.modbus.frames import crc16, parse_rtu, parse_tcp
 from protocols.modbus.plan import Span, plan
 from protocols.modbus.readout import Readout, decode_register
@@ -175,3 +176,73 @@ def test_any_words_of_a_sunspec_model(number, words):
         return
     for value in values:
         assert (value.value is not None or value.text is not None) is (value.reason is None)
+
+
+READ = st.builds(
+    Read,
+    st.integers(1, 247),
+    st.sampled_from([3, 4]),
+    st.integers(1, 125),
+    st.integers(0, 0xFFFF),
+)
+
+
+def answers(read, words, code):
+    """The answer and a refusal, as PDUs."""
+    data = b"".join(words[place % len(words)].to_bytes(2, "big") for place in range(read.registers))
+    return [bytes((read.function, len(data))) + data, bytes((read.function | 0x80, code))]
+
+
+def rtu(unit, pdu):
+    body = bytes((unit,)) + pdu
+    return body + crc16(body).to_bytes(2, "little")
+
+
+@given(
+    READ,
+    st.lists(WORD, min_size=1, max_size=9),
+    st.integers(0, 255),
+    st.binary(max_size=30),
+    st.binary(max_size=30),
+)
+def test_an_answer_is_found_behind_any_noise_and_nothing_else_is(read, words, code, before, behind):
+    for pdu in answers(read, words, code):
+        frame = rtu(read.unit, pdu)
+        found = find_rtu(read, before + frame + behind)
+        # noise may hold a whole frame of its own, but then it is one that verifies
+        assert found is not None
+        assert crc16(found[:-2]).to_bytes(2, "little") == found[-2:]
+        assert read.is_answered_by(found[1:-2])
+        assert found[0] == read.unit
+        assert find_rtu(read, frame[:-1]) is None
+        other = rtu(read.unit % 247 + 1, pdu)
+        assert find_rtu(read, other) is None
+        wrong = bytearray(frame)
+        wrong[len(before) % len(frame)] ^= 0x10
+        assert find_rtu(read, bytes(wrong)) is None
+
+
+@given(READ, st.binary(max_size=600))
+def test_any_bytes_hold_an_answer_or_none(read, data):
+    found = find_rtu(read, data)
+    assert found is None or (found in data and read.is_answered_by(found[1:-2]))
+    assert is_sound_tcp(read, data) in (True, False)
+
+
+@given(READ, st.lists(WORD, min_size=1, max_size=9), st.integers(0, 255), st.integers(1, 0xFFFF))
+def test_a_stream_of_tcp_is_sound_at_every_length_until_a_frame_is_wrong(read, words, code, other):
+    def tcp(transaction, pdu):
+        return (
+            transaction.to_bytes(2, "big")
+            + b"\0\0"
+            + (len(pdu) + 1).to_bytes(2, "big")
+            + bytes((read.unit,))
+            + pdu
+        )
+
+    late = tcp((read.transaction + other) & 0xFFFF, b"\x2b\x0e\x01")  # of another request: whatever it is
+    for pdu in answers(read, words, code):
+        stream = late + tcp(read.transaction, pdu) + late
+        assert all(is_sound_tcp(read, stream[:end]) for end in range(len(stream) + 1))
+        assert not is_sound_tcp(read, late + tcp(read.transaction, pdu + b"\0"))
+        assert not is_sound_tcp(read, late + tcp(read.transaction, pdu[:-1]))

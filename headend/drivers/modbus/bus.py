@@ -19,6 +19,7 @@ import asyncio
 import logging
 import os
 import socket
+import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
@@ -59,6 +60,9 @@ _LONGEST_S: Final = 30.0
 _UNKNOWN_S: Final = 1.0
 #: Longer than any deadline of ours: the library's own never ends a wait.
 _NEVER_S: Final = 86_400.0
+#: Bytes to one request beyond which no answer is expected among them, and what the library may keep.
+_MOST_BYTES: Final = 4096
+_MOST_KEPT: Final = 65_536
 #: Bits of one character on the line: start, eight, parity or stop, stop.
 _CHARACTER: Final = 11
 
@@ -177,9 +181,11 @@ class Bus:
             ) from error
         except socket.gaierror as error:
             raise LinkError(f"{self}: no such host ({error.strerror})", stage=Stage.DNS) from error
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
+        except (OSError, termios.error, ValueError) as error:  # the last two by pyserial, of speed and parity
+            number = error.errno if isinstance(error, OSError) else None
+            reason = os.strerror(number) if number else str(error)
             raise LinkError(f"{self}: {reason}", stage=Stage.CONNECT) from error
+        client.ctx.max_buffer_size = _MOST_KEPT
         self._client = client
         self._silent.clear()
         return client
@@ -318,6 +324,9 @@ class Bus:
         self._heard = len(data)
         if self._read is None:
             self._late(data)
+            return b""
+        if len(data) > _MOST_BYTES:
+            self._fail(RemoteProtocolError(f"{self}: bytes without end"))
             return b""
         if self._is_rtu:
             return find_rtu(self._read, data) or b""
