@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from schemas import mqtt_model
+from schemas.address import LinkAddress, Scheme
 from schemas.model import ModelError, load_model, model_names
 from schemas.register_model import FAMILY, load_register_model
 
@@ -54,3 +55,36 @@ def load_any(name: str, folders: tuple[Path, ...] = ()) -> AnyModel:
 def all_names(folders: tuple[Path, ...] = ()) -> tuple[str, ...]:
     """Names of the models of all languages, sorted."""
     return tuple(sorted({name for family in _FAMILIES for name in model_names(folders, family)}))
+
+
+_DLMS: Final = frozenset({"dlms", "dlms-push"})
+#: Drivers that speak over each kind of link. Over MQTT devices of all languages send.
+_SPEAKERS: Final[dict[Scheme, frozenset[str]]] = {
+    Scheme.TCP: _DLMS,
+    Scheme.UDP: _DLMS,
+    Scheme.HDLC_TCP: _DLMS,
+    Scheme.HDLC_SERIAL: _DLMS,
+    Scheme.VIA: _DLMS,
+    Scheme.INBOUND: _DLMS,
+    Scheme.MODBUS_TCP: frozenset({"modbus"}),
+    Scheme.MODBUS_RTU_TCP: frozenset({"modbus"}),
+    Scheme.MODBUS_RTU: frozenset({"modbus"}),
+    Scheme.DLT645_TCP: frozenset({"dlt645"}),
+    Scheme.DLT645_SERIAL: frozenset({"dlt645"}),
+    Scheme.DLT645_MQTT: frozenset({"dlt645"}),
+    Scheme.IEC62056_TCP: frozenset({"iec62056-21"}),
+    Scheme.IEC62056_SERIAL: frozenset({"iec62056-21"}),
+    Scheme.P1_TCP: frozenset({"p1"}),
+    Scheme.P1_SERIAL: frozenset({"p1"}),
+}
+
+
+def check_address(model: AnyModel, address: LinkAddress) -> None:
+    """Raises ModelError where meters of ``model`` cannot be reached over such a link; it says over which."""
+    speakers = _SPEAKERS.get(address.scheme)
+    if speakers is None or model.driver in speakers:
+        return
+    spoken = (
+        ", ".join(f"{scheme}:" for scheme, names in _SPEAKERS.items() if model.driver in names) or "mqtt:"
+    )
+    raise ModelError(f"{address.scheme}: is not spoken by meters of model {model.name}, but {spoken}")

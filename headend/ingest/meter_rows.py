@@ -35,7 +35,8 @@ from protocols.dlms.enums import SecuritySuite
 from protocols.dlms.security import Key, key_length
 from schemas.address import LinkAddress
 from schemas.meter import FIRST_STATES, KeyPurpose, MeterState, NewMeter, check_key
-from schemas.model import load_model
+from schemas.model import MeterModel, ModelError
+from schemas.models import AnyModel, check_address, load_any
 
 T = TypeVar("T")
 
@@ -121,13 +122,15 @@ class _RowReader:
         for required in ("asset_id", "model"):
             if required not in cells:
                 self._wrong(required, "is empty")
-        model = self._convert("model", lambda text: load_model(text, self._rules.profile_folders))
+        model = self._convert("model", lambda text: load_any(text, self._rules.profile_folders))
         address = self._convert("address", LinkAddress.parse)
         title = self._convert("system_title", _title)
         state = self._convert("state", _state)
         keys, columns = self._keys()
-        if model is not None:
+        if isinstance(model, MeterModel):
             self._check_suite(model.association.suite, keys, columns)
+        if model is not None and address is not None:
+            self._check_link(model, address)
         if self.errors:
             return None
         meter = NewMeter(
@@ -165,6 +168,12 @@ class _RowReader:
                     columns[purpose],
                     f"has {len(keys[purpose])} bytes, the model's suite {suite} takes {wanted}",
                 )
+
+    def _check_link(self, model: AnyModel, address: LinkAddress) -> None:
+        try:
+            check_address(model, address)
+        except ModelError as error:
+            self._wrong("address", str(error))
 
     def _key(self, column: str, purpose: KeyPurpose, text: str) -> Key:
         if column == "lls_secret_plain":

@@ -87,6 +87,52 @@ async def test_a_late_answer_is_never_taken_for_the_next_one(scheme: str, cancel
         assert [one.address for one in rogue.requests] == [100, 200, 300]
 
 
+@pytest.mark.parametrize("scheme", RTU)
+async def test_a_late_answer_is_an_answer_time_that_was_seen(scheme: str) -> None:
+    loop = asyncio.get_running_loop()
+    came: list[str] = []
+
+    def behaviour(request: Request, send: Send) -> None:
+        came.append(f"request to {request.unit}")
+
+        def answer() -> None:
+            came.append(f"answer of {request.unit}")
+            send(request.answer())
+
+        loop.call_later({1: 1.5 * SHORT, 2: 2.25 * SHORT, 3: 0}[request.unit], answer)
+
+    async with bus_with(scheme, behaviour) as (bus, _):
+        for unit in (1, 2):
+            with pytest.raises(LinkTimeout):
+                await read(bus, unit, 100, answer_s=SHORT)
+        assert await read(bus, 3, 100) == words(100)
+    assert came == [
+        "request to 1",
+        "answer of 1",
+        "request to 2",
+        "answer of 2",
+        "request to 3",
+        "answer of 3",
+    ]
+
+
+@pytest.mark.parametrize("scheme", RTU)
+async def test_a_slave_that_was_silent_is_left_alone_for_as_long_again(scheme: str) -> None:
+    """All answers came at once so far, so the line is soon free for others; but this slave's answer comes
+    later than any before, and its next read is an equal one."""
+    loop = asyncio.get_running_loop()
+
+    def behaviour(request: Request, send: Send) -> None:
+        loop.call_later({100: 0, 200: 1.5 * SHORT, 300: SHORT}[request.address], send, request.answer())
+
+    async with bus_with(scheme, behaviour) as (bus, _):
+        await read(bus, 1, 100)
+        with pytest.raises(LinkTimeout):
+            await read(bus, 1, 200, answer_s=SHORT)
+        assert await read(bus, 2, 100) == words(100)
+        assert await read(bus, 1, 300) == words(300)
+
+
 @pytest.mark.parametrize("scheme", ALL)
 async def test_a_late_answer_of_another_slave_does_not_fail_the_request_that_is_out(scheme: str) -> None:
     late: list[bytes] = []

@@ -43,3 +43,44 @@ def test_a_key_is_given_once():
 def test_no_line_shows_a_key():
     (line,), _ = read("asset_id,model,lls_secret_plain\n1,aidon,5ec7e7\n")
     assert "5ec7e7" not in repr(line)
+
+
+@pytest.mark.parametrize(
+    ("model", "address", "reason"),
+    [
+        ("eastron-sdm120", "modbus+tcp://10.0.0.1?unit=1", None),
+        ("eastron-sdm120", "modbus+rtu:///dev/ttyUSB0?unit=1", None),
+        ("eastron-sdm120", "", None),
+        ("headend-sim", "tcp://10.0.0.1", None),
+        (
+            "eastron-sdm120",
+            "tcp://10.0.0.1:4059",
+            "tcp: is not spoken by meters of model eastron-sdm120, but modbus+tcp:, modbus+rtu+tcp:, modbus",
+        ),
+        (
+            "headend-sim",
+            "modbus+tcp://10.0.0.1?unit=1",
+            "modbus+tcp: is not spoken by meters of model headend-sim, but tcp:, udp:, hdlc+tcp:",
+        ),
+        (
+            "headend-sim",
+            "p1+serial:///dev/ttyUSB0",
+            "p1+serial: is not spoken by meters of model headend-sim",
+        ),
+    ],
+)
+def test_a_model_is_reached_over_links_that_its_language_has(model, address, reason):
+    lines, errors = read(f"asset_id,model,address\n1,{model},{address}\n")
+    if reason is None:
+        assert (len(lines), errors) == (1, [])
+    else:
+        assert lines == []
+        assert [e.column for e in errors] == ["address"]
+        assert errors[0].reason.startswith(reason)
+
+
+def test_every_kind_of_link_is_spoken_by_somebody():
+    from schemas import models
+    from schemas.address import Scheme
+
+    assert set(models._SPEAKERS) == set(Scheme) - {Scheme.MQTT}
