@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 from api import errors, health
 from api.announcements import endpoints as announcements
 from api.docs import endpoints as docs
+from api.events import endpoints as events
 from api.load_curves import endpoints as load_curves
 from api.meters import endpoints as meters
 from api.middleware import BodyLimit, CleanText, SecureHeaders
@@ -21,11 +22,21 @@ from api.services import Services
 from api.tokens import endpoints as tokens
 
 _DESCRIPTION: Final = (
-    "Smart meters, their load curves and registers. Send 'Authorization: Bearer <token>'; scopes are "
+    "Smart meters, their load curves, registers and events. Send 'Authorization: Bearer <token>'; scopes are "
     "read < operate < admin. Times are RFC 3339 with an offset, ranges are half-open [from, to), values are "
     "decimal strings exactly as metered. Every refusal is a problem of RFC 9457."
 )
-_SLICES: Final = (meters, load_curves, registers, reads, points, network, announcements, tokens)
+_SLICES: Final = (
+    meters,
+    load_curves,
+    registers,
+    events,
+    reads,
+    points,
+    network,
+    announcements,
+    tokens,
+)
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -27,6 +27,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "network": "headend.cli.network:app",
         "announcements": "headend.cli.announcements:app",
         "readings": "headend.cli.readings:app",
+        "events": "headend.cli.events:list_events",
         "inbox": "headend.cli.inbox:app",
         "token": "headend.cli.tokens:app",
         "keys": "headend.cli.keys:app",

@@ -27,14 +27,17 @@ _INT8: Final = 2**63
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events are shown; None and empty: all. ``since`` and ``until`` are half-open and aware."""
+    """Which events are shown; None and empty: all. ``since`` and ``until`` are half-open and aware.
+
+    ``below``: codes of nodes of the network, a feeder and a transformer say, below all of which an event's
+    meter or node stands now.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
     meter_id: int | None = None
     node: str | None = None
-    feeder: str | None = None
-    transformer: str | None = None
+    below: tuple[str, ...] = ()
     meanings: tuple[EventMeaning, ...] = ()
     logs: tuple[EventLog, ...] = ()
 
@@ -144,7 +147,7 @@ async def page(
     """At most ``limit`` events, newest first; ``before`` is (at, identity) of the last one the caller has."""
     before_at, before_identity = before or (None, None)
     parameters = {
-        **_parameters(only),
+        **await _parameters(connection, only),
         "since": None if only.since is None else sql.aware(only.since),
         "until": None if only.until is None else sql.aware(only.until),
         "before_at": before_at,
@@ -159,16 +162,24 @@ async def arrived(
 ) -> list[StoredEvent]:
     """At most ``limit`` events that came since then, in the order in which they came; the filter's times do
     not count. One that is committed late may come below what was already seen."""
-    parameters = {**_parameters(only), "arrived_since": sql.aware(since), "limit": limit}
+    parameters = {**await _parameters(connection, only), "arrived_since": sql.aware(since), "limit": limit}
     return await _fetch(connection, "arrived", parameters)
 
 
-def _parameters(only: EventFilter) -> dict[str, Any]:
+async def _parameters(connection: Connection, only: EventFilter) -> dict[str, Any]:
+    meters: set[int] | None = None
+    nodes: set[str] = set()
+    for code in only.below:
+        found = await (await connection.execute(_QUERIES["below"], {"code": code})).fetchall()
+        some_meters = {meter_id for meter_id, _ in found if meter_id is not None}
+        some_nodes = {name for _, name in found if name is not None}
+        nodes = some_nodes if meters is None else nodes & some_nodes
+        meters = some_meters if meters is None else meters & some_meters
     return {
+        "below_meters": None if meters is None else sorted(meters),
+        "below_nodes": sorted(nodes),
         "meter": only.meter_id,
         "node": only.node,
-        "feeder": only.feeder,
-        "transformer": only.transformer,
         "meanings": [one.value for one in only.meanings] or None,
         "logs": [one.value for one in only.logs] or None,
     }

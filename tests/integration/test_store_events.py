@@ -177,14 +177,17 @@ async def test_filters(pool, fleet):
     async def who(**filters) -> set[str | None]:
         return {one.asset_id for one in await shown(pool, EventFilter(**filters))}
 
-    assert await who(feeder="F1") == {"M1", "M2"}
-    assert await who(transformer="T3") == {"M3"}
+    assert await who(below=("F1",)) == {"M1", "M2"}
+    assert await who(below=("T3",)) == {"M3"}
+    assert await who(below=("F1", "T2")) == {"M2"}
+    assert await who(below=("F1", "T3")) == set()
+    assert await who(below=("nowhere",)) == set()
     assert await who(meter_id=fleet["M2"]) == {"M2"}
     assert await who(logs=(EventLog.FRAUD,)) == {"M2"}
     assert await who(meanings=(EventMeaning.MAGNET, EventMeaning.POWER_UP)) == {"M2", "M3"}
     assert await who(since=T0, until=T0 + timedelta(seconds=10)) == {"M1"}
     async with pool.connection() as connection:
-        came = await events.arrived(connection, EventFilter(feeder="F2"), since=T0, limit=10)
+        came = await events.arrived(connection, EventFilter(below=("F2",)), since=T0, limit=10)
         assert [one.asset_id for one in came] == ["M3"]
         assert not await events.arrived(connection, EventFilter(), since=T0 + timedelta(hours=1), limit=10)
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,9 @@ def test_one_command_collects_serves_stops_and_goes_on(service: Any) -> None:
                 params={"from": start.isoformat(), "to": end.isoformat()},
             ).raise_for_status()
             assert_true(curve.json(), truth(meter["asset_id"], start, end), 80)
+        # a power failure that a meter kept shows as an event; its logs are read once the curves are there
+        failures = eventually(client, "/api/v1/events", {"log": "power_failure"})
+        assert all(one["duration_s"] >= 180 and one["meter"] for one in failures)
         # the same while the service runs, from the command line
         read = service.command("read", meters[0]["asset_id"], "--obis", "1.8.0")
         assert read["registers"][0]["unit"] == "Wh"
@@ -90,6 +94,16 @@ def test_one_command_collects_serves_stops_and_goes_on(service: Any) -> None:
     assert "hdnd_" not in said  # shown only once
     assert service.stop() == 0
     assert service.relatives() == {}
+
+
+def eventually(client: httpx.Client, path: str, params: dict[str, str]) -> list[dict[str, Any]]:
+    """Events, asked for until there are some."""
+    for _ in range(DEADLINE_S * 4):
+        events: list[dict[str, Any]] = client.get(path, params=params).raise_for_status().json()["events"]
+        if events:
+            return events
+        time.sleep(0.25)
+    raise AssertionError(f"nothing at {path} within {DEADLINE_S} s")
 
 
 def assert_true(curve: dict[str, Any], told: dict[datetime, dict[str, int]], expected: int) -> None:

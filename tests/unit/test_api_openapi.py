@@ -75,6 +75,7 @@ def test_operation_ids_are_unique_and_schemas_used(document: dict[str, Any]) -> 
 def test_examples_keep_to_their_schemas() -> None:
     """Each model with an example takes it."""
     from api.announcements.endpoints import AcceptBody, AnnouncementModel, AnnouncementPage
+    from api.events.models import EventPage
     from api.load_curves.models import LoadCurve, PointLoadCurve
     from api.meters.endpoints import MeterDetail, MeterModel, MeterPage, StateChange
     from api.network.models import (
@@ -96,6 +97,7 @@ def test_examples_keep_to_their_schemas() -> None:
         InstallationBody, PointBody, PointDetail, PointPage, RatioBody, ReadAnswer, ReadAsk, Registers,
         TokenBody, TokenList, TokenMade, AcceptBody, AnnouncementModel, AnnouncementPage, BranchModel,
         ImportAnswer, MoveBody, NodeDetail, NodeModel, NodePage, TreeModel,
+        EventPage,
     ):  # fmt: skip
         examples: Any = model.model_config["json_schema_extra"]
         for example in examples["examples"]:

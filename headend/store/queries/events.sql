@@ -37,8 +37,8 @@ SELECT e.at, e.identity, e.received_at, e.occurred_at, m.asset_id, e.node, e.log
    AND (%(before_at)s::timestamptz IS NULL OR (e.at, e.identity) < (%(before_at)s, %(before_identity)s::uuid))
    AND (%(meter)s::integer IS NULL OR e.meter_id = %(meter)s)
    AND (%(node)s::text IS NULL OR e.node = %(node)s)
-   AND (%(feeder)s::text IS NULL OR m.feeder = %(feeder)s)
-   AND (%(transformer)s::text IS NULL OR m.transformer = %(transformer)s)
+   AND (%(below_meters)s::integer[] IS NULL
+        OR e.meter_id = ANY (%(below_meters)s) OR e.node = ANY (%(below_nodes)s::text[]))
    AND (%(meanings)s::text[] IS NULL OR e.meaning = ANY (%(meanings)s))
    AND (%(logs)s::text[] IS NULL OR e.log = ANY (%(logs)s))
  ORDER BY e.at DESC, e.identity DESC
@@ -53,12 +53,23 @@ SELECT e.at, e.identity, e.received_at, e.occurred_at, m.asset_id, e.node, e.log
  WHERE e.received_at >= %(arrived_since)s
    AND (%(meter)s::integer IS NULL OR e.meter_id = %(meter)s)
    AND (%(node)s::text IS NULL OR e.node = %(node)s)
-   AND (%(feeder)s::text IS NULL OR m.feeder = %(feeder)s)
-   AND (%(transformer)s::text IS NULL OR m.transformer = %(transformer)s)
+   AND (%(below_meters)s::integer[] IS NULL
+        OR e.meter_id = ANY (%(below_meters)s) OR e.node = ANY (%(below_nodes)s::text[]))
    AND (%(meanings)s::text[] IS NULL OR e.meaning = ANY (%(meanings)s))
    AND (%(logs)s::text[] IS NULL OR e.log = ANY (%(logs)s))
  ORDER BY e.received_at, e.at, e.identity
  LIMIT %(limit)s;
+
+-- name: below
+-- What stands below a node now, itself included: numbers of meters, and codes of nodes. Meters may name their feeder and transformer themselves.
+WITH RECURSIVE below (node_id) AS (
+    SELECT node_id FROM network_nodes WHERE code = %(code)s
+    UNION
+    SELECT l.child FROM below JOIN network_links l ON l.parent = below.node_id AND upper_inf(l.during)
+)
+SELECT n.meter_id, n.code FROM below JOIN network_nodes n USING (node_id)
+UNION
+SELECT meter_id, NULL FROM meters WHERE feeder = %(code)s OR transformer = %(code)s;
 
 -- name: due
 -- Commissioned meters with an address, of some models, with the moment until which their event logs were read (NULL: never).

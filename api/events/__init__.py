@@ -1,0 +1,1 @@
+"""What meters, concentrators and brokers report: filtered, newest first, in JSON and CSV."""
