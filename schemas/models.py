@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from schemas import mqtt_model
 from schemas.address import LinkAddress, Scheme
+from schemas.line_model import LOADERS
 from schemas.model import ModelError, load_model, model_names
 from schemas.register_model import FAMILY, load_register_model
 
@@ -40,6 +41,7 @@ _FAMILIES: Final[dict[str, Callable[[str, tuple[Path, ...]], AnyModel]]] = {
     "": load_model,
     FAMILY: load_register_model,
     mqtt_model.FAMILY: mqtt_model.load_mqtt_model,
+    **LOADERS,
 }
 
 

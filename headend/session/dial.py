@@ -4,6 +4,7 @@ from headend.session.channel import ApduChannel, UdpWrapperChannel, WrapperChann
 from headend.session.deadlines import Deadlines
 from headend.session.gateway import GatewayChannel
 from headend.session.hdlc import HdlcChannel
+from headend.session.opening import open_hdlc
 from headend.session.plan import SessionPlan
 from headend.transport.serial import open_serial
 from headend.transport.stream import Stream
@@ -20,6 +21,8 @@ async def dial(address: LinkAddress, deadline: float) -> Stream:
 
     Raises LinkTimeout, LinkError; LocalProtocolError for ``inbound:``, since such a meter calls us.
     """
+    if address.scheme in (Scheme.IEC62056_SERIAL, Scheme.IEC62056_TCP):
+        return await open_hdlc(address, deadline)
     if address.scheme is Scheme.HDLC_SERIAL and address.device is not None:
         return await open_serial(address.device, baud=address.baud or DEFAULT_BAUD)
     if address.host is None or address.port is None:

@@ -67,6 +67,8 @@ class SessionPlan:
 
 
 _PUBLIC: Final = ClientSettings()
+#: Links that carry HDLC; on those of IEC 62056-21 a meter is brought to it by mode E.
+_HDLC: Final = frozenset({Scheme.HDLC_TCP, Scheme.HDLC_SERIAL, Scheme.IEC62056_TCP, Scheme.IEC62056_SERIAL})
 
 
 def plan_session(
@@ -116,9 +118,7 @@ def plan_session(
         system_title=our_system_title or b"" if mechanism is Mechanism.HLS_SHA256 else b"",
     )
     hdlc = None
-    if address.scheme in (Scheme.HDLC_TCP, Scheme.HDLC_SERIAL) or (
-        address.scheme is Scheme.INBOUND and association.framing == "hdlc"
-    ):
+    if address.scheme in _HDLC or (address.scheme is Scheme.INBOUND and association.framing == "hdlc"):
         hdlc = association.hdlc
         if address.physical is not None:
             hdlc = hdlc.model_copy(update={"physical_address": address.physical})

@@ -1,7 +1,8 @@
 """Serial lines (RS-485, RS-232, optical heads) by pyserial, as a stream."""
 
 import asyncio
-from typing import Literal
+import termios
+from typing import Final, Literal
 
 import serial
 import serial_asyncio_fast
@@ -10,6 +11,8 @@ from headend.transport.stream import BaseStream
 from protocols.errors import LinkClosed, LinkError
 
 Parity = Literal["N", "E", "O"]
+#: What pyserial raises for a line that is not there, held, or cannot do what is asked.
+_UNUSABLE: Final = (serial.SerialException, OSError, ValueError, termios.error)
 
 
 class SerialStream(BaseStream, asyncio.Protocol):
@@ -39,6 +42,16 @@ class SerialStream(BaseStream, asyncio.Protocol):
         if self._ended is not None or self._transport is None:
             raise LinkClosed(f"{self.peer}: {self._ended or 'not open'}")
         self._transport.write(data)
+
+    def set_baud(self, baud: int) -> None:
+        """Take another rate, from here on. Raises LinkClosed, LinkError (the line takes no such rate)."""
+        if self._ended is not None or self._transport is None:
+            raise LinkClosed(f"{self.peer}: {self._ended or 'not open'}")
+        port: serial.Serial = self._transport.get_extra_info("serial")
+        try:
+            port.baudrate = baud
+        except _UNUSABLE as exc:
+            raise LinkError(f"{self.peer}: {baud} baud: {exc}") from exc
 
     def _pause_peer(self, pause: bool) -> None:
         if self._transport is not None:
@@ -79,7 +92,7 @@ async def open_serial(
             timeout=0,
             exclusive=True,
         )
-    except (serial.SerialException, OSError, ValueError) as exc:
+    except _UNUSABLE as exc:
         raise LinkError(f"{peer}: {exc}") from exc
     stream = SerialStream(peer)
     stream.connection_made(serial_asyncio_fast.SerialTransport(loop, stream, port))

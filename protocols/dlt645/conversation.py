@@ -145,6 +145,11 @@ class Conversation:
             return self._take(frame)
         return None
 
+    def end(self) -> None:
+        """Nothing more comes: what is left of the line is no frame, and told in ``bad``."""
+        self._reader.end()
+        self.receive(b"")
+
     def _is_ours(self, frame: Dlt645Frame) -> bool:
         control = frame.control
         if not control.from_meter or control.function is not self._control:
