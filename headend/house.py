@@ -10,10 +10,13 @@ from headend.collect.collector import Collector, Limits
 from headend.collect.events import EventRounds
 from headend.collect.sampler import Sampler
 from headend.collect.stations import StationRounds
-from headend.drivers.contract import Target
+from headend.drivers.contract import Driver, Target
 from headend.drivers.dlms.driver import DlmsDriver
 from headend.drivers.dlms.station import StationDriver
+from headend.drivers.dlt645.driver import Dlt645Driver
+from headend.drivers.iec62056_21.driver import Iec62056Driver
 from headend.drivers.modbus.driver import ModbusDriver, Timing
+from headend.drivers.p1.driver import P1Driver
 from headend.drivers.registry import Drivers
 from headend.drivers.targets import placed
 from headend.foundation import Base
@@ -95,7 +98,12 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
         modbus = _modbus(settings)
         stack.callback(modbus.close)
         drivers = Drivers(
-            [DlmsDriver(access, profile_folders=settings.profile_folders), StationDriver(access), modbus],
+            [
+                DlmsDriver(access, profile_folders=settings.profile_folders),
+                StationDriver(access),
+                modbus,
+                *_lines(settings),
+            ],
             profile_folders=settings.profile_folders,
         )
         links = _links(settings)
@@ -131,10 +139,23 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
         )
 
 
+def _lines(settings: Settings) -> list[Driver]:
+    folders, sampling = settings.profile_folders, _sampling(settings)
+    return [
+        Dlt645Driver(profile_folders=folders, sampling=sampling),
+        Iec62056Driver(profile_folders=folders, sampling=sampling),
+        P1Driver(profile_folders=folders, sampling=sampling),
+    ]
+
+
+def _sampling(settings: Settings) -> Sampling:
+    return Sampling(period_s=settings.sample_period_s, tolerance_s=settings.sample_tolerance_s)
+
+
 def _modbus(settings: Settings) -> ModbusDriver:
     return ModbusDriver(
         profile_folders=settings.profile_folders,
-        sampling=Sampling(period_s=settings.sample_period_s, tolerance_s=settings.sample_tolerance_s),
+        sampling=_sampling(settings),
         timing=Timing(connect_s=settings.connect_timeout_s, answer_s=settings.modbus_response_timeout_s),
     )
 

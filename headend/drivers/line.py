@@ -12,6 +12,7 @@ from schemas.address import LinkAddress
 Parity = Literal["N", "E", "O"]
 #: A line is drained for this long at most, in seconds: one that never falls silent is not usable so.
 _LONGEST_DRAIN_S: Final = 3.0
+_CLOSING_S: Final = 5.0
 _PARITIES: Final[dict[str, Parity]] = {"N": "N", "E": "E", "O": "O"}
 
 
@@ -35,6 +36,12 @@ async def open_line(
     if address.host is None or address.port is None:
         raise LocalProtocolError(f"{address} is no line that can be opened")
     return await dial_tcp(address.host, address.port, asyncio.get_running_loop().time() + connect_s)
+
+
+async def let_go(stream: Stream) -> None:
+    """Close at once, and wait until the line is free for the next one."""
+    stream.abort()
+    await stream.wait_closed(asyncio.get_running_loop().time() + _CLOSING_S)
 
 
 async def drain(stream: Stream, quiet_s: float) -> int:

@@ -16,6 +16,7 @@ from protocols.errors import LinkTimeout, LocalProtocolError
 from schemas.address import AddressError, LinkAddress, Scheme
 from schemas.line_model import LineModel, load_line_model
 from schemas.model import ModelError
+from schemas.register_model import Sampling
 
 #: Answers whose times are remembered in a conversation.
 _ANSWERS: Final = 32
@@ -48,6 +49,7 @@ class LineDriver:
 
     Args:
         profile_folders: where models are looked for before the packaged ones.
+        sampling: how meters are sampled, where their model does not say it.
         timing: of every conversation.
         now: aware, UTC.
     """
@@ -60,10 +62,12 @@ class LineDriver:
         self,
         *,
         profile_folders: tuple[Path, ...] = (),
+        sampling: Sampling | None = None,
         timing: LineTiming | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._folders = profile_folders
+        self._sampling = Sampling() if sampling is None else sampling
         self._timing = self.timing if timing is None else timing
         self._now = now
 
@@ -108,7 +112,10 @@ class LineDriver:
         raise NotImplementedError
 
     def _model(self, name: str) -> LineModel:
-        return load_line_model(name, self._folders, language=self.language)
+        model = load_line_model(name, self._folders, language=self.language)
+        said = model.sampling.model_dump(include=model.sampling.model_fields_set)
+        sampling = Sampling.model_validate({**self._sampling.model_dump(), **said})
+        return model.model_copy(update={"sampling": sampling})
 
     def _way(self, target: Target) -> LineWay:
         """Raises LocalProtocolError, saying what of the meter's settings to change."""

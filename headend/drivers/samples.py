@@ -114,12 +114,13 @@ def sample(
     *,
     source: str,
 ) -> ReadingBatch:
-    """The interval that ends at ``boundary``, from ``values`` by quantity, read at ``at`` (the row's stamp,
-    unless the values have a time of the meter's).
+    """The interval that ends at ``boundary``, from ``values`` by quantity, read at ``at``: the row's
+    stamp, unless the values have a time of the meter's that is as near.
 
     What was read too late to count, or fits no column, becomes registers; then nothing is covered.
     """
-    counts = abs(at - boundary) <= timedelta(seconds=sampling.tolerance_s)
+    tolerance = timedelta(seconds=sampling.tolerance_s)
+    counts = abs(at - boundary) <= tolerance
     cells: dict[int, int] = {}
     rest: list[RegisterRead] = []
     stamp = at
@@ -132,7 +133,8 @@ def sample(
             rest.append(register(meter_id, value, at, Quality.SAMPLED))
         else:
             cells[column] = raw
-            stamp = value.meter_time or stamp
+            if value.meter_time is not None and abs(value.meter_time - boundary) <= tolerance:
+                stamp = value.meter_time
     if not cells:
         return registers_only(rest, source=source)
     period = timedelta(seconds=sampling.period_s)

@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import os
-import pty
 import re
-import tty
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -22,11 +19,12 @@ from headend.drivers.p1.driver import P1Driver
 from headend.drivers.samples import plain
 from headend.session.opening import open_hdlc
 from protocols.dlt645.control import Control
-from protocols.dlt645.frame import Dlt645Frame, Dlt645Reader, encode_frame
+from protocols.dlt645.frame import Dlt645Frame, encode_frame
 from protocols.errors import LinkTimeout, LocalProtocolError, RemoteProtocolError
-from protocols.iec62056_21.messages import block_check
 from schemas.address import LinkAddress
 from schemas.reading import Quality
+from schemas.register_model import Sampling
+from tests.integration.line_peers import SETS, Meter645, Readout, captured_telegram, serving_line, serving_tcp
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 DLT = {one["id"]: one for one in json.loads((VECTORS / "dlt645/frames.json").read_text())["entries"]}
@@ -54,53 +52,10 @@ async def conversation(driver, address, model):
 
 
 @asynccontextmanager
-async def served(answer):
-    """A TCP port; ``answer(data)`` gives what is sent back for each piece received, first for b"" at once."""
-
-    serving = set()
-
-    async def serve(reader, writer):
-        serving.add(asyncio.current_task())
-        try:
-            writer.write(answer(b""))
-            while data := await reader.read(1024):
-                writer.write(answer(data))
-        except ConnectionError:
-            pass
-        finally:
-            writer.transport.abort()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-
-
-@asynccontextmanager
-async def talking(answer, driver, scheme, model, query=""):
+async def talking(answer, driver, scheme, model):
     """A conversation with such a port."""
-    async with served(answer) as place, conversation(driver, f"{scheme}://{place}{query}", model) as talk:
+    async with serving_tcp(answer) as place, conversation(driver, f"{scheme}://{place}", model) as talk:
         yield talk
-
-
-@asynccontextmanager
-async def line():
-    """Two serial devices with a wire between them."""
-    (master_a, slave_a), (master_b, slave_b) = pty.openpty(), pty.openpty()
-    fds = (master_a, slave_a, master_b, slave_b)
-    for fd in fds:
-        tty.setraw(fd)
-    loop = asyncio.get_running_loop()
-    for source, sink in ((master_a, master_b), (master_b, master_a)):
-        loop.add_reader(source, lambda s=source, t=sink: os.write(t, os.read(s, 4096)))
-    try:
-        yield os.ttyname(slave_a), slave_b
-    finally:
-        loop.remove_reader(master_a)
-        loop.remove_reader(master_b)
-        for fd in fds:
-            os.close(fd)
 
 
 def registers(readout):
@@ -117,38 +72,6 @@ def run(main):
 # ---- DL/T 645 -------------------------------------------------------------------------------------------
 
 
-class Meter645:
-    """A DL/T 645 meter: data by identifier (as on the wire, low byte first, behind the identifier)."""
-
-    def __init__(self, data, address="000000000001"):
-        self.data, self.address = data, address
-        self.reader = Dlt645Reader()
-        self.asked = []
-
-    def __call__(self, received):
-        self.reader.feed(received)
-        answers = b""
-        while (frame := self.reader.next()) is not None:
-            self.asked.append(frame)
-            answers += self.answer(frame)
-        return answers
-
-    def answer(self, frame):
-        di = bytes(reversed(frame.data[:4])).hex("-").upper()
-        told = self.data.get(di)
-        if callable(told):
-            told = told(frame)
-        if told is None:
-            return encode_frame(Dlt645Frame(self.address, Control(0xD1), b"\x02"))
-        if isinstance(told, list):  # in several frames
-            place = frame.data[4] if frame.control.code == 0x12 else 0
-            more = 0x20 if place + 1 < len(told) else 0
-            tail = bytes((place,)) if place else b""
-            control = Control(0x80 | more | frame.control.code)
-            return encode_frame(Dlt645Frame(self.address, control, frame.data[:4] + told[place] + tail))
-        return encode_frame(Dlt645Frame(self.address, Control(0x91), frame.data[:4] + told))
-
-
 def captured(received):
     if not received:
         return b""
@@ -158,7 +81,7 @@ def captured(received):
 
 def test_the_captured_energy_is_read_over_tcp():
     async def main():
-        async with served(captured) as place:
+        async with serving_tcp(captured) as place:
             address = f"dlt645+tcp://{place}?meter=000000000001"
             async with conversation(Dlt645Driver(timing=QUICK), address, "dlt645-2007") as talk:
                 readout = await talk.read_registers(["dlt645:00-01-00-00"])
@@ -173,15 +96,10 @@ def test_the_captured_energy_is_read_over_tcp():
 
 def test_the_captured_energy_is_read_over_a_serial_line():
     async def main():
-        async with line() as (device, meter):
-            loop = asyncio.get_running_loop()
-            loop.add_reader(meter, lambda: os.write(meter, captured(os.read(meter, 1024))))
-            try:
-                address = f"dlt645+serial://{device}?meter=000000000001&parity=N"  # no pty has parity
-                async with conversation(Dlt645Driver(timing=QUICK), address, "dlt645-2007") as talk:
-                    return await talk.read_registers(["dlt645:00-01-00-00"])
-            finally:
-                loop.remove_reader(meter)
+        async with serving_line(captured) as device:
+            address = f"dlt645+serial://{device}?meter=000000000001&parity=N"  # no pty has parity
+            async with conversation(Dlt645Driver(timing=QUICK), address, "dlt645-2007") as talk:
+                return await talk.read_registers(["dlt645:00-01-00-00"])
 
     assert registers(run(main())) == {"1-0:1.8.0*255": ("123456780", "Wh")}
 
@@ -190,7 +108,7 @@ def test_the_captured_refusal_is_told_beside_values():
     refusal = bytes.fromhex(DLT["read_error_resp"]["hex"])
 
     async def main():
-        async with served(lambda data: refusal if data else b"") as place:
+        async with serving_tcp(lambda data: refusal if data else b"") as place:
             address = f"dlt645+tcp://{place}?meter=000000000001"
             async with conversation(Dlt645Driver(timing=QUICK), address, "dlt645-2007") as talk:
                 return await talk.read_registers()
@@ -209,7 +127,7 @@ def test_a_model_gives_what_its_identifiers_bring():
     }
 
     async def main():
-        async with served(Meter645(data)) as place:
+        async with serving_tcp(Meter645(data)) as place:
             address = f"dlt645+tcp://{place}"  # the only meter on the line needs no address
             async with conversation(Dlt645Driver(timing=QUICK), address, "dlt645-2007") as talk:
                 return await talk.read_registers()
@@ -229,7 +147,7 @@ def test_single_codes_ask_only_what_brings_them():
     meter = Meter645({"00-01-FF-00": bytes.fromhex("78563412")})
 
     async def main():
-        async with served(meter) as place:
+        async with serving_tcp(meter) as place:
             address = f"dlt645+tcp://{place}?meter=000000000001"
             async with conversation(Dlt645Driver(timing=QUICK), address, "dlt645-2007") as talk:
                 return await talk.read_registers(["1-0:1.8.0", "1-0:99.8.7"])
@@ -243,7 +161,7 @@ def test_an_answer_in_several_frames_is_one():
     meter = Meter645({"00-01-FF-00": [bytes.fromhex("78563412"), bytes.fromhex("00000001")]})
 
     async def main():
-        async with served(meter) as place:
+        async with serving_tcp(meter) as place:
             address = f"dlt645+tcp://{place}?meter=000000000001"
             async with conversation(Dlt645Driver(timing=QUICK), address, "dlt645-2007") as talk:
                 return await talk.read_registers(["dlt645:00-01-FF-00"])
@@ -255,7 +173,7 @@ def test_an_answer_in_several_frames_is_one():
 
 def failing(answer, match, error, **more):
     async def main():
-        async with served(answer) as place:
+        async with serving_tcp(answer) as place:
             address = f"dlt645+tcp://{place}?meter=000000000001"
             async with conversation(Dlt645Driver(timing=QUICK), address, "dlt645-2007") as talk:
                 with pytest.raises(error, match=match):
@@ -285,7 +203,7 @@ def test_what_is_under_way_when_the_line_is_opened_is_dropped():
     old = bytes.fromhex(DLT["read_error_resp"]["hex"])  # a refusal has no identifier: it would be believed
 
     async def main():
-        async with served(lambda data: captured(data) if data else old) as place:
+        async with serving_tcp(lambda data: captured(data) if data else old) as place:
             address = f"dlt645+tcp://{place}?meter=000000000001"
             driver = Dlt645Driver(timing=LineTiming(connect_s=5, answer_s=2, quiet_s=0.2))
             async with conversation(driver, address, "dlt645-2007") as talk:
@@ -299,7 +217,7 @@ def test_a_sample_around_the_boundary_is_an_interval():
     when = BOUNDARY + timedelta(seconds=12)
 
     async def main(now):
-        async with served(Meter645(data)) as place:
+        async with serving_tcp(Meter645(data)) as place:
             address = f"dlt645+tcp://{place}?meter=000000000001"
             driver = Dlt645Driver(timing=QUICK, now=lambda: now)
             assert [one.recall for one in driver.curves("dlt645-2007")] == [Recall.SAMPLED]
@@ -347,7 +265,7 @@ def test_load_records_are_a_stored_curve():
     meter = Meter645({"06-04-00-01": records})
 
     async def main():
-        async with served(meter) as place:
+        async with serving_tcp(meter) as place:
             address = f"dlt645+tcp://{place}?meter=000000000001"
             driver = Dlt645Driver(timing=QUICK, now=lambda: BOUNDARY + timedelta(days=2))
             (curve,) = driver.curves("dlt645-2007-load-records")
@@ -377,7 +295,7 @@ def test_the_log_of_power_failures_is_events():
     }
 
     async def main():
-        async with served(Meter645(data)) as place:
+        async with serving_tcp(Meter645(data)) as place:
             address = f"dlt645+tcp://{place}?meter=000000000001"
             async with conversation(Dlt645Driver(timing=QUICK), address, "dlt645-2007") as talk:
                 return await talk.read_events(BOUNDARY - timedelta(days=1), BOUNDARY + timedelta(days=1))
@@ -417,17 +335,31 @@ def test_captured_telegrams_are_read(name, model, obis, value):
     assert not [one for one in readout.refusals if one.obis.startswith("1-0:1.8")]
 
 
-def test_a_telegram_near_the_boundary_is_an_interval_of_both_tariffs():
-    async def main():
-        async with served(lambda data: b"" if data else P1["telegram_v5"]) as place:
-            driver = P1Driver(timing=QUICK, now=lambda: BOUNDARY + timedelta(seconds=3))
-            async with conversation(driver, f"p1+tcp://{place}", "dsmr") as talk:
-                return await talk.read_load_curve(1, BOUNDARY - QUARTER, BOUNDARY)
-
-    batch = run(main())
-    assert batch.values[0].tolist()[:2] == [4426 + 2399, 2444]
+@pytest.mark.parametrize(("ahead_s", "stamp_s"), [(15, 2), (0, 2)])
+def test_a_telegram_near_the_boundary_is_an_interval_of_both_tariffs(ahead_s, stamp_s):
     # the telegram's own time: 2017-01-02 19:20:02 winter time
-    assert batch.stamp_us[0] == int(datetime(2017, 1, 2, 18, 20, 2, tzinfo=UTC).timestamp() * 1e6)
+    boundary = datetime(2017, 1, 2, 18, 20, tzinfo=UTC)
+    batch = sampled_telegram(boundary, boundary + timedelta(seconds=ahead_s))
+    assert batch.values[0].tolist()[:2] == [4426 + 2399, 2444]
+    assert batch.stamp_us[0] == int((boundary + timedelta(seconds=stamp_s)).timestamp() * 1e6)
+
+
+def test_a_meter_whose_clock_is_years_off_is_sampled_by_ours():
+    batch = sampled_telegram(BOUNDARY, BOUNDARY + timedelta(seconds=3))
+    assert batch.stamp_us[0] == int((BOUNDARY + timedelta(seconds=3)).timestamp() * 1e6)
+
+
+def sampled_telegram(boundary, now):
+    period = timedelta(minutes=5)
+
+    async def main():
+        driver = P1Driver(timing=QUICK, sampling=Sampling(period_s=300), now=lambda: now)
+        async with talking(
+            lambda data: b"" if data else captured_telegram("telegram_v5"), driver, "p1+tcp", "dsmr"
+        ) as talk:
+            return await talk.read_load_curve(1, boundary - period, boundary)
+
+    return run(main())
 
 
 def test_power_failures_of_a_telegram_are_events_with_their_end():
@@ -464,35 +396,6 @@ def test_a_port_that_sends_only_spoilt_telegrams_is_the_peers_fault():
 # ---- IEC 62056-21 ---------------------------------------------------------------------------------------
 
 
-class Reader:
-    """A meter that waits for a sign-on: says its identification, then, asked or not, its data sets."""
-
-    def __init__(self, identification, sets, *, asked=True, echo=False):
-        self.identification, self.sets, self.asked, self.echo = identification, sets, asked, echo
-        self.got = b""
-        self.naks = 0
-
-    def block(self):
-        body = self.sets.encode() + b"!\r\n\x03"
-        return b"\x02" + body + bytes((block_check(body),))
-
-    def __call__(self, data):
-        self.got += data
-        answer = data if self.echo else b""
-        if data == b"\x15":
-            self.naks += 1
-            return answer + self.block()
-        if self.got.startswith(b"/?") and self.got.endswith(b"!\r\n"):
-            self.got = b""
-            return answer + self.identification + (b"" if self.asked else self.block())
-        if self.got[:1] == b"\x06" and len(self.got) == 6:
-            return answer + self.block()
-        return answer
-
-
-SETS = "0.0.0(00012345)\r\n1.8.0(001234.567*kWh)\r\n2.8.0(000000.001*kWh)\r\n32.7.0(229.9*V)\r\n"
-
-
 @pytest.mark.parametrize(
     ("identification", "asked", "echo"),
     [
@@ -504,10 +407,10 @@ SETS = "0.0.0(00012345)\r\n1.8.0(001234.567*kWh)\r\n2.8.0(000000.001*kWh)\r\n32.
     ],
 )
 def test_readouts_of_modes_a_b_c_e(identification, asked, echo):
-    meter = Reader(identification, SETS, asked=asked, echo=echo)
+    meter = Readout(identification, SETS, asked=asked, echo=echo)
 
     async def main():
-        async with served(meter) as place:
+        async with serving_tcp(meter) as place:
             address = f"iec62056+tcp://{place}?meter=12345"
             async with conversation(Iec62056Driver(timing=QUICK), address, "iec62056-21") as talk:
                 return await talk.read_registers()
@@ -551,32 +454,24 @@ def odd_one_out(data):
 
 
 def test_a_readout_over_a_serial_line_follows_the_rate():
-    meter = Reader(b"/ABC5Meter\r\n", SETS)
+    meter = Readout(b"/ABC5Meter\r\n", SETS)
 
     async def main():
-        async with line() as (device, port):
-            loop = asyncio.get_running_loop()
-            loop.add_reader(port, lambda: os.write(port, even(meter(odd_one_out(os.read(port, 1024))))))
-            try:
-                driver = Iec62056Driver(timing=LineTiming(answer_s=3, quiet_s=0.01))
-                address = f"iec62056+serial://{device}"
-                async with conversation(driver, address, "iec62056-21") as talk:
-                    return await talk.read_registers(["1-0:1.8.0"])
-            finally:
-                loop.remove_reader(port)
+        async with serving_line(lambda data: even(meter(odd_one_out(data)))) as device:
+            driver = Iec62056Driver(timing=LineTiming(answer_s=3, quiet_s=0.01))
+            async with conversation(driver, f"iec62056+serial://{device}", "iec62056-21") as talk:
+                return await talk.read_registers(["1-0:1.8.0"])
 
     assert registers(run(main())) == {"1-0:1.8.0*255": ("1234567", "Wh")}
 
 
 def test_a_spoilt_block_is_asked_for_again():
-    meter = Reader(b"/ABC5Meter\r\n", SETS)
-    whole = meter.block
-    blocks = [whole().replace(b"1234.567", b"1234.568"), whole()]
-    meter.block = lambda: blocks.pop(0)
+    meter = Readout(b"/ABC5Meter\r\n", SETS)
+    meter.blocks = [meter.block().replace(b"1234.567", b"1234.568"), meter.block()]
 
     async def main():
         async with (
-            served(meter) as place,
+            serving_tcp(meter) as place,
             conversation(Iec62056Driver(timing=QUICK), f"iec62056+tcp://{place}", "iec62056-21") as talk,
         ):
             return await talk.read_registers(["1-0:1.8.0"])
@@ -588,10 +483,10 @@ def test_a_spoilt_block_is_asked_for_again():
 def test_a_meter_that_never_answers_is_told():
     async def main():
         async with (
-            served(lambda data: b"") as place,
+            serving_tcp(lambda data: b"") as place,
             conversation(Iec62056Driver(timing=QUICK), f"iec62056+tcp://{place}", "iec62056-21") as talk,
         ):
-            with pytest.raises(RemoteProtocolError, match="after 3 repeats"):
+            with pytest.raises(LinkTimeout, match="no answer"):
                 await talk.read_registers()
 
     run(main())
@@ -605,7 +500,7 @@ def test_mode_e_opens_into_hdlc_and_leaves_what_follows():
 
     async def main():
         loop = asyncio.get_running_loop()
-        async with served(meter) as place:
+        async with serving_tcp(meter) as place:
             stream = await open_hdlc(LinkAddress.parse(f"iec62056+tcp://{place}"), loop.time() + 5)
             try:
                 return await stream.read_some(loop.time() + 5)

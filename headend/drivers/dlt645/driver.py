@@ -9,11 +9,12 @@ from typing import Final
 from headend.clock import utc_now
 from headend.drivers.contract import Conversation, Way
 from headend.drivers.dlt645.conversation import Dlt645Conversation
-from headend.drivers.line import drain, open_line
+from headend.drivers.line import drain, let_go, open_line
 from headend.drivers.line_driver import LineDriver, LineTiming, way_of
 from headend.transport.stream import Stream
 from protocols.errors import LocalProtocolError
 from schemas.address import LinkAddress, Scheme
+from schemas.register_model import Sampling
 
 #: Opens the stream of a transparent MQTT gateway, by address and seconds to wait.
 DialMqtt = Callable[[LinkAddress, float], Awaitable[Stream]]
@@ -34,11 +35,12 @@ class Dlt645Driver(LineDriver):
         self,
         *,
         profile_folders: tuple[Path, ...] = (),
+        sampling: Sampling | None = None,
         timing: LineTiming | None = None,
         dial_mqtt: DialMqtt | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        super().__init__(profile_folders=profile_folders, timing=timing, now=now)
+        super().__init__(profile_folders=profile_folders, sampling=sampling, timing=timing, now=now)
         self._dial_mqtt = dial_mqtt
 
     @asynccontextmanager
@@ -52,7 +54,7 @@ class Dlt645Driver(LineDriver):
                 stream, line, answer_s=timing.answer_s if answer_s is None else answer_s, now=self._now
             )
         finally:
-            stream.abort()
+            await let_go(stream)
 
     async def _stream(self, address: LinkAddress, connect_s: float) -> Stream:
         if address.scheme is not Scheme.DLT645_MQTT:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from headend.drivers.contract import Conversation, Way
-from headend.drivers.line import drain, open_line
+from headend.drivers.line import drain, let_go, open_line
 from headend.drivers.line_driver import Answers, LineDriver, LineTiming, LineWay, silent, way_of
 from headend.drivers.samples import Value, plain
 from headend.drivers.told import Told, ToldConversation
@@ -55,7 +55,7 @@ class Iec62056Driver(LineDriver):
         try:
             yield ToldConversation(line, tell, answers, self._now)
         finally:
-            stream.abort()
+            await let_go(stream)
 
 
 async def _readout(line: Line, way: LineWay, patience_s: float, answers: Answers) -> list[Block]:
@@ -64,7 +64,7 @@ async def _readout(line: Line, way: LineWay, patience_s: float, answers: Answers
     client = ReadoutClient(way.address.meter or "")
     plain_sets = IecReader()  # a meter in mode D says its data sets behind whatever identification
     blocks: list[Block] = []
-    is_called = False
+    is_called = heard = False
     await line.send(client.start())
     answers.asked()
     while not client.done:
@@ -75,8 +75,14 @@ async def _readout(line: Line, way: LineWay, patience_s: float, answers: Answers
                 found = _unasked(plain_sets)
                 if found is not None:
                     return [found]
-            await line.send(client.again())
+            try:
+                await line.send(client.again())
+            except RemoteProtocolError as exc:
+                if heard:
+                    raise
+                raise silent(str(way), patience_s) from exc
             continue
+        heard = True
         if not is_called:
             plain_sets.feed(data)
         for event in client.receive(data):

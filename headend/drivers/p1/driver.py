@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Final
 
 from headend.drivers.contract import Conversation, Way
-from headend.drivers.line import open_line
+from headend.drivers.line import let_go, open_line
 from headend.drivers.line_driver import Answers, LineDriver, LineTiming, LineWay, silent, way_of
 from headend.drivers.samples import Value, plain
 from headend.drivers.told import Told, ToldConversation
@@ -49,7 +49,7 @@ class P1Driver(LineDriver):
         try:
             yield ToldConversation(line, tell, port.answers, self._now)
         finally:
-            stream.abort()
+            await let_go(stream)
 
 
 class _Port:
