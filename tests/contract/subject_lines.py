@@ -101,6 +101,6 @@ SUBJECTS = {
         ("dlt645+tcp", Dlt645Driver, "dlt645-2007", _dlt645, _DLT),
         ("dlt645+serial", Dlt645Driver, "dlt645-2007", _dlt645, _DLT),
         ("iec62056+tcp", Iec62056Driver, "iec62056-21", _readout, _IEC),
-        ("p1+tcp", P1Driver, "dsmr", _telegram, _P1),
+        ("p1+tcp", P1Driver, "p1-dsmr", _telegram, _P1),
     )
 }

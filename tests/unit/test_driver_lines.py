@@ -313,12 +313,12 @@ def test_the_log_of_power_failures_is_events():
 @pytest.mark.parametrize(
     ("name", "model", "obis", "value"),
     [
-        ("telegram_v5", "dsmr", "1-0:1.8.1*255", ("4426", "Wh")),
-        ("telegram_v4_2", "dsmr", "1-0:1.7.0*255", ("2027", "W")),
-        ("telegram_v2_2", "dsmr", "1-0:1.8.1*255", ("1001", "Wh")),
-        ("telegram_sagemcom_t210_d_r", "sagemcom-t210-d", "1-0:1.8.0*255", ("6545766", "Wh")),
-        ("telegram_iskra_ie", "iskra-ireland", "1-0:1.8.1*255", ("10181", "Wh")),
-        ("telegram_fluvius_v171", "fluvius", "1-0:1.8.1*255", ("34", "Wh")),
+        ("telegram_v5", "p1-dsmr", "1-0:1.8.1*255", ("4426", "Wh")),
+        ("telegram_v4_2", "p1-dsmr", "1-0:1.7.0*255", ("2027", "W")),
+        ("telegram_v2_2", "p1-dsmr", "1-0:1.8.1*255", ("1001", "Wh")),
+        ("telegram_sagemcom_t210_d_r", "p1-sagemcom-t210-d", "1-0:1.8.0*255", ("6545766", "Wh")),
+        ("telegram_iskra_ie", "p1-iskra-ireland", "1-0:1.8.1*255", ("10181", "Wh")),
+        ("telegram_fluvius_v171", "p1-fluvius", "1-0:1.8.1*255", ("34", "Wh")),
     ],
 )
 def test_captured_telegrams_are_read(name, model, obis, value):
@@ -355,7 +355,7 @@ def sampled_telegram(boundary, now):
     async def main():
         driver = P1Driver(timing=QUICK, sampling=Sampling(period_s=300), now=lambda: now)
         async with talking(
-            lambda data: b"" if data else captured_telegram("telegram_v5"), driver, "p1+tcp", "dsmr"
+            lambda data: b"" if data else captured_telegram("telegram_v5"), driver, "p1+tcp", "p1-dsmr"
         ) as talk:
             return await talk.read_load_curve(1, boundary - period, boundary)
 
@@ -365,7 +365,7 @@ def sampled_telegram(boundary, now):
 def test_power_failures_of_a_telegram_are_events_with_their_end():
     async def main():
         async with talking(
-            lambda data: b"" if data else P1["telegram_v4_2"], P1Driver(timing=QUICK), "p1+tcp", "dsmr"
+            lambda data: b"" if data else P1["telegram_v4_2"], P1Driver(timing=QUICK), "p1+tcp", "p1-dsmr"
         ) as talk:
             return await talk.read_events(datetime(1999, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC))
 
@@ -385,7 +385,7 @@ def test_a_port_that_sends_only_spoilt_telegrams_is_the_peers_fault():
 
     async def main():
         async with talking(
-            lambda data: b"" if data else spoilt, P1Driver(timing=QUICK), "p1+tcp", "dsmr"
+            lambda data: b"" if data else spoilt, P1Driver(timing=QUICK), "p1+tcp", "p1-dsmr"
         ) as talk:
             with pytest.raises(RemoteProtocolError, match="no good telegram: P1 CRC"):
                 await talk.read_registers()
@@ -517,7 +517,7 @@ def test_mode_e_opens_into_hdlc_and_leaves_what_follows():
     ("driver", "address", "model", "why"),
     [
         (Dlt645Driver(), "tcp://127.0.0.1:1", "dlt645-2007", "is not spoken over tcp"),
-        (P1Driver(), None, "dsmr", "has no address"),
+        (P1Driver(), None, "p1-dsmr", "has no address"),
         (Iec62056Driver(), "iec62056+tcp://127.0.0.1:1", "no-such-model", "no meter model"),
     ],
 )
