@@ -60,7 +60,8 @@ def all_names(folders: tuple[Path, ...] = ()) -> tuple[str, ...]:
 
 
 _DLMS: Final = frozenset({"dlms", "dlms-push"})
-#: Drivers that speak over each kind of link. Over MQTT devices of all languages send.
+#: Drivers that speak over each kind of link. Over MQTT devices of all languages send; the opening of
+#: IEC 62056-21 leads into HDLC (mode E).
 _SPEAKERS: Final[dict[Scheme, frozenset[str]]] = {
     Scheme.TCP: _DLMS,
     Scheme.UDP: _DLMS,
@@ -74,8 +75,8 @@ _SPEAKERS: Final[dict[Scheme, frozenset[str]]] = {
     Scheme.DLT645_TCP: frozenset({"dlt645"}),
     Scheme.DLT645_SERIAL: frozenset({"dlt645"}),
     Scheme.DLT645_MQTT: frozenset({"dlt645"}),
-    Scheme.IEC62056_TCP: frozenset({"iec62056-21"}),
-    Scheme.IEC62056_SERIAL: frozenset({"iec62056-21"}),
+    Scheme.IEC62056_TCP: frozenset({"iec62056-21"}) | _DLMS,
+    Scheme.IEC62056_SERIAL: frozenset({"iec62056-21"}) | _DLMS,
     Scheme.P1_TCP: frozenset({"p1"}),
     Scheme.P1_SERIAL: frozenset({"p1"}),
 }
