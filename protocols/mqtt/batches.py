@@ -9,6 +9,7 @@ import json
 from typing import Any, Final
 
 import cbor2
+import pydantic_core
 from pydantic import ValidationError
 
 from protocols.errors import RemoteProtocolError
@@ -48,7 +49,37 @@ def decode(payload: bytes) -> BatchMessage:
             is wrong.
     """
     check_size(payload)
-    text = json.dumps(tree(payload)) if is_compact(payload) else payload
+    return _judged(json.dumps(_compact(payload)) if is_compact(payload) else payload)
+
+
+def judge(document: dict[str, Any]) -> BatchMessage:
+    """The message that a `tree` is. Raises RemoteProtocolError as `decode` does."""
+    try:
+        return _judged(json.dumps(document))
+    except ValueError as error:  # an integer of thousands of digits
+        raise RemoteProtocolError("an integer of too many digits") from error
+
+
+def tree(payload: bytes) -> dict[str, Any]:
+    """A message of either form in the words of the schema; nothing of it is judged but its form.
+
+    Raises:
+        RemoteProtocolError: too long, neither JSON nor CBOR, no object, a name that the schema has not in the
+            compact form, or a value that JSON has not.
+    """
+    check_size(payload)
+    if is_compact(payload):
+        return _compact(payload)
+    try:
+        found = pydantic_core.from_json(payload, allow_inf_nan=False)
+    except ValueError as error:
+        raise RemoteProtocolError(f"not JSON: {str(error)[:120]}") from error
+    if not isinstance(found, dict):
+        raise RemoteProtocolError(f"a JSON {type(found).__name__}, not an object")
+    return found
+
+
+def _judged(text: str | bytes) -> BatchMessage:
     try:
         return BATCH.validate_json(text)
     except ValidationError as error:
@@ -60,14 +91,7 @@ def decode(payload: bytes) -> BatchMessage:
         raise RemoteProtocolError(f"{place}: {reason}{more}") from error
 
 
-def tree(payload: bytes) -> dict[str, Any]:
-    """A compact message in the words of the schema; nothing of it is judged but its form.
-
-    Raises:
-        RemoteProtocolError: no CBOR, more than one item, a name that the schema has not, or a value that JSON
-            has not.
-    """
-    check_size(payload)
+def _compact(payload: bytes) -> dict[str, Any]:
     data = payload.removeprefix(_SELF_DESCRIBED)
     stream = io.BytesIO(data)
     try:

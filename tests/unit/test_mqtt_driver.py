@@ -42,8 +42,10 @@ class Fleet:
             for number, (name, model) in enumerate(models.items(), 1)
         }
 
-    def of(self, identity):
-        return self.known.get(identity)
+        self.of = self.known.get
+
+    def age(self):
+        pass
 
 
 def decoder(**models):
@@ -286,7 +288,7 @@ def test_a_batch_becomes_columns(compact):
     assert isinstance(told, StationBatch)
     assert told[:4] == ("C-1", "r", 7, 1_800_000_000_000_000)
     assert told.unknown == ()
-    batch = told.batch
+    batch = merge([told], source="mqtt")
     assert batch.meter_id.tolist() == [1, 1, 1, 2]
     assert batch.profile.tolist() == [1, 1, 1, 2]
     assert (batch.start_us // 1_000_000).tolist() == [
@@ -325,24 +327,23 @@ def test_a_batch_becomes_columns(compact):
         (2, None, EventLog.STATION, EventMeaning.METER_SILENT, None),
     ]
     assert batch.covered_us == ()
-    assert batch.source == "mqtt:C-1/r/7"
+    assert {event.source for event in batch.events} == {"mqtt:C-1/r/7"}
 
 
 def test_known_meters_of_a_batch_are_stored_and_the_others_named():
     told = say(decoder(b=None), "headend/batch/C-1", BATCH_SENT)
     assert told.unknown == ("a",)
-    assert told.batch.meter_id.tolist() == [1]
-    assert {event.meter_id for event in told.batch.events} == {None, 1}
-    told = say(
-        decoder(), "headend/batch/C-1", BATCH_SENT
-    )  # its number counts, though nobody knows its meters
-    assert (told.sequence, told.unknown, len(told.batch)) == (7, ("a", "b"), 0)
+    assert merge([told], source="mqtt").meter_id.tolist() == [1]
+    assert {event.meter_id for event in told.events} == {None, 1}
+    # its number counts, though nobody knows its meters
+    told = say(decoder(), "headend/batch/C-1", BATCH_SENT)
+    assert (told.sequence, told.unknown, told.rows) == (7, ("a", "b"), ())
 
 
 def test_a_batch_of_no_meter_has_its_number_all_the_same():
     empty = {**BATCH_SENT, "series": [], "registers": [], "events": []}
     told = say(decoder(), "headend/batch/C-1", empty)
-    assert (told.sequence, len(told.batch)) == (7, 0)
+    assert (told.sequence, told.rows) == (7, ())
 
 
 def test_a_concentrator_speaks_for_itself_alone():

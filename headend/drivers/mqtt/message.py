@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from headend.drivers.mqtt import batches, presence
+from headend.drivers.mqtt import presence
+from headend.drivers.mqtt.batches import Batches
 from headend.drivers.mqtt.meters import Known, Meters
 from headend.drivers.mqtt.sampling import Sampler
 from headend.drivers.mqtt.told import Frames, Ignored, Problem, Told, Unknown
@@ -38,13 +39,14 @@ class Decoder:
         self.meters = meters
         self._sampler = Sampler()
         self._scalings: dict[int, Scaling] = {}
-        self._layouts = batches.Layouts()
+        self._batches = Batches(meters)
 
     def decode(self, topic: str, payload: bytes, *, retained: bool, received_us: int) -> Told:
         """What the message tells. ``received_us``: microseconds since 1970-01-01 UTC, our time.
 
         `Unknown` is the answer as long as the identity was not learnt; then decode again.
         """
+        self.meters.age()
         route = self.topics.route(topic)
         if route is None:
             return Ignored("no meter model has this topic")
@@ -53,7 +55,7 @@ class Decoder:
         try:
             documents.check_size(payload)
             if route.form is Form.BATCH:
-                return batches.read(payload, route.identity, self.meters, self._layouts, received_us)
+                return self._batches.read(payload, route.identity, received_us)
             if route.form is Form.DLMS:
                 return _frames(route.identity, payload)
             known = self.meters.of(route.identity)

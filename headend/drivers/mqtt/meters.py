@@ -18,7 +18,7 @@ from schemas.mqtt_model import MqttModel, load_mqtt_model, mqtt_model_names
 
 log = logging.getLogger(__name__)
 
-#: Seconds that an answer is believed: a meter that is changed or removed is seen so after that at the latest.
+#: Seconds that answers are believed: a meter that is changed or removed is seen so after that at the latest.
 _BELIEVED_S: Final = 300.0
 _MOST: Final = 500_000
 
@@ -41,12 +41,19 @@ class Meters:
     ) -> None:
         self._folders = profile_folders
         self._clock = clock
-        self._known: dict[str, tuple[float, Known]] = {}
+        self._known: dict[str, Known] = {}
+        self._until = clock() + _BELIEVED_S
 
     def of(self, identity: str) -> Known | None:
         """The meter, as far as it was learnt not long ago."""
-        found = self._known.get(identity)
-        return None if found is None or found[0] < self._clock() else found[1]
+        return self._known.get(identity)
+
+    def age(self) -> None:
+        """Forget what is too old to be believed: all of it, which is learnt again as it is needed."""
+        now = self._clock()
+        if now >= self._until:
+            self._known.clear()
+            self._until = now + _BELIEVED_S
 
     async def learn(self, connection: Connection, identities: Iterable[str]) -> None:
         """Ask the database for these. Raises what the store raises, and ModelError."""
@@ -56,7 +63,6 @@ class Meters:
         if len(self._known) + len(found) > _MOST:
             self._known.clear()
         names = set(mqtt_model_names(self._folders))
-        until = self._clock() + _BELIEVED_S
         wanted = set(asked)
         by_asset: dict[str, Known] = {}
         by_address: dict[str, Known] = {}
@@ -78,7 +84,7 @@ class Meters:
         # an address names the device, and wins over an asset id that happens to be the same word
         for name, known in (by_asset | by_address).items():
             if name in wanted and name not in twice:
-                self._known[name] = until, known
+                self._known[name] = known
 
 
 def _address(identity: str) -> LinkAddress | None:
