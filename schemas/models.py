@@ -63,9 +63,9 @@ _DLMS: Final = frozenset({"dlms", "dlms-push"})
 #: Drivers that speak over each kind of link. Over MQTT devices of all languages send; the opening of
 #: IEC 62056-21 leads into HDLC (mode E).
 _SPEAKERS: Final[dict[Scheme, frozenset[str]]] = {
-    Scheme.TCP: _DLMS,
+    Scheme.TCP: _DLMS | {"dlms-station"},
     Scheme.UDP: _DLMS,
-    Scheme.HDLC_TCP: _DLMS,
+    Scheme.HDLC_TCP: _DLMS | {"dlms-station"},
     Scheme.HDLC_SERIAL: _DLMS,
     Scheme.VIA: _DLMS,
     Scheme.INBOUND: _DLMS,
