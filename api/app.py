@@ -6,10 +6,11 @@ from typing import Any, Final
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 
-from api import errors, health
+from api import errors, health, metrics
 from api.announcements import endpoints as announcements
 from api.docs import endpoints as docs
 from api.events import endpoints as events
+from api.links import endpoints as links
 from api.load_curves import endpoints as load_curves
 from api.meters import endpoints as meters
 from api.middleware import BodyLimit, CleanText, SecureHeaders
@@ -35,6 +36,7 @@ _SLICES: Final = (
     points,
     network,
     announcements,
+    links,
     tokens,
 )
 
@@ -59,6 +61,7 @@ def create_app(services: Services) -> FastAPI:
     for one in _SLICES:
         api.include_router(one.router)
     app.include_router(health.router)
+    app.include_router(metrics.router(public=services.metrics_public))
     app.include_router(api)
     app.include_router(docs.router)
     errors.install(app)
@@ -81,8 +84,9 @@ def _tell_problems(app: FastAPI) -> None:
             for item in document["paths"].values():
                 for operation in item.values():
                     for status, answer in operation["responses"].items():
-                        if status >= "400" and "application/json" in answer.get("content", {}):
-                            answer["content"] = {errors.PROBLEM_JSON: answer["content"]["application/json"]}
+                        if status >= "400" and "content" in answer:
+                            (told,) = answer["content"].values()
+                            answer["content"] = {errors.PROBLEM_JSON: told}
             for unused in ("HTTPValidationError", "ValidationError"):
                 document["components"]["schemas"].pop(unused, None)
             app.openapi_schema = document

@@ -71,12 +71,15 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The pool, the port for reading now, the clock (aware UTC), the operator's folders of models."""
+    """The pool, the port for reading now, the clock (aware UTC), the operator's folders of models, and the
+    figures for Prometheus in their text format, which are ``metrics_public`` or need a token."""
 
     pool: Pool
     read_now: ReadNow
     clock: Callable[[], datetime] = field(default=_now)
     profile_folders: tuple[Path, ...] = ()
+    metrics: Callable[[], bytes] = bytes
+    metrics_public: bool = False
 
 
 def services(request: Request) -> Services:

@@ -103,6 +103,7 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             house = await stack.enter_async_context(open_house(base))
             tasks.add(house.pipeline.task)
             tasks.add(house.access.task)
+            tasks.add(house.keeper.task)
             await stack.enter_async_context(_listening(house, view))
             server = _server(house)
             serving = tasks.start("API", server.serve([listener]))
@@ -216,7 +217,13 @@ class _Server(uvicorn.Server):
 
 def _server(house: House) -> _Server:
     app = create_app(
-        Services(house.base.pool, _ReadNow(house), profile_folders=house.base.settings.profile_folders)
+        Services(
+            house.base.pool,
+            _ReadNow(house),
+            profile_folders=house.base.settings.profile_folders,
+            metrics=house.metrics.text,
+            metrics_public=house.base.settings.metrics_public,
+        )
     )
     return _Server(
         uvicorn.Config(

@@ -24,12 +24,14 @@ from headend.ingest.pipeline import Pipeline
 from headend.keys.counters import CounterBlocks
 from headend.keys.vault import Vault
 from headend.links.breaker import Breakers, Policy
+from headend.links.keeper import Keeper
 from headend.links.links import Limits as LinkLimits
 from headend.links.links import Links
 from headend.links.pace import Pace
 from headend.listen.directory import Directory
 from headend.listen.handler import PushHandler
 from headend.listen.recognise import Recogniser
+from headend.observe.metrics import Metrics
 from headend.session.access import Access
 from headend.session.deadlines import Deadlines
 from headend.session.retry import RetryPolicy
@@ -52,6 +54,8 @@ class House:
     access: Access
     drivers: Drivers
     links: Links
+    keeper: Keeper
+    metrics: Metrics
     collector: Collector
     sampler: Sampler
     events: EventRounds
@@ -106,16 +110,20 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             ],
             profile_folders=settings.profile_folders,
         )
-        links = _links(settings)
+        metrics = Metrics()
+        links = _links(settings, metrics)
+        keeper = await stack.enter_async_context(Keeper(base.pool.connection, links.breakers))
         limits = Limits(
             retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s)
         )
+        _watch(metrics, links, pipeline)
         collector = Collector(
             base.pool.connection,
             drivers,
             links,
             pipeline,
             limits=limits,
+            metrics=metrics,
             forwarded=timedelta(seconds=settings.forwarded_within_s),
         )
         sampler = Sampler(base.pool.connection, drivers, links, pipeline)
@@ -132,6 +140,8 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             access,
             drivers,
             links,
+            keeper,
+            metrics,
             collector,
             sampler,
             events,
@@ -160,7 +170,7 @@ def _modbus(settings: Settings) -> ModbusDriver:
     )
 
 
-def _links(settings: Settings) -> Links:
+def _links(settings: Settings, metrics: Metrics) -> Links:
     return Links(
         LinkLimits(
             settings.collector_concurrency,
@@ -172,7 +182,34 @@ def _links(settings: Settings) -> Links:
             Policy(settings.breaker_failures, settings.breaker_first_s, settings.breaker_longest_s)
         ),
         pace=Pace(settings.answer_shortest_s, settings.answer_longest_s),
+        metrics=metrics,
     )
+
+
+def _watch(metrics: Metrics, links: Links, pipeline: Pipeline) -> None:
+    """Figures that somebody keeps already."""
+    metrics.watch(
+        "headend_breakers", "Circuit breakers that are remembered", links.breakers.counts, label="state"
+    )
+    metrics.watch(
+        "headend_permits_waiting", "Conversations that wait for permits", lambda: links.permits.waiting
+    )
+    metrics.watch("headend_pipeline_waiting", "Batches that wait to be stored", lambda: pipeline.waiting)
+    totals = pipeline.totals
+    metrics.watch("headend_pipeline_batches", "Batches committed", lambda: totals.batches, total=True)
+    metrics.watch(
+        "headend_pipeline_refused",
+        "Batches that the store would not have",
+        lambda: totals.refused,
+        total=True,
+    )
+    metrics.watch(
+        "headend_pipeline_retries",
+        "Writes tried again, the database being away",
+        lambda: totals.retries,
+        total=True,
+    )
+    metrics.watch("headend_intervals_new", "New intervals stored", lambda: totals.written.new, total=True)
 
 
 def _deadlines(settings: Settings) -> Deadlines:

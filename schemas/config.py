@@ -90,6 +90,8 @@ class Settings(BaseSettings):
     # -- API
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=0, le=65535)
+    #: whether GET /metrics answers without a token
+    metrics_public: bool = False
 
     # -- keys
     #: the key that seals all meter keys: 64 hexadecimal digits, or a file that holds them; never both

@@ -29,6 +29,7 @@ from headend.drivers.targets import targets_of
 from headend.ingest.pipeline import Pipeline, PipelineClosed
 from headend.keys.seal import SealError
 from headend.links.links import Links
+from headend.observe.metrics import Metrics
 from headend.session.access import Connect
 from headend.session.retry import RetryPolicy, retrying
 from headend.store import coverage
@@ -81,6 +82,7 @@ class Collector:
         pipeline: takes what was read.
         forwarded: how long a concentrator has to hand on what it keeps, until its meter is asked itself.
         now: aware, UTC.
+        metrics: where collections are counted.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Collector:
         limits: Limits | None = None,
         forwarded: timedelta = timedelta(0),
         now: Callable[[], datetime] = utc_now,
+        metrics: Metrics | None = None,
     ) -> None:
         self._forwarded = forwarded
         self._now = now
@@ -101,6 +104,7 @@ class Collector:
         self._links = links
         self._pipeline = pipeline
         self._limits = Limits() if limits is None else limits
+        self._metrics = Metrics() if metrics is None else metrics
         self._room = asyncio.Semaphore(self._limits.meters)
         self._one = asyncio.Lock()
 
@@ -147,6 +151,9 @@ class Collector:
                         await self._room.acquire()
                         group.create_task(self._meter(meter, way, wanted, run), name=f"read {meter.asset_id}")
             run.outcome.seconds = loop.time() - began
+        self._metrics.collection_seconds.set(run.outcome.seconds)
+        for name in ("read", "failed", "away"):
+            self._metrics.collected.labels(name).inc(getattr(run.outcome, name))
         return run.outcome
 
     async def _due(self, since: datetime, until: datetime, meter_ids: Sequence[int] | None) -> list[Due]:

@@ -121,6 +121,11 @@ class Pipeline:
             raise RuntimeError("the pipeline is not started")
         return self._task
 
+    @property
+    def waiting(self) -> int:
+        """Batches that wait to be stored."""
+        return self._queue.qsize()
+
     async def submit(self, batch: ReadingBatch) -> "asyncio.Future[Written]":
         """Hand a batch over, waiting for room. The future is done when it is committed; what it holds counts
         the whole transaction, which may have carried other batches too.

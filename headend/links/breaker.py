@@ -24,7 +24,7 @@ a probe that took c seconds none begins there for 9c.
 """
 
 import random
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -179,6 +179,11 @@ class Breakers:
     def open_ones(self) -> Iterator[tuple[Subject, State]]:
         """Those that are not closed."""
         return ((subject, one.state) for subject, one in self._breakers.items() if one.opened is not None)
+
+    def counts(self) -> dict[str, int]:
+        """How many are in each state, of those that are remembered."""
+        found = Counter(one.state.value for one in self._breakers.values())
+        return {state.value: found[state.value] for state in State}
 
     # ---- around one conversation --------------------------------------------------------------------
 

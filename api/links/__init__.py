@@ -1,0 +1,1 @@
+"""Open circuit breakers: which links are not used, and why."""

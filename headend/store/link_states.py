@@ -1,0 +1,106 @@
+"""Circuit breakers that are open, as they were last told, and what people asked the service to close."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from headend.store import sql
+from headend.store.errors import ConflictError
+from headend.store.sql import Connection
+
+_QUERIES: Final = sql.load("link_states")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """One open breaker: ``kind`` is meter, station or line, ``id`` the number of the meter or station, or the
+    line as it is written. No answer since ``since``, no probe before ``until``, both aware; ``probes`` of the
+    ``failures`` in a row were made since it opened.
+    """
+
+    kind: str
+    id: str
+    since: datetime
+    until: datetime
+    failures: int
+    probes: int
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedState:
+    """An open breaker with the name that people use: asset id, code of the station, or the line."""
+
+    name: str
+    state: LinkState
+
+
+async def keep(
+    connection: Connection, opened: Sequence[LinkState], closed: Sequence[tuple[str, str]]
+) -> None:
+    """Store what is open and forget what closed (kind, id)."""
+    if closed:
+        await connection.execute(
+            _QUERIES["forget"], {"kinds": [kind for kind, _ in closed], "ids": [id_ for _, id_ in closed]}
+        )
+    if opened:
+        await connection.execute(
+            _QUERIES["put"],
+            {
+                "kinds": [one.kind for one in opened],
+                "ids": [one.id for one in opened],
+                "sinces": [sql.aware(one.since) for one in opened],
+                "untils": [sql.aware(one.until) for one in opened],
+                "failures": [one.failures for one in opened],
+                "probes": [one.probes for one in opened],
+                "stages": [one.stage for one in opened],
+                "reasons": [one.reason.replace("\0", "") for one in opened],
+            },
+        )
+
+
+async def stored(connection: Connection, *, limit: int) -> list[LinkState]:
+    """What was open, the ``limit`` that changed last."""
+    cursor = await connection.execute(_QUERIES["all"], {"limit": limit})
+    return [LinkState(*row[:8]) for row in await cursor.fetchall()]
+
+
+async def page(
+    connection: Connection,
+    *,
+    limit: int,
+    kind: str | None = None,
+    name: str | None = None,
+    after: tuple[str, str] | None = None,
+) -> list[NamedState]:
+    """At most ``limit`` open breakers in order of kind and name, behind ``after`` (kind, name)."""
+    after_kind, after_name = (None, None) if after is None else after
+    cursor = await connection.execute(
+        _QUERIES["page"],
+        {"kind": kind, "name": name, "after_kind": after_kind, "after_name": after_name, "limit": limit},
+    )
+    return [NamedState(row[2], LinkState(*row[:2], *row[3:])) for row in await cursor.fetchall()]
+
+
+async def ask_reset(connection: Connection, kind: str, name: str) -> NamedState:
+    """Ask the service to close a breaker, which it does in seconds. Raises ConflictError: none is open."""
+    found = await page(connection, kind=kind, name=name, limit=1)
+    if not found:
+        raise ConflictError(f"{kind} {name} has no open breaker")
+    await connection.execute(_QUERIES["forget_resets"])
+    await connection.execute(_QUERIES["ask_reset"], {"kind": kind, "id": found[0].state.id})
+    return found[0]
+
+
+async def last_reset(connection: Connection) -> int:
+    """The number of the newest request, 0 for none: what a service begins behind."""
+    row = await (await connection.execute(_QUERIES["last_reset"])).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+async def resets(connection: Connection, after: int) -> list[tuple[int, str, str]]:
+    """Requests behind number ``after``: number, kind, id."""
+    cursor = await connection.execute(_QUERIES["resets"], {"after": after})
+    return [(number, kind, id_) for number, kind, id_ in await cursor.fetchall()]

@@ -1,0 +1,49 @@
+-- name: put
+-- Breakers that are open, anew or still.
+INSERT INTO link_states (kind, id, since, until, failures, probes, stage, reason)
+SELECT * FROM unnest(%(kinds)s::text[], %(ids)s::text[], %(sinces)s::timestamptz[], %(untils)s::timestamptz[],
+                     %(failures)s::integer[], %(probes)s::integer[], %(stages)s::text[], %(reasons)s::text[])
+    ON CONFLICT (kind, id) DO UPDATE
+   SET since = excluded.since, until = excluded.until, failures = excluded.failures, probes = excluded.probes,
+       stage = excluded.stage, reason = excluded.reason, changed_at = now();
+
+-- name: forget
+-- Breakers that closed.
+DELETE FROM link_states s USING unnest(%(kinds)s::text[], %(ids)s::text[]) AS gone (kind, id)
+ WHERE s.kind = gone.kind AND s.id = gone.id;
+
+-- name: all
+-- All that are open, those that changed last at the end, at most so many.
+SELECT * FROM (SELECT kind, id, since, until, failures, probes, stage, reason, changed_at
+                 FROM link_states ORDER BY changed_at DESC, kind, id LIMIT %(limit)s) AS newest
+ ORDER BY changed_at, kind, id;
+
+-- name: page
+-- Open ones behind a position in order of kind and name, with their names.
+SELECT kind, id, name, since, until, failures, probes, stage, reason
+  FROM (SELECT s.*, CASE s.kind WHEN 'meter' THEN m.asset_id WHEN 'station' THEN n.code ELSE s.id END AS name
+          FROM link_states s
+          LEFT JOIN meters m ON m.meter_id = CASE s.kind WHEN 'meter' THEN s.id::integer END
+          LEFT JOIN network_nodes n ON n.node_id = CASE s.kind WHEN 'station' THEN s.id::integer END) AS named
+ WHERE name IS NOT NULL
+   AND (%(kind)s::text IS NULL OR kind = %(kind)s)
+   AND (%(name)s::text IS NULL OR name = %(name)s)
+   AND (%(after_kind)s::text IS NULL OR (kind, name) > (%(after_kind)s, %(after_name)s))
+ ORDER BY kind, name
+ LIMIT %(limit)s;
+
+-- name: ask_reset
+-- Asks the service to close a breaker.
+INSERT INTO link_resets (kind, id) VALUES (%(kind)s, %(id)s);
+
+-- name: forget_resets
+-- What is older than a day was read or never will be.
+DELETE FROM link_resets WHERE at < now() - interval '1 day';
+
+-- name: resets
+-- What was asked for since.
+SELECT reset_id, kind, id FROM link_resets WHERE reset_id > %(after)s ORDER BY reset_id;
+
+-- name: last_reset
+-- Where to begin.
+SELECT coalesce(max(reset_id), 0) FROM link_resets;

@@ -1,0 +1,160 @@
+"""Open breakers in the database: what people see, what a new start finds, and what is closed when asked."""
+
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from headend.links.breaker import BreakerOpen, Breakers, Kind, State, Subject
+from headend.links.keeper import Keeper
+from headend.store import link_states, meters
+from headend.store.errors import ConflictError, UnavailableError
+from headend.store.pool import open_pool
+from schemas.failure import Stage
+from schemas.meter import NewMeter
+
+T0 = datetime(2026, 3, 1, 8, tzinfo=UTC)
+LINE = Subject(Kind.LINE, "modbus+rtu:/dev/ttyUSB0")
+
+
+class Clock:
+    def __init__(self):
+        self.now = T0
+
+    def __call__(self):
+        return self.now
+
+
+def breakers(clock):
+    return Breakers(now=clock, draw=lambda bound: bound)
+
+
+def fail(some, meter_id, stage=Stage.TIMEOUT, behind=None, times=3):
+    for _ in range(times):
+        some.failed(some.admit(meter_id, behind), stage, "nothing came\0 in time")
+
+
+@pytest.fixture
+async def pool(database):
+    async with open_pool(database.dsn, max_size=3) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def meter_id(pool):
+    async with pool.connection() as connection:
+        return (await meters.add(connection, NewMeter("M-1", "generic-dlms"), since=T0)).meter_id
+
+
+async def shown(pool, **how):
+    async with pool.connection() as connection:
+        return await link_states.page(connection, limit=how.pop("limit", 10), **how)
+
+
+async def test_what_opened_is_seen_with_its_name_and_what_closed_is_not(pool, meter_id):
+    clock = Clock()
+    some = breakers(clock)
+    async with Keeper(pool.connection, some, period_s=3600) as keeper:
+        fail(some, meter_id)
+        fail(some, 98, Stage.CONNECT, LINE)
+        fail(some, 99, times=2)
+        await keeper.flush()
+        line, meter = await shown(pool)
+        assert (line.name, line.state.kind, line.state.stage) == (LINE.id, "line", "connect")
+        assert (meter.name, meter.state.kind, meter.state.id) == ("M-1", "meter", str(meter_id))
+        assert (meter.state.since, meter.state.until) == (T0, T0 + timedelta(seconds=300))
+        assert (meter.state.failures, meter.state.probes) == (3, 0)
+        assert meter.state.reason == "nothing came in time"
+        clock.now += timedelta(seconds=301)
+        some.answered(some.admit(meter_id, None))
+        await keeper.flush()
+        assert [one.name for one in await shown(pool)] == [LINE.id]
+
+
+async def test_pages_go_by_kind_and_name(pool, meter_id):
+    some = breakers(Clock())
+    async with Keeper(pool.connection, some, period_s=3600) as keeper:
+        fail(some, meter_id)
+        fail(some, 98, Stage.CONNECT, LINE)
+        await keeper.flush()
+    first = await shown(pool, limit=1)
+    rest = await shown(pool, after=(first[0].state.kind, first[0].name))
+    assert [one.name for one in (*first, *rest)] == [LINE.id, "M-1"]
+    assert [one.name for one in await shown(pool, kind="meter")] == ["M-1"]
+
+
+async def test_a_meter_that_is_no_more_is_not_shown(pool):
+    some = breakers(Clock())
+    async with Keeper(pool.connection, some, period_s=3600):
+        fail(some, 4711)
+    assert await shown(pool) == []
+
+
+async def test_a_new_start_does_not_ask_the_silent_again(pool, meter_id):
+    clock = Clock()
+    before = breakers(clock)
+    async with Keeper(pool.connection, before, period_s=3600):
+        fail(before, meter_id)
+        clock.now += timedelta(seconds=300)
+        fail(before, meter_id, times=1)
+    after = breakers(clock)
+    async with Keeper(pool.connection, after, period_s=3600):
+        with pytest.raises(BreakerOpen) as refused:
+            after.admit(meter_id, None)
+        assert refused.value.since == T0
+        clock.now += timedelta(seconds=600)
+        fail(after, meter_id, times=1)
+        opened = after.opened(Subject(Kind.METER, str(meter_id)))
+        assert opened is not None
+        assert opened.until - clock.now == timedelta(seconds=1200)
+
+
+async def test_what_a_person_resets_is_closed_by_the_service(pool, meter_id):
+    some = breakers(Clock())
+    async with Keeper(pool.connection, some, period_s=3600) as keeper:
+        fail(some, meter_id)
+        await keeper.flush()
+        async with pool.connection() as connection:
+            was = await link_states.ask_reset(connection, "meter", "M-1")
+        assert was.state.failures == 3
+        await keeper.flush()
+        assert some.state(Subject(Kind.METER, str(meter_id))) is State.CLOSED
+        assert await shown(pool) == []
+        fail(some, meter_id)  # the request is not carried out twice
+        await keeper.flush()
+        assert some.state(Subject(Kind.METER, str(meter_id))) is State.OPEN
+
+
+async def test_what_is_not_open_cannot_be_reset(pool, meter_id):
+    async with pool.connection() as connection:
+        with pytest.raises(ConflictError, match="meter M-1 has no open breaker"):
+            await link_states.ask_reset(connection, "meter", "M-1")
+
+
+async def test_while_the_database_is_away_nothing_is_lost(pool, meter_id):
+    some = breakers(Clock())
+    async with Keeper(pool.connection, some, period_s=3600) as keeper:
+        fail(some, meter_id)
+
+        def away():
+            raise UnavailableError("away")
+
+        keeper._connect, connect = away, keeper._connect
+        with pytest.raises(UnavailableError):
+            await keeper.flush()
+        keeper._connect = connect
+        await keeper.flush()
+        assert len(await shown(pool)) == 1
+
+
+async def test_a_failed_store_is_made_up_for(pool, meter_id, database):
+    some = breakers(Clock())
+    async with Keeper(pool.connection, some, period_s=3600) as keeper:
+        fail(some, meter_id)
+        with psycopg.connect(database.dsn, autocommit=True) as other:
+            other.execute("ALTER TABLE link_states RENAME TO elsewhere")
+            with pytest.raises(psycopg.Error):
+                await keeper.flush()
+            other.execute("ALTER TABLE elsewhere RENAME TO link_states")
+        await keeper.flush()
+        assert len(await shown(pool)) == 1
