@@ -16,6 +16,7 @@ from headend.drivers.dlms.station import StationDriver
 from headend.drivers.dlt645.driver import Dlt645Driver
 from headend.drivers.iec62056_21.driver import Iec62056Driver
 from headend.drivers.modbus.driver import ModbusDriver, Timing
+from headend.drivers.mqtt.driver import MqttDriver
 from headend.drivers.p1.driver import P1Driver
 from headend.drivers.registry import Drivers
 from headend.drivers.targets import placed
@@ -107,6 +108,7 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
                 StationDriver(access),
                 modbus,
                 *_lines(settings),
+                MqttDriver(profile_folders=settings.profile_folders),
             ],
             profile_folders=settings.profile_folders,
         )

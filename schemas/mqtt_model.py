@@ -23,6 +23,8 @@ FAMILY: Final = "mqtt"
 
 #: Where the device's name stands in a topic: one level or several.
 IDENTITY: Final = "{identity}"
+#: Where an answer's topic has the word of its asking.
+ASK: Final = "{ask}"
 #: Column of the load curve -> its usual code and unit.
 _USUAL: Final = {
     "active_import": ("1-0:1.8.0*255", "Wh"),
@@ -76,6 +78,13 @@ def _check_column(name: str) -> str:
 
 
 ColumnName = Annotated[str, AfterValidator(_check_column)]
+
+
+def _check_answer(pattern: str) -> str:
+    _check_named(_check_topic(pattern.replace(ASK, "ask")))
+    return pattern
+
+
 TopicPattern = Annotated[str, AfterValidator(_check_topic)]
 NamedTopic = Annotated[TopicPattern, AfterValidator(_check_named)]
 Word = Annotated[str, AfterValidator(_check_word)]
@@ -173,11 +182,15 @@ class ZclScaling(Part):
 
 
 class Ask(Part):
-    """How the device is asked for its values now: what is published where, and where it answers."""
+    """How the device is asked for its values now: what is published where, and where it answers.
+
+    ``{identity}`` stands for the device also in the payload; ``{ask}``, in payload and answer, for a word
+    that is another one each time.
+    """
 
     topic: NamedTopic
     payload: str
-    answer: NamedTopic
+    answer: Annotated[str, AfterValidator(_check_answer)]
 
 
 class MqttModel(Part):

@@ -256,11 +256,12 @@ async def connect(
     broker: Broker,
     client_id: str,
     *,
+    keep_session: bool = True,
     clock: Callable[[], int] = now_us,
     room: int = MOST_WAITING,
     most_bytes: int = MOST_BYTES,
 ) -> AsyncIterator[Connection]:
-    """A connection with the session of ``client_id``, which the broker keeps when it ends.
+    """A connection with the session of ``client_id``, which the broker keeps when it ends, or not.
 
     Raises LinkTimeout and LinkError where there is no broker, BrokerRefused where it will not have us.
     """
@@ -269,7 +270,7 @@ async def connect(
         host,
         port,
         identifier=client_id,
-        clean_session=False,
+        clean_session=not keep_session,
         username=broker.username,
         password=broker.password(),
         tls_context=broker.tls(),

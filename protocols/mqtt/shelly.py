@@ -88,12 +88,24 @@ def decode_rpc(document: dict[str, Any]) -> Readings:
     if method not in _STATUS:
         found.notes.append(f"{method[:40]} carries no readings")
         return found.readings(source, documents.Time(None))
-    for name, component in params.items():
-        if _COMPONENT.fullmatch(name):
-            if not isinstance(component, dict):
-                raise RemoteProtocolError(f"{name} is no object")
-            found.add(name, component)
+    found.add_all(params)
     return found.readings(source, documents.unix_time(params.get("ts")))
+
+
+def decode_answer(document: dict[str, Any]) -> Readings:
+    """What the device answers to Shelly.GetStatus: all components, and among ``sys`` its time.
+
+    Raises:
+        RemoteProtocolError: no src, or a value that should be a number is none.
+    """
+    source = document.get("src")
+    if not isinstance(source, str) or not 0 < len(source) <= 128:
+        raise RemoteProtocolError("an answer without src")
+    result = documents.part(document, "result") or {}
+    found = _Components()
+    found.add_all(result)
+    time = (documents.part(result, "sys") or {}).get("unixtime")
+    return found.readings(source, documents.unix_time(time))
 
 
 def presence(topic: str, payload: bytes) -> Presence:
@@ -129,6 +141,13 @@ class _Components:
             tuple(self._missing),
             tuple(self.notes),
         )
+
+    def add_all(self, components: dict[str, Any]) -> None:
+        for name, component in components.items():
+            if _COMPONENT.fullmatch(name):
+                if not isinstance(component, dict):
+                    raise RemoteProtocolError(f"{name} is no object")
+                self.add(name, component)
 
     def add(self, name: str, component: dict[str, Any]) -> None:
         found = _COMPONENT.fullmatch(name)

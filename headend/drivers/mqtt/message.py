@@ -118,6 +118,8 @@ def read_object(model: MqttModel, topic: str, document: dict[str, Any]) -> Readi
             found = zigbee2mqtt.decode(topic, document)
         case Form.SHELLY if "/status/" in topic:
             found = shelly.decode_status(topic, document)
+        case Form.SHELLY if "result" in document:
+            found = shelly.decode_answer(document)
         case Form.SHELLY:
             found = shelly.decode_rpc(document)
         case _:
