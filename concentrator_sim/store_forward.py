@@ -33,7 +33,8 @@ PROFILE: Final = 1
 MISSES: Final = 3
 
 _WH, _VARH = 30, 32
-_LAYOUT: Final = tuple(
+#: The columns of what is kept of each meter.
+LAYOUT: Final = tuple(
     Column(capture, None if n < 2 else ScalerUnit(0, _WH if n < 4 else _VARH))
     for n, capture in enumerate(profile.CAPTURE_OBJECTS)
 )
@@ -108,11 +109,15 @@ class Shelf:
 
     def buffer(self, asked: Asked) -> Value:
         """The buffer, or what the selection asks of it."""
-        meter = self.member.meter
         held = Rows(self.first, max(0, self.end - self.first))
         rows = held if asked.selection is None else profile.select(held, asked.selection, 0)
         if isinstance(rows, DataAccessResult):
             return rows
+        return self.span(rows)
+
+    def span(self, rows: Rows) -> bytes:
+        """Those of ``rows`` that are kept, as an A-XDR array."""
+        meter = self.member.meter
         holes = sorted(hole for hole in self.holes if rows.first <= hole < rows.first + rows.length)
         if not holes:
             return profile.encode(rows, meter.consumption, meter.deviation_min)
@@ -149,7 +154,7 @@ class StoreForward(ObjectModel):
             (
                 *COMMON,
                 _data(store_forward.DIRECTORY, self._directory),
-                _data(store_forward.LAYOUTS, lambda asked: store_forward.encode_layouts([_LAYOUT])),
+                _data(store_forward.LAYOUTS, lambda asked: store_forward.encode_layouts([LAYOUT])),
                 _data(store_forward.RELEASE, lambda asked: axdr.encode(axdr.array(()))),
             )
         )
@@ -228,12 +233,10 @@ def _profile(name: Obis, shelf: Shelf) -> CosemObject:
         name,
         {
             cosem.PROFILE_BUFFER: shelf.buffer,
-            cosem.PROFILE_CAPTURE_OBJECTS: constant(
-                axdr.array(column.capture.encode() for column in _LAYOUT)
-            ),
+            cosem.PROFILE_CAPTURE_OBJECTS: constant(axdr.array(column.capture.encode() for column in LAYOUT)),
             cosem.PROFILE_CAPTURE_PERIOD: constant(axdr.u32(QUARTER_S)),
             cosem.PROFILE_SORT_METHOD: constant(axdr.enum(cosem.SortMethod.FIFO)),
-            cosem.PROFILE_SORT_OBJECT: constant(_LAYOUT[0].capture.encode()),
+            cosem.PROFILE_SORT_OBJECT: constant(LAYOUT[0].capture.encode()),
             cosem.PROFILE_ENTRIES_IN_USE: constant(axdr.u32(shelf.rows)),
             cosem.PROFILE_ENTRIES: constant(axdr.u32(shelf.capacity)),
         },

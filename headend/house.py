@@ -30,6 +30,7 @@ from headend.links.links import Limits as LinkLimits
 from headend.links.links import Links
 from headend.links.pace import Pace
 from headend.listen.directory import Directory
+from headend.listen.forwarded import ForwardedRows
 from headend.listen.handler import PushHandler
 from headend.listen.recognise import Recogniser
 from headend.observe.metrics import Metrics
@@ -88,7 +89,11 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             Pipeline(partial(write, base.pool), drain_s=settings.shutdown_timeout_s)
         )
         directory = Directory(base.pool.connection, vault, profile_folders=settings.profile_folders)
-        handler = PushHandler(base.pool.connection, pipeline, Recogniser(directory, title))
+        handler = PushHandler(
+            base.pool.connection,
+            pipeline,
+            Recogniser(directory, title, forwarded=ForwardedRows(base.pool.connection, directory)),
+        )
         access = await stack.enter_async_context(
             Access(
                 base.pool.connection,

@@ -121,7 +121,9 @@ class PushHandler:
                 reason = f"stored in part: {explained.remark}"
                 await self.keep(payload.apdu, source, reason, asset_id)
             events = [replace(one, source=source) for one in explained.events]
-            batch = registers_only(explained.registers, source=source, events=events)
+            batch = explained.forwarded
+            if batch is None:
+                batch = registers_only(explained.registers, source=source, events=events)
             written = await self._pipeline.submit(batch)
         except BaseException:  # also where the task is cancelled: it did not come to anything
             if counter is not None:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from headend.listen.contents import Push, body_of, meter_time_us, register, values_of
 from headend.listen.directory import Directory, Known
+from headend.listen.forwarded import ForwardedRows
 from headend.listen.heartbeat import Claim
 from headend.listen.identities import identities, names_of, that_name_places, title_of
 from headend.listen.push_stream import Payload
@@ -22,11 +23,12 @@ from protocols.dlms import ciphering, tolerant
 from protocols.dlms.apdu import DataNotification
 from protocols.dlms.apdu.fields import LongInvokeIdAndPriority
 from protocols.dlms.axdr import Data
+from protocols.dlms.forwarded import Forwarded, read_forwarded
 from protocols.dlms.framing import Framing
 from protocols.dlms.security import Protection, check_policy, protection_of
 from protocols.errors import CommunicationError, RemoteProtocolError
 from schemas.event import MeterEvent
-from schemas.reading import RegisterRead
+from schemas.reading import ReadingBatch, RegisterRead
 
 #: Lines of one connection that are told apart; a line is a framing and its addresses.
 _MOST_LINES: Final = 256
@@ -51,7 +53,8 @@ class Proof(NamedTuple):
 
 class Explained(NamedTuple):
     """Values and events of a known meter. ``remark`` says what of the message is not understood, so that its
-    bytes are kept too; ``confirm`` is the invoke id to confirm once the values are committed."""
+    bytes are kept too; ``confirm`` is the invoke id to confirm once the values are committed. ``forwarded``
+    are rows that a concentrator hands on of its meters."""
 
     known: Known
     registers: tuple[RegisterRead, ...]
@@ -59,6 +62,7 @@ class Explained(NamedTuple):
     remark: str | None = None
     confirm: LongInvokeIdAndPriority | None = None
     events: tuple[MeterEvent, ...] = ()
+    forwarded: ReadingBatch | None = None
 
 
 @dataclass(slots=True)
@@ -92,9 +96,16 @@ class Recogniser:
     ``our_title`` is compared with the recipient that general-ciphering names.
     """
 
-    def __init__(self, directory: Directory, our_title: bytes | None = None) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        our_title: bytes | None = None,
+        *,
+        forwarded: ForwardedRows | None = None,
+    ) -> None:
         self._directory = directory
         self._our_title = our_title
+        self._forwarded = forwarded
 
     async def explain(
         self, payload: Payload, context: Context | None, now_us: int, proof: Proof | None = None
@@ -119,6 +130,12 @@ class Recogniser:
         if reading.data is None or (reading.error is not None and opened.known is not None):
             return Kept(_wrong(opened, f"its data: {reading.error}"), opened.identity)
         known = opened.known
+        try:
+            push = None if self._forwarded is None else read_forwarded(reading.data)
+        except RemoteProtocolError as exc:
+            return Kept(_wrong(opened, str(exc)), opened.identity)
+        if push is not None and self._forwarded is not None:
+            return await self._rows(self._forwarded, push, message, opened)
         if known is None:
             told = await self._told(message, reading.data, payload.line, context)
             if isinstance(told, Kept):
@@ -144,6 +161,23 @@ class Recogniser:
             confirm = message.long_invoke
         events = tuple(events_of(message, values, known.model, known.meter.meter_id, now_us, meter_us))
         return Explained(known, registers, opened.counter, "; ".join(remarks) or None, confirm, events)
+
+    async def _rows(
+        self, forwarded: ForwardedRows, push: Forwarded, message: Push, opened: _Opened
+    ) -> Explained | Kept:
+        """What a concentrator hands on. It is confirmed, and so released there, only where all of it is
+        understood."""
+        known = opened.known or await forwarded.sender(push)
+        if isinstance(known, str):
+            return Kept(known, push.identity)
+        batch, remarks = await forwarded.understand(known, push)
+        remark = "; ".join(remarks[:10]) or None
+        if batch is None:
+            return Kept(remark or "it carries no rows", push.identity)
+        confirm = None
+        if isinstance(message, DataNotification) and message.long_invoke.confirmed and not remarks:
+            confirm = message.long_invoke
+        return Explained(known, (), opened.counter, remark, confirm, forwarded=batch)
 
     async def claim_of(self, payload: Payload) -> Claim | None:
         """Which meter a payload says to be from, without asking for any proof; None where it tells none.

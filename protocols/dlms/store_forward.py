@@ -8,6 +8,8 @@ One logical device. Its names are maker-specific OBIS codes (C = 199), so that t
     0-p:199.h.l*255  Profile Generic  load profile p (1..) of the meter in slot 256 h + l, rows as the meter
                                       gave them; buffer by range, where bounds are moments: with deviation
 
+What it pushes of its own accord is in `protocols.dlms.forwarded`; a confirm of that releases it, too.
+
 A slot is a meter's for as long as it is in the directory. Stamps are ends of capture periods. What is kept
 may be overwritten by newer rows only once it is released, or when the concentrator is full: then ``lost``
 counts.
@@ -22,7 +24,14 @@ from typing import Final, NamedTuple
 from protocols.dlms import axdr
 from protocols.dlms.axdr import Data
 from protocols.dlms.cosem import Attribute, CaptureObject, ClassId, ScalerUnit, date_time
-from protocols.dlms.cosem.forms import elements_of, fields_of, natural_of, octets_of
+from protocols.dlms.cosem.forms import (
+    ascii_of,
+    elements_of,
+    fields_of,
+    natural_of,
+    natural_within,
+    octets_of,
+)
 from protocols.dlms.cosem_time import CosemDateTime
 from protocols.dlms.obis import Obis
 from protocols.errors import RemoteProtocolError
@@ -36,7 +45,6 @@ RELEASE: Final = Attribute(ClassId.DATA, Obis.parse("0-0:199.0.2*255"), 2)
 _GROUP_C: Final = 199
 _MOST_SLOTS: Final = 0x10000
 _NOT_KNOWN: Final = 0xFF
-_LONGEST_NAME: Final = 64
 _LINKS: Final = tuple(LinkKind)
 
 
@@ -185,21 +193,21 @@ def _read_entry(data: Data) -> Entry:
         raise RemoteProtocolError(f"a system title has 8 bytes, this one has {len(title_octets)}")
     if not 0 < len(address) <= 0xFF:
         raise RemoteProtocolError("a meter of the directory has no physical device address")
-    name = _name(identity, "identity")
+    name = ascii_of(identity, "identity")
     if not name:
         raise RemoteProtocolError("a meter of the directory has no identity")
     profiles = tuple(_read_kept(item) for item in elements_of(kept, "kept profiles"))
     _check_once((one.profile for one in profiles), "profile")
     return Entry(
-        _within(slot, "slot", 0, _MOST_SLOTS - 1),
+        natural_within(slot, "slot", 0, _MOST_SLOTS - 1),
         name,
         title_octets,
-        _name(kind, "kind of meter"),
-        GatewayAddress(_within(network, "network id", 0, 0xFF), address),
+        ascii_of(kind, "kind of meter"),
+        GatewayAddress(natural_within(network, "network id", 0, 0xFF), address),
         None if number == _NOT_KNOWN else _LINKS[number],
-        _within(hops, "hops", 1, 0xFF),
+        natural_within(hops, "hops", 1, 0xFF),
         None if measured == _NOT_KNOWN else measured,
-        _name(via, "relay"),
+        ascii_of(via, "relay"),
         Reached(state),
         _moment(since),
         profiles,
@@ -209,7 +217,7 @@ def _read_entry(data: Data) -> Entry:
 def _read_kept(data: Data) -> Kept:
     profile, layout, period, rows, oldest, newest, lost = fields_of(data, 7, "kept profile")
     found = Kept(
-        _within(profile, "profile", 1, 0xFF),
+        natural_within(profile, "profile", 1, 0xFF),
         natural_of(layout, "layout"),
         natural_of(period, "capture period"),
         natural_of(rows, "rows"),
@@ -286,20 +294,6 @@ def _stamp(moment: dt.datetime | None) -> Data:
 def _moment(data: Data) -> dt.datetime | None:
     stamp = date_time(data)
     return None if stamp is None else stamp.to_utc()
-
-
-def _within(data: Data, what: str, low: int, high: int) -> int:
-    value = natural_of(data, what)
-    if not low <= value <= high:
-        raise RemoteProtocolError(f"{what} is {low} to {high}, not {value}")
-    return value
-
-
-def _name(data: Data, what: str) -> str:
-    octets = octets_of(data, what)
-    if len(octets) > _LONGEST_NAME or not all(0x21 <= octet < 0x7F for octet in octets):
-        raise RemoteProtocolError(f"{what} is not of at most {_LONGEST_NAME} printable ASCII characters")
-    return octets.decode("ascii")
 
 
 def _check_once(values: Iterable[object], what: str) -> None:

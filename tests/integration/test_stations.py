@@ -2,7 +2,7 @@
 
 import asyncio
 import csv
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -13,6 +13,7 @@ import pytest
 
 from concentrator_sim.concentrator import Concentrator, Member
 from concentrator_sim.field import CSV_COLUMNS
+from concentrator_sim.forwarder import Forwarder
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.security import MODES
@@ -25,6 +26,7 @@ from headend.ingest.meter_import import import_meters
 from headend.ingest.network_import import import_network
 from headend.ingest.pipeline import Pipeline
 from headend.links.failures import stage_of
+from headend.listen.push import PushListener
 from headend.store import meters, network
 from headend.store.writer import Written, write
 from protocols.errors import GatewayRefused
@@ -351,6 +353,120 @@ async def test_a_concentrator_that_is_away_costs_the_others_nothing(embedded_dat
         assert (one.station, one.failure, one.fetched) == ("DC-1", None, 3 * ROWS)
         assert (two.station, two.fetched) == ("DC-2", 0)
         assert two.failure is not None
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110 - counters have no event
+            await asyncio.sleep(0.01)
+
+
+# ---- what concentrators push ------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def pushed_to(house: House, station: Station) -> AsyncIterator[Forwarder]:
+    """A listener of the house, and the concentrator that pushes to it."""
+    settings = load_settings(database_url="postgresql://unused", listen_push_tcp="127.0.0.1:0")
+    listener = PushListener(
+        settings,
+        house.base.pool.connection,
+        house.vault,
+        house.pipeline,
+        directory=house.directory,
+        handler=house.handler,
+    )
+    async with listener, house.base.pool.connection() as connection:
+        await hang_below(connection, station)
+        yield Forwarder(station.store, station.head, "DC-1", f"127.0.0.1:{listener.tcp.port}", station.clock)
+
+
+@pytest.mark.parametrize("mode", ["none", "hls5"])
+async def test_what_a_concentrator_pushes_is_stored_confirmed_and_let_go(
+    embedded_database: Any, mode: str
+) -> None:
+    station = Station(mode=mode)
+    station.port = await station.concentrator.listen()
+    data = station.meters_csv(with_station=True)
+    async with (
+        house_with(embedded_database.dsn, station, meters_csv=data) as house,
+        pushed_to(house, station) as forwarder,
+    ):
+        assert await forwarder.push_all()
+        assert stored(embedded_database.dsn) == everything(station)
+        assert [shelf.rows for shelf in station.store.shelves.values()] == [0, 0, 0]
+        # what was pushed is covered: neither a round nor a collection asks for it again
+        assert (await one_round(house)).fetched == 0
+        assert (await house.collector.collect(NEWEST - ROWS * QUARTER, NEWEST)).due == 0
+        # and the same once more has no effect
+        for shelf in station.store.shelves.values():
+            shelf.first = shelf.end - ROWS
+        assert await forwarder.push_all()
+        assert stored(embedded_database.dsn) == everything(station)
+
+
+async def test_a_push_that_is_not_committed_is_not_confirmed(embedded_database: Any) -> None:
+    station = Station()
+    station.port = await station.concentrator.listen()
+    data = station.meters_csv(with_station=True)
+    async with house_with(embedded_database.dsn, station, meters_csv=data) as house:
+
+        async def refuses(batch: ReadingBatch) -> Written:
+            raise ValueError("the store will not have it")
+
+        async with pushed_to(house, station) as forwarder:
+            write_, house.pipeline._write = house.pipeline._write, refuses
+            push = asyncio.create_task(forwarder.push_all())
+            await until(lambda: house.handler.totals.everything.kept > 0)
+            assert house.handler.totals.everything.confirmed == 0
+            assert [shelf.rows for shelf in station.store.shelves.values()] == [ROWS] * 3
+            house.pipeline._write = write_
+            push.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await push
+            assert await forwarder.push_all()
+        assert stored(embedded_database.dsn) == everything(station)
+
+
+@pytest.mark.parametrize("strange", ["unknown", "elsewhere"])
+async def test_rows_of_meters_that_are_not_below_it_are_not_believed_nor_confirmed(
+    embedded_database: Any, strange: str
+) -> None:
+    station = Station()
+    station.port = await station.concentrator.listen()
+    among = station.members[:2] if strange == "unknown" else station.members
+    data = station.meters_csv(among=among, with_station=True)
+    async with house_with(embedded_database.dsn, station, meters_csv=data) as house:
+        members, station.members = station.members, station.members[:2]  # only these hang below it
+        async with pushed_to(house, station) as forwarder:
+            push = asyncio.create_task(forwarder.push_all())
+            await until(lambda: house.handler.totals.everything.stored > 0)
+            push.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await push
+        assert stored(embedded_database.dsn) == everything(station)
+        assert house.handler.totals.everything.confirmed == 0
+        with psycopg.connect(embedded_database.dsn) as connection:
+            (reason,) = connection.execute("SELECT reason FROM inbox").fetchone() or ("",)
+        assert f"{members[2].meter.serial} is no meter of ours below DC-1" in reason
+
+
+async def test_a_plain_push_in_the_name_of_a_ciphered_concentrator_is_refused(embedded_database: Any) -> None:
+    station = Station(mode="hls5")
+    station.port = await station.concentrator.listen()
+    data = station.meters_csv(with_station=True)
+    async with house_with(embedded_database.dsn, station, meters_csv=data) as house:
+        station.head = SimulatedMeter(1, 999, MODES["none"], max_pdu=0xFFFF)
+        async with pushed_to(house, station) as forwarder:
+            push = asyncio.create_task(forwarder.push_all())
+            await until(lambda: house.handler.totals.everything.kept > 0)
+            push.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await push
+        assert stored(embedded_database.dsn) == {}
+        with psycopg.connect(embedded_database.dsn) as connection:
+            (reason,) = connection.execute("SELECT reason FROM inbox").fetchone() or ("",)
+        assert "allows no push without ciphering" in reason
 
 
 def at(hour: int) -> datetime:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.dlms import axdr, store_forward
+from protocols.dlms import axdr, forwarded, store_forward
 from protocols.dlms.cosem import CaptureObject, ScalerUnit
+from protocols.dlms.forwarded import Forwarded, Rows
 from protocols.dlms.obis import Obis
 from protocols.dlms.store_forward import Column, Entry, Kept, Reached, Release
 from protocols.errors import RemoteProtocolError
@@ -84,6 +85,35 @@ def test_layouts_come_back_as_they_were(layouts):
 @given(st.lists(st.builds(Release, st.integers(0, 0xFFFF), st.integers(1, 255), moments)).map(tuple))
 def test_releases_come_back_as_they_were(releases):
     assert store_forward.decode_release(store_forward.encode_release(releases)) == releases
+
+
+@given(
+    st.builds(
+        Forwarded,
+        names,
+        st.just(((Column(CaptureObject(8, Obis.parse("0-0:1.0.0*255"), 2)),),)),
+        st.lists(
+            st.builds(
+                Rows,
+                names,
+                st.integers(1, 255),
+                st.integers(0, 255),
+                small,
+                st.lists(small.map(axdr.u32)).map(lambda items: axdr.encode(axdr.array(items))),
+            )
+        ).map(tuple),
+    )
+)
+def test_a_push_comes_back_as_it_was(push):
+    assert forwarded.read_forwarded(axdr.decode_exact(forwarded.encode_forwarded(push))) == push
+
+
+@given(st.lists(st.sampled_from([axdr.NULL, axdr.u8(1), axdr.array(()), axdr.octets(b"DC-1")]), max_size=5))
+def test_a_body_with_its_name_is_a_push_or_refused(fields):
+    assert forwarded.read_forwarded(axdr.structure(*fields)) is None
+    body = axdr.structure(axdr.octets(forwarded.NAME.raw), *fields)
+    with suppress(RemoteProtocolError):
+        assert forwarded.read_forwarded(body).identity in ("", "DC-1")
 
 
 @given(st.integers(0, 0xFFFF), st.integers(1, 255))

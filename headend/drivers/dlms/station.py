@@ -122,29 +122,13 @@ class StationConversation:
     ) -> ReadingBatch | CommunicationError:
         if isinstance(raw, DataAccessResult):
             return refused(_item(ask).attribute, raw)
+        kept = ask.kept
         try:
-            shape = self._shape(ask, layouts)
-            columns = decode_buffer(raw, shape.buffer)
-            batch = to_batch(shape, columns, ask.meter_id, source=self._session.plan.label)
+            layout = layout_of(layouts, kept.layout)
+            shape = shape_by_layout(self._shapes, ask.model, kept.profile, kept.period_s, layout)
+            return kept_rows(shape, raw, ask.meter_id, self._session.plan.label)
         except (RemoteProtocolError, LocalProtocolError) as error:
             return error
-        return covered_by_rows(batch)
-
-    def _shape(self, ask: Ask, layouts: tuple[Layout, ...]) -> ProfileShape:
-        if ask.kept.layout >= len(layouts):
-            raise RemoteProtocolError(f"slot {ask.slot} has layout {ask.kept.layout} of {len(layouts)}")
-        layout = layouts[ask.kept.layout]
-        facts = ProfileFacts(
-            tuple(column.capture for column in layout),
-            ask.kept.period_s,
-            descending=False,
-            scalings=tuple(
-                Scaling(str(column.capture.obis), column.scaling.scaler, column.scaling.symbol)
-                for column in layout
-                if column.scaling is not None
-            ),
-        )
-        return self._shapes.of(ask.model, profile_of(ask.model, ask.kept.profile), facts)
 
     async def release(self, releases: Sequence[Release]) -> None:
         """Let the concentrator overwrite these rows: only what the database has.
@@ -176,6 +160,38 @@ def _item(ask: Ask) -> AttributeItem:
         Attribute(ClassId.PROFILE_GENERIC, name, PROFILE_BUFFER),
         Selection(BY_RANGE, axdr.encode(bounds.encode())),
     )
+
+
+def layout_of(layouts: Sequence[Layout], number: int) -> Layout:
+    """The layout of this number. Raises RemoteProtocolError where there is none."""
+    if number >= len(layouts):
+        raise RemoteProtocolError(f"layout {number} is none of the {len(layouts)} that there are")
+    return layouts[number]
+
+
+def shape_by_layout(
+    shapes: Shapes, model: MeterModel, number: int, period_s: int, layout: Layout
+) -> ProfileShape:
+    """How rows that a concentrator gives become a batch: columns by its layout, meanings by the model.
+
+    Raises LocalProtocolError for a profile that the model has not, and as `Shapes.of`.
+    """
+    facts = ProfileFacts(
+        tuple(column.capture for column in layout),
+        period_s,
+        descending=False,
+        scalings=tuple(
+            Scaling(str(column.capture.obis), column.scaling.scaler, column.scaling.symbol)
+            for column in layout
+            if column.scaling is not None
+        ),
+    )
+    return shapes.of(model, profile_of(model, number), facts)
+
+
+def kept_rows(shape: ProfileShape, raw: bytes, meter_id: int, source: str) -> ReadingBatch:
+    """Rows that a concentrator kept of one meter. Raises RemoteProtocolError."""
+    return covered_by_rows(to_batch(shape, decode_buffer(raw, shape.buffer), meter_id, source=source))
 
 
 def covered_by_rows(batch: ReadingBatch) -> ReadingBatch:

@@ -50,6 +50,14 @@ def natural_of(data: Data, what: str) -> int:
     return value
 
 
+def natural_within(data: Data, what: str, low: int, high: int) -> int:
+    """An integer of [low, high]."""
+    value = natural_of(data, what)
+    if not low <= value <= high:
+        raise RemoteProtocolError(f"{what} is {low} to {high}, not {value}")
+    return value
+
+
 def octets_of(data: Data, what: str) -> bytes:
     """The bytes of an octet-string."""
     if data.type is not DataType.OCTET_STRING:
@@ -79,3 +87,11 @@ def text(data: Data) -> str:
         return value
     octets = octets_of(data, "text")
     return octets.decode("ascii") if all(0x20 <= octet < 0x7F for octet in octets) else octets.hex()
+
+
+def ascii_of(data: Data, what: str, most: int = 64) -> str:
+    """A name in an octet-string: at most ``most`` printable ASCII characters, no blanks, perhaps none."""
+    octets = octets_of(data, what)
+    if len(octets) > most or not all(0x21 <= octet < 0x7F for octet in octets):
+        raise RemoteProtocolError(f"{what} is not of at most {most} printable ASCII characters")
+    return octets.decode("ascii")
