@@ -17,6 +17,7 @@ from api.middleware import BodyLimit, CleanText, SecureHeaders
 from api.network import endpoints as network
 from api.parameters import only_known
 from api.points import endpoints as points
+from api.quarantine import endpoints as quarantine
 from api.reads import endpoints as reads
 from api.registers import endpoints as registers
 from api.services import Services
@@ -37,6 +38,7 @@ _SLICES: Final = (
     network,
     announcements,
     links,
+    quarantine,
     tokens,
 )
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from fastapi import Request
 
+from headend.mqtt.replay import Replayed
 from headend.store.sql import Connection
 from headend.store.writer import Written
 from schemas.meter import Meter
@@ -65,17 +66,28 @@ class ReadNow(Protocol):
     def __call__(self, meter: Meter, request: ReadRequest) -> Awaitable[ReadResult]: ...
 
 
+class ReplayPayload(Protocol):
+    """Decodes and stores a payload of the quarantine again.
+
+    Raises UnknownError for a number that is none, ConflictError where it waits no longer or is not whole.
+    """
+
+    def __call__(self, number: int, *, actor: str) -> Awaitable[Replayed]: ...
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The pool, the port for reading now, the clock (aware UTC), the operator's folders of models, and the
-    figures for Prometheus in their text format, which are ``metrics_public`` or need a token."""
+    """The pool, the ports for reading now and for replaying payloads, the clock (aware UTC), the operator's
+    folders of models, and the figures for Prometheus in their text format, which are ``metrics_public`` or
+    need a token."""
 
     pool: Pool
     read_now: ReadNow
+    replay: ReplayPayload | None = None
     clock: Callable[[], datetime] = field(default=_now)
     profile_folders: tuple[Path, ...] = ()
     metrics: Callable[[], bytes] = bytes

@@ -19,7 +19,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, Protocol
@@ -105,6 +105,10 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             tasks.add(house.access.task)
             tasks.add(house.keeper.task)
             await stack.enter_async_context(_listening(house, view))
+            if settings.mqtt_url is not None:
+                ingesting = tasks.start("MQTT ingest", house.mqtt_worker().run())
+                stack.push_async_callback(_cancelled, ingesting)
+                view.listening("MQTT", settings.mqtt_url)
             server = _server(house)
             serving = tasks.start("API", server.serve([listener]))
             stack.push_async_callback(_end_api, server, serving)
@@ -121,6 +125,26 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
                 await tasks.first_end(stop)
             finally:
                 view.stopping()
+
+
+async def ingest(settings: Settings, reading: Callable[[str], None]) -> None:
+    """Read the broker's slots, beside any number of other processes, until SIGINT or SIGTERM.
+
+    ``reading`` is told the broker when it begins. Raises ServiceError where the settings name no broker, and
+    as `run`.
+    """
+    if settings.mqtt_url is None:
+        raise ServiceError("no broker is set: HEADEND_MQTT_URL names one, as in mqtt://127.0.0.1:1883")
+    with _signals() as stop:
+        async with AsyncExitStack() as stack:
+            base = await stack.enter_async_context(open_base(settings))
+            house = await stack.enter_async_context(open_house(base))
+            tasks = _Tasks()
+            tasks.add(house.pipeline.task)
+            ingesting = tasks.start("MQTT ingest", house.mqtt_worker().run())
+            stack.push_async_callback(_cancelled, ingesting)
+            reading(settings.mqtt_url)
+            await tasks.first_end(stop)
 
 
 @asynccontextmanager
@@ -220,6 +244,7 @@ def _server(house: House) -> _Server:
         Services(
             house.base.pool,
             _ReadNow(house),
+            house.replay,
             profile_folders=house.base.settings.profile_folders,
             metrics=house.metrics.text,
             metrics_public=house.base.settings.metrics_public,

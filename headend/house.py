@@ -17,6 +17,8 @@ from headend.drivers.dlt645.driver import Dlt645Driver
 from headend.drivers.iec62056_21.driver import Iec62056Driver
 from headend.drivers.modbus.driver import ModbusDriver, Timing
 from headend.drivers.mqtt.driver import MqttDriver
+from headend.drivers.mqtt.message import load_decoder
+from headend.drivers.mqtt.meters import Meters
 from headend.drivers.p1.driver import P1Driver
 from headend.drivers.registry import Drivers
 from headend.drivers.targets import placed
@@ -33,6 +35,11 @@ from headend.listen.directory import Directory
 from headend.listen.forwarded import ForwardedRows
 from headend.listen.handler import PushHandler
 from headend.listen.recognise import Recogniser
+from headend.mqtt.frames import FrameDoor
+from headend.mqtt.ingest import Ingest
+from headend.mqtt.replay import Replay
+from headend.mqtt.settings import broker, plan
+from headend.mqtt.slots import Worker
 from headend.observe.metrics import Metrics
 from headend.session.access import Access
 from headend.session.deadlines import Deadlines
@@ -62,6 +69,17 @@ class House:
     sampler: Sampler
     events: EventRounds
     stations: StationRounds
+    ingest: Ingest
+
+    @property
+    def replay(self) -> Replay:
+        """Payloads of the quarantine once more."""
+        return Replay(self.base.pool.connection, self.ingest)
+
+    def mqtt_worker(self) -> Worker:
+        """Reads the broker of the settings. Raises ValueError where they name none."""
+        settings = self.base.settings
+        return Worker(broker(settings), self.base.pool.connection, self.ingest, plan(settings))
 
     async def target(self, meter: Meter) -> Target:
         """The meter and where it stands in the network. Raises UnavailableError."""
@@ -138,6 +156,9 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
         stations = StationRounds(
             base.pool.connection, drivers, links, pipeline, profile_folders=settings.profile_folders
         )
+        meters = Meters(profile_folders=settings.profile_folders)
+        decoder = load_decoder(meters, profile_folders=settings.profile_folders)
+        ingest = Ingest(base.pool.connection, decoder, FrameDoor(handler))
         yield House(
             base,
             vault,
@@ -153,6 +174,7 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             sampler,
             events,
             stations,
+            ingest,
         )
 
 

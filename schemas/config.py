@@ -5,10 +5,12 @@ and each field ``x`` has the variable ``HEADEND_X``. Unknown keys of either are 
 Errors and `repr` never hold a value that came in, since it may be a secret.
 """
 
+import itertools
 import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -47,6 +49,41 @@ def _check_title(text: str) -> str:
     return text.upper()
 
 
+def _check_broker(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("has no user and no password: mqtt_username and mqtt_password_file have them")
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError("must be mqtt://host:port or mqtts://host:port")
+    return text
+
+
+def _check_slots(slots: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    for number, filters in enumerate(slots):
+        for one in filters:
+            levels = one.split("/")
+            bad = any(("#" in level or "+" in level) and len(level) > 1 for level in levels)
+            if not one or not one.isprintable() or bad or "#" in levels[:-1]:
+                raise ValueError(f"slot {number}: {one!r} is no topic filter")
+    if not slots or not all(slots):
+        raise ValueError("each slot needs a topic filter")
+    for number, filters in enumerate(slots):
+        for other in slots[number + 1 :]:
+            for one, two in itertools.product(filters, other):
+                if _meet(one.split("/"), two.split("/")):
+                    raise ValueError(f"{one} and {two} have topics in common and stand in two slots")
+    return slots
+
+
+def _meet(one: list[str], two: list[str]) -> bool:
+    """Whether a topic fits both filters (MQTT 3.1.1, 4.7.1: # also stands for no level)."""
+    if not one or not two:
+        return one == two or (one or two) == ["#"]
+    if "#" in (one[0], two[0]):
+        return True
+    return (one[0] == two[0] or "+" in (one[0], two[0])) and _meet(one[1:], two[1:])
+
+
 def _none_if_empty(value: Any) -> Any:
     # an empty variable is how a service file or compose file says "not set"
     return None if value == "" else value
@@ -55,6 +92,9 @@ def _none_if_empty(value: Any) -> Any:
 Listener = Annotated[str, AfterValidator(_check_listener)]
 _OptionalListener = Annotated[Listener | None, BeforeValidator(_none_if_empty)]
 _OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty)]
+_OptionalBroker = Annotated[
+    Annotated[str, AfterValidator(_check_broker)] | None, BeforeValidator(_none_if_empty)
+]
 _OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 
@@ -157,6 +197,34 @@ class Settings(BaseSettings):
     #: bounds of a deadline for an answer that follows from measured answers
     answer_shortest_s: Seconds = 5
     answer_longest_s: Seconds = 120
+
+    # -- MQTT
+    #: the broker, mqtt://host:port or mqtts://host:port, without user and password; none: no MQTT
+    mqtt_url: _OptionalBroker = None
+    mqtt_username: str | None = None
+    #: file that holds the password alone
+    mqtt_password_file: _OptionalPath = None
+    #: authorities that sign the broker's certificate (none: the system's), and a certificate of ours
+    mqtt_ca_file: _OptionalPath = None
+    mqtt_cert_file: _OptionalPath = None
+    mqtt_key_file: _OptionalPath = None
+    #: begins the client ids of all slots; the broker keeps a session for each, so it stays as it is
+    mqtt_client_id: str = Field(default="headend", pattern=r"^[0-9A-Za-z_.-]{1,32}$")
+    #: topic filters of each ingest slot; a slot is read by one worker at a time. As a variable it is JSON.
+    mqtt_slots: Annotated[tuple[tuple[str, ...], ...], AfterValidator(_check_slots)] = (
+        (
+            "headend/batch/+", "headend/ask/#", "zigbee2mqtt/#", "zigbee/#", "dlms/#", "tele/#", "stat/#",
+            "+/tele/#", "+/stat/#", "+/events/rpc", "+/status/+", "+/online",
+        ),
+    )  # fmt: skip
+    #: a slot whose worker says nothing for so long is taken by another
+    mqtt_lease_s: Seconds = 15
+    #: messages in one transaction at most; the broker must let twice as many be on their way
+    mqtt_bunch: int = Field(default=1_000, ge=1, le=100_000)
+    #: first and longest pause between requests for a missing batch, and how many there are
+    mqtt_gap_first_s: Seconds = 5
+    mqtt_gap_longest_s: Seconds = 3_600
+    mqtt_gap_attempts: int = Field(default=30, ge=1, le=1_000)
 
     # -- deadlines towards a meter
     #: TCP connect, or opening the serial line

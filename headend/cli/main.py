@@ -30,6 +30,8 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "readings": "headend.cli.readings:app",
         "events": "headend.cli.events:list_events",
         "inbox": "headend.cli.inbox:app",
+        "ingest": "headend.cli.ingest:ingest",
+        "quarantine": "headend.cli.quarantine:app",
         "token": "headend.cli.tokens:app",
         "keys": "headend.cli.keys:app",
         "db": "headend.cli.db:app",

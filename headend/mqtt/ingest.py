@@ -21,7 +21,6 @@ from typing import Final, NamedTuple
 
 from headend.drivers.mqtt.message import Decoder
 from headend.drivers.mqtt.told import (
-    Announced,
     Frames,
     Ignored,
     Problem,
@@ -31,14 +30,16 @@ from headend.drivers.mqtt.told import (
     Unknown,
     merge,
 )
+from headend.mqtt.announcing import announce
 from headend.mqtt.connection import Message
+from headend.mqtt.frames import FrameDoor, Pushed
 from headend.store import batch_runs, ingest_slots, quarantine, receipts
 from headend.store.batch_runs import Came, Span
 from headend.store.errors import DatabaseError, is_transient
 from headend.store.ingest_slots import Lease, LeaseLost
-from headend.store.rows import moment
+from headend.store.rows import microseconds, moment
 from headend.store.sql import Connection
-from headend.store.writer import Written, write
+from headend.store.writer import UnknownMeter, Written, write
 from schemas.batch import BatchLost
 from schemas.event import EventLog
 
@@ -94,11 +95,13 @@ class Ingest:
         self,
         connect: Connect,
         decoder: Decoder,
+        frames: FrameDoor | None = None,
         *,
         draw: Callable[[float], float] = lambda bound: random.uniform(0, bound),  # noqa: S311 - jitter
     ) -> None:
         self._connect = connect
         self._decoder = decoder
+        self._frames = frames
         self._draw = draw
         self.totals: Final = Totals()
 
@@ -116,26 +119,35 @@ class Ingest:
     async def store(self, lease: Lease, items: Sequence[Item]) -> list[BatchSpan]:
         """Store them under the lease; the concentrators' batches that are committed now. Waits for the
         database. Raises LeaseLost."""
+        if self._frames is not None:
+            await self._store_frames(self._frames, items)
         await self._again(lambda: self._divided(lease, items))
         self.totals.received += len(items)
         self.totals.bunches += 1
         return _spans(items)
 
-    async def replay(self, connection: Connection, kept: quarantine.Kept) -> tuple[Told, Written | None]:
-        """Decode and store a payload of the quarantine, within the transaction of ``connection``; what it
-        says now, and what came of its readings. A repeated sequence number does not matter here.
+    async def replay(self, connection: Connection, kept: quarantine.Kept) -> str | None:
+        """Decode and store a payload of the quarantine, within the transaction of ``connection``. None when
+        all of it is stored, else the reason that there is now. Its number in a concentrator's count does not
+        matter any more.
 
-        Raises what the store raises.
+        Raises DatabaseError.
         """
-        first_us = round(kept.first_at.timestamp() * 1_000_000)
-        message = Message(kept.topic, kept.payload, kept.retained, first_us, 0, 0)
-        told = self._one(message)
-        if unknown := _unknown(told):
+        first_us = microseconds(kept.first_at)
+        item = Item(Message(kept.topic, kept.payload, kept.retained, first_us, 0, 0), Ignored(""))
+        item.told = self._one(item.message)
+        if unknown := _unknown(item.told):
             await self._decoder.meters.learn(connection, unknown)
-            told = self._one(message)
-        if isinstance(told, Readings | StationBatch):
-            return told, await write(connection, merge([told], source=f"mqtt:{kept.topic}"))
-        return told, None
+            item.told = self._one(item.message)
+        if isinstance(item.told, Frames) and self._frames is not None:
+            await self._frames.store([Pushed(kept.topic, item.told)])
+        try:
+            async with connection.transaction():
+                if isinstance(item.told, Readings | StationBatch):
+                    await write(connection, merge([item.told], source=f"mqtt:{kept.topic}"))
+                return await self._not_stored(connection, item)
+        except (UnknownMeter, ValueError) as error:
+            return str(error)
 
     # --- decoding ---
 
@@ -197,7 +209,7 @@ class Ingest:
             news = await self._news(connection, lease, items)
             kept = 0
             for item in news:
-                if (why := _why_kept(item)) is not None:
+                if (why := await self._not_stored(connection, item)) is not None:
                     await _keep(connection, item, why)
                     kept += 1
             wanted = [
@@ -230,7 +242,7 @@ class Ingest:
                 event = told.events[-1]
                 if not await receipts.has_changed(connection, item.message.topic, event.meaning.value):
                     repeated.add(id(item))
-            elif isinstance(told, Readings) and plain.setdefault(item.digest, item) is not item:
+            elif isinstance(told, Readings | Frames) and plain.setdefault(item.digest, item) is not item:
                 repeated.add(id(item))
         if plain:
             new = await receipts.note(connection, list(plain))
@@ -239,6 +251,37 @@ class Ingest:
             fresh = await batch_runs.note(connection, lease.slot, [one for _, one in came])
             repeated |= {id(item) for (item, _), is_new in zip(came, fresh, strict=True) if not is_new}
         return [item for item in items if id(item) not in repeated]
+
+    async def _not_stored(self, connection: Connection, item: Item) -> str | None:
+        """Why the bytes of a message are kept, None where its content is all stored. Devices that nobody
+        knows are announced."""
+        if item.refusal is not None:
+            return item.refusal
+        if isinstance(item.told, Problem):
+            return item.told.reason
+        if isinstance(item.told, Frames) and self._frames is None:
+            return "DLMS frames are not taken here"
+        return await announce(connection, item.told, moment(item.message.received_us))
+
+    async def _store_frames(self, door: FrameDoor, items: Sequence[Item]) -> None:
+        """Frames go first, each in a transaction of its own; what came before is not handled again."""
+        framed = {item.digest: item for item in items if isinstance(item.told, Frames)}
+        if not framed:
+            return
+        known: set[bytes] = set()
+
+        async def ask() -> None:
+            async with self._connect() as connection:
+                known.update(await receipts.known(connection, list(framed)))
+
+        await self._again(ask)
+        await door.store(
+            [
+                Pushed(item.message.topic, item.told)
+                for digest, item in framed.items()
+                if digest not in known and isinstance(item.told, Frames)
+            ]
+        )
 
 
 def _unknown(told: Told) -> tuple[str, ...]:
@@ -255,22 +298,6 @@ def _came(told: StationBatch | BatchLost, topic: str) -> Came:
     if isinstance(told, BatchLost):
         return Came(told.concentrator, told.run, Span(told.first, told.last), topic, is_lost=True)
     return Came(told.station, told.run, Span(told.sequence, told.sequence), topic)
-
-
-def _why_kept(item: Item) -> str | None:
-    """Why the bytes of a message are kept, None where its content is all stored."""
-    if item.refusal is not None:
-        return item.refusal
-    match item.told:
-        case Problem(reason):
-            return reason
-        case Unknown(identities):
-            return f"nobody knows {', '.join(identities)[:200]}"
-        case StationBatch(unknown=unknown) if unknown:
-            return f"nobody knows {', '.join(unknown)[:200]}"
-        case Announced() | Frames():
-            return "there is no way for this yet"
-    return None
 
 
 async def _keep(connection: Connection, item: Item, reason: str) -> None:

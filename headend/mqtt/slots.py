@@ -190,7 +190,7 @@ class _SlotReader:
 
     async def _subscribe(self, connection: Connection) -> None:
         """Have the session subscribed to the slot's filters and to no others; it remembers former ones."""
-        wanted = self._plan.filters[self._lease.slot]
+        wanted = self._plan.filters.get(self._lease.slot, ())
         await connection.unsubscribe([one for one in self._lease.filters if one not in wanted])
         await connection.subscribe(wanted)
         if self._lease.filters != wanted:

@@ -40,7 +40,10 @@ async def ensure(connection: Connection, slots: Sequence[str]) -> None:
 
 
 async def take(connection: Connection, slots: Sequence[str], *, holder: str, lease_s: float) -> Lease | None:
-    """A lease of ``lease_s`` seconds on one of ``slots`` that nobody holds; None where all are held."""
+    """A lease of ``lease_s`` seconds on one of ``slots`` that nobody holds; None where all are held.
+
+    A former slot whose session is still subscribed to something is taken too.
+    """
     cursor = await connection.execute(
         _QUERIES["take"], {"slots": list(slots), "holder": holder, "lease_s": lease_s}
     )

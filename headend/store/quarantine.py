@@ -127,13 +127,9 @@ async def settle(connection: Connection, number: int, state: State) -> None:
         raise ConflictError(f"payload {number} is {found.state} already")
 
 
-async def explain(connection: Connection, number: int, reason: str, identity: str | None) -> None:
+async def explain(connection: Connection, number: int, reason: str) -> None:
     """Keep the reason that a replay found."""
-    row = {
-        "number": number,
-        "reason": storable(reason)[:_LONGEST_REASON],
-        "identity": None if identity is None else storable(identity),
-    }
+    row = {"number": number, "reason": storable(reason)[:_LONGEST_REASON]}
     await connection.execute(_QUERIES["explain"], row)
 
 

@@ -19,6 +19,12 @@ async def note(connection: Connection, digests: Sequence[bytes]) -> set[bytes]:
     return {bytes(digest) for (digest,) in await cursor.fetchall()}
 
 
+async def known(connection: Connection, digests: Sequence[bytes]) -> set[bytes]:
+    """Which of these came within the last 24 hours; nothing is remembered."""
+    cursor = await connection.execute(_QUERIES["known"], {"digests": list(digests)}, binary=True)
+    return {bytes(digest) for (digest,) in await cursor.fetchall()}
+
+
 async def prune(connection: Connection) -> None:
     """Forget what is too old to matter. Cheap; more often than daily is of no use."""
     cursor = await connection.execute(_QUERIES["prune"])

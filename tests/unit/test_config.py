@@ -102,3 +102,23 @@ def test_every_wait_has_a_bound():
     for name, field in Settings.model_fields.items():
         if name.endswith("_s"):
             assert any(getattr(m, "le", None) is not None for m in field.metadata), name
+
+
+def test_slots_are_topic_filters_that_do_not_meet(monkeypatch):
+    def slots(*filters):
+        return load_settings(mqtt_slots=filters).mqtt_slots
+
+    assert slots(["a/#"], ["b/+", "c"]) == (("a/#",), ("b/+", "c"))
+    for wrong in ([["a/#/b"]], [["a+"]], [[]], [], [["a/#"], ["a/b"]], [["+/x"], ["a/+"]], [["a/#"], ["a"]]):
+        with pytest.raises(SettingsError, match="mqtt_slots"):
+            slots(*wrong)
+    assert slots(["+/x"], ["a/y", "a/x/+"])
+    monkeypatch.setenv("HEADEND_MQTT_SLOTS", '[["a/#"], ["b/#"]]')
+    assert load_settings().mqtt_slots == (("a/#",), ("b/#",))
+
+
+@pytest.mark.parametrize("url", ["mqtt://me:hunter2@host", "http://host", "mqtt://", "mqtt://host/path"])
+def test_a_broker_is_a_place_without_secrets(url):
+    with pytest.raises(SettingsError, match="mqtt_url") as wrong:
+        load_settings(mqtt_url=url)
+    assert "hunter2" not in str(wrong.value)

@@ -3,10 +3,10 @@
 INSERT INTO ingest_slots (slot) SELECT unnest(%(slots)s::text[]) ON CONFLICT DO NOTHING;
 
 -- name: take
--- One slot whose lease has ended, for this holder. A slot whose holder is just writing is passed over.
+-- One slot whose lease has ended, for this holder. A slot whose holder is just writing is passed over. One that left the settings is taken as long as its session is subscribed to anything.
 UPDATE ingest_slots
    SET holder = %(holder)s, fence = fence + 1, expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
- WHERE slot = (SELECT slot FROM ingest_slots WHERE slot = ANY (%(slots)s) AND expires_at < clock_timestamp()
+ WHERE slot = (SELECT slot FROM ingest_slots WHERE (slot = ANY (%(slots)s) OR filters <> '{}') AND expires_at < clock_timestamp()
                 ORDER BY expires_at, slot LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING slot, fence, filters;
 

@@ -39,4 +39,4 @@ UPDATE quarantine SET state = %(state)s, settled_at = now() WHERE quarantine_id 
 
 -- name: explain
 -- A replay found another reason.
-UPDATE quarantine SET reason = %(reason)s, identity = %(identity)s WHERE quarantine_id = %(number)s AND state = 'waiting';
+UPDATE quarantine SET reason = %(reason)s WHERE quarantine_id = %(number)s AND state = 'waiting';

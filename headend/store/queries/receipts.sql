@@ -9,6 +9,11 @@ SELECT (extract(epoch FROM now())::bigint / 86400) %% 3, digest
 ON CONFLICT DO NOTHING
 RETURNING digest;
 
+-- name: known
+-- Which messages came within the last 24 hours.
+SELECT digest FROM mqtt_receipts
+ WHERE digest = ANY (%(digests)s::bytea[]) AND received_at > now() - interval '24 hours';
+
 -- name: prune
 -- Empty the generation that comes next: what it holds is older than 24 hours.
 SELECT (extract(epoch FROM now())::bigint / 86400 + 1) % 3;

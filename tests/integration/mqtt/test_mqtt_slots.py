@@ -175,3 +175,21 @@ async def test_the_broker_goes_and_comes_back(pool: Pool, mosquitto: Mosquitto) 
         async with connect(Broker(mosquitto.url), "test") as publisher:
             await publisher.publish(*batch(1))
         await eventually(pool, 10)
+
+
+async def test_a_slot_that_left_the_settings_is_drained(pool: Pool, mosquitto: Mosquitto) -> None:
+    two = replace(PLAN, filters={"0": ("headend/batch/+",), "1": ("tele/#",)})
+    async with working(pool, mosquitto, two):
+        async with asyncio.timeout(20):
+            found: list[ingest_slots.Slot] = []
+            while [bool(slot.filters) for slot in found] != [True, True]:
+                async with pool.connection() as connection:
+                    found = await ingest_slots.all_slots(connection)
+    async with connect(Broker(mosquitto.url), "test") as publisher:
+        await publisher.publish(*tasmota(0, 15))
+        async with working(pool, mosquitto, replace(PLAN, filters={"0": ("headend/batch/+",)})):
+            await eventually(pool, 1)
+            async with asyncio.timeout(20):
+                while any(slot.slot == "1" and slot.filters for slot in found):
+                    async with pool.connection() as connection:
+                        found = await ingest_slots.all_slots(connection)
