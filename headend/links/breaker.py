@@ -112,7 +112,9 @@ class _Breaker:
     probes: int = 0  # that failed, since it opened
     opened: Opened | None = None
     probing: bool = False
-    silent: set[int] = field(default_factory=set)  # meters behind it that fell silent since the last answer
+    silent: set[Subject] = field(
+        default_factory=set
+    )  # meters behind it that fell silent since the last answer
 
     @property
     def state(self) -> State:
@@ -122,12 +124,13 @@ class _Breaker:
 
 
 class Attempt(NamedTuple):
-    """A conversation that is let through: with whom, behind what, and which breakers it probes."""
+    """A conversation that is let through: with whom, behind what, which breakers it probes, and how many
+    failures in a row open the breaker of whom it is with."""
 
-    meter_id: int
-    meter: Subject
+    subject: Subject
     behind: Subject | None
     probes: tuple[Subject, ...]
+    failures: int
 
     @property
     def is_probe(self) -> bool:
@@ -187,47 +190,49 @@ class Breakers:
 
     # ---- around one conversation --------------------------------------------------------------------
 
-    def check(self, meter_id: int, behind: Subject | None, *, force: bool = False) -> bool:
+    def check(self, subject: Subject, behind: Subject | None, *, force: bool = False) -> bool:
         """Whether a conversation now would be a probe, of which nobody expects an answer. Raises BreakerOpen
         where none is let through; with ``force`` all are.
         """
-        return bool(self._to_probe(meter_id, behind, force=force))
+        return bool(self._to_probe(subject, behind, force=force))
 
-    def admit(self, meter_id: int, behind: Subject | None, *, force: bool = False) -> Attempt:
+    def admit(
+        self, subject: Subject, behind: Subject | None, *, force: bool = False, failures: int | None = None
+    ) -> Attempt:
         """Let a conversation through; exactly one of `answered`, `failed` and `abandoned` must follow.
 
-        Raises BreakerOpen as `check`.
+        ``failures`` in a row open the breaker of ``subject`` instead of the policy's number. Raises
+        BreakerOpen as `check`.
         """
-        probes = self._to_probe(meter_id, behind, force=force)
-        for subject in probes:
-            self._breakers[subject].probing = True
+        probes = self._to_probe(subject, behind, force=force)
+        for one in probes:
+            self._breakers[one].probing = True
         if probes and behind is not None:
             self._rested[behind] = None
-        return Attempt(meter_id, Subject(Kind.METER, str(meter_id)), behind, probes)
+        return Attempt(subject, behind, probes, failures or self._policy.failures)
 
-    def _to_probe(self, meter_id: int, behind: Subject | None, *, force: bool) -> tuple[Subject, ...]:
-        meter = Subject(Kind.METER, str(meter_id))
+    def _to_probe(self, subject: Subject, behind: Subject | None, *, force: bool) -> tuple[Subject, ...]:
         now = self._now()
         probes = []
-        for subject in (meter,) if behind is None else (behind, meter):
-            found = self._breakers.get(subject)
+        for one in (subject,) if behind is None else (behind, subject):
+            found = self._breakers.get(one)
             if found is None or found.opened is None:
                 continue
             until = found.opened.until
-            if meter_id in found.silent:  # a bad witness that its station is silent: the others go first
+            if subject in found.silent:  # a bad witness that its station is silent: the others go first
                 until += timedelta(seconds=self._policy.first_s)
             rested = self._rested.get(behind, now)
             if rested is not None:
                 until = max(until, rested)
             if not force and (found.probing or rested is None or now < until):
-                raise BreakerOpen(subject, replace(found.opened, until=until))
-            probes.append(subject)
+                raise BreakerOpen(one, replace(found.opened, until=until))
+            probes.append(one)
         return tuple(probes)
 
     def answered(self, attempt: Attempt) -> None:
         """The meter answered, whatever it said."""
         self._rest(attempt, 0.0)
-        self._close(attempt.meter)
+        self._close(attempt.subject)
         if attempt.behind is not None:
             self._close(attempt.behind)
 
@@ -242,15 +247,17 @@ class Breakers:
             return
         self._rest(attempt, took_s)
         if stage in (Stage.DNS, Stage.CONNECT):
-            self._fail(attempt.meter if behind is None else behind, stage, reason)
-            if behind is not None:
-                self._unprobe(attempt.meter)
+            if behind is None:
+                self._fail(attempt.subject, stage, reason, attempt.failures)
+            else:
+                self._fail(behind, stage, reason)
+                self._unprobe(attempt.subject)
         elif stage is Stage.GATEWAY:
             if behind is not None:
                 self._close(behind)
-            self._fail(attempt.meter, stage, reason)
+            self._fail(attempt.subject, stage, reason, attempt.failures)
         elif behind is None:
-            self._fail(attempt.meter, stage, reason)
+            self._fail(attempt.subject, stage, reason, attempt.failures)
         else:
             self._silence(attempt, behind, stage, reason)
 
@@ -290,26 +297,26 @@ class Breakers:
         if behind in attempt.probes and opened is not None:
             if opened.stage is Stage.TIMEOUT:
                 self._fail(behind, stage, reason)
-                self._breakers[behind].silent.add(attempt.meter_id)
-                self._unprobe(attempt.meter)
+                self._breakers[behind].silent.add(attempt.subject)
+                self._unprobe(attempt.subject)
                 return
             self._close(behind)  # it took the connection
-        self._fail(attempt.meter, stage, reason)
-        if self._breakers[attempt.meter].failures > 1:
+        self._fail(attempt.subject, stage, reason, attempt.failures)
+        if self._breakers[attempt.subject].failures > 1:
             return
         silent = self._touch(behind).silent
-        silent.add(attempt.meter_id)
+        silent.add(attempt.subject)
         if len(silent) >= self._policy.silent and self.opened(behind) is None:
-            for meter_id in silent:  # nothing is known of them
-                self._close(Subject(Kind.METER, str(meter_id)))
+            for one in silent:  # nothing is known of them
+                self._close(one)
             self._breakers[behind].failures = self._policy.failures - 1
             self._fail(behind, stage, f"{len(silent)} of its meters fell silent; the last: {reason}")
 
-    def _fail(self, subject: Subject, stage: Stage, reason: str) -> None:
+    def _fail(self, subject: Subject, stage: Stage, reason: str, most: int | None = None) -> None:
         breaker = self._touch(subject)
         breaker.failures += 1
         if breaker.opened is None:
-            if breaker.failures >= self._policy.failures:
+            if breaker.failures >= (most or self._policy.failures):
                 self._open(subject, breaker, self._now(), stage, reason)
         elif breaker.probing:
             breaker.probing = False

@@ -62,14 +62,14 @@ class Links:
         BreakerOpen.
         """
         loop = asyncio.get_running_loop()
-        name, meter_id, behind = driver.names[0], way.target.meter.meter_id, _behind(way)
+        name, (subject, behind) = driver.names[0], _subjects(way)
         try:
-            if self.breakers.check(meter_id, behind, force=force):
+            if self.breakers.check(subject, behind, force=force):
                 urgency = min(urgency, Urgency.PROBE)
             began = loop.time()
             async with self.permits.hold(self._permits(way), urgency):
                 self._metrics.permit_wait_seconds.labels(urgency.name.lower()).observe(loop.time() - began)
-                attempt = self.breakers.admit(meter_id, behind, force=force)
+                attempt = self.breakers.admit(subject, behind, force=force, failures=self._failures(way))
                 async with self._talk(driver, way, attempt) as conversation:
                     yield conversation
         except BreakerOpen:
@@ -80,9 +80,9 @@ class Links:
     async def _talk(self, driver: Driver, way: Way, attempt: Attempt) -> AsyncIterator[Conversation]:
         """The conversation, and what is learnt of it."""
         loop = asyncio.get_running_loop()
-        place = way.target.place
+        meter_id, place = way.target.meter.meter_id, way.target.place
         patience_s = self.pace.answer_s(
-            attempt.meter_id, place, on_line=way.address.is_shared, probe=attempt.is_probe
+            meter_id, place, on_line=way.address.is_shared, probe=attempt.is_probe
         )
         began = loop.time()
         conversation: Conversation | None = None
@@ -95,24 +95,38 @@ class Links:
             raise
         finally:
             answers_s = () if conversation is None else conversation.answers_s
-            self.pace.answered(attempt.meter_id, place, answers_s)
-            self._learn(driver.names[0], attempt, failed, loop.time() - began, answered=bool(answers_s))
+            self.pace.answered(meter_id, place, answers_s)
+            stage = stage_of(failed) if isinstance(failed, CommunicationError) else None
+            if stage is Stage.TIMEOUT:
+                self.pace.timed_out(meter_id)
+            took_s = loop.time() - began
+            self._judge(attempt, failed, stage, took_s, answered=bool(answers_s))
+            outcome = ANSWERED if failed is None else OURS if stage is None else stage.value
+            self._metrics.conversations.labels(driver.names[0], outcome).inc()
+            self._metrics.conversation_seconds.labels(driver.names[0]).observe(took_s)
 
-    def _learn(
-        self, name: str, attempt: Attempt, failed: BaseException | None, took_s: float, *, answered: bool
+    def _judge(
+        self,
+        attempt: Attempt,
+        failed: BaseException | None,
+        stage: Stage | None,
+        took_s: float,
+        *,
+        answered: bool,
     ) -> None:
-        stage = stage_of(failed) if isinstance(failed, CommunicationError) else None
-        if stage is Stage.TIMEOUT:
-            self.pace.timed_out(attempt.meter_id)
         if failed is None or (answered and stage is not None):
             self.breakers.answered(attempt)  # who fell silent in the middle is no dead meter
         elif stage is None:
             self.breakers.abandoned(attempt)
         else:
             self.breakers.failed(attempt, stage, str(failed), took_s=took_s)
-        outcome = ANSWERED if failed is None else OURS if stage is None else stage.value
-        self._metrics.conversations.labels(name, outcome).inc()
-        self._metrics.conversation_seconds.labels(name).observe(took_s)
+
+    def _failures(self, way: Way) -> int | None:
+        """A dead slave is timed out once, since all others on its line wait meanwhile; one that has answered
+        before is asked once more."""
+        if not way.address.is_shared:
+            return None
+        return 2 if self.pace.knows(way.target.meter.meter_id) else 1
 
     def _permits(self, way: Way) -> list[Permit]:
         limits, place, line = self._limits, way.target.place, way.address.line
@@ -129,13 +143,15 @@ class Links:
         return found
 
 
-def _behind(way: Way) -> Subject | None:
-    """What the meter is behind, if others are behind it too."""
-    station = way.target.place.station_id
-    if station is not None:
-        return Subject(Kind.STATION, str(station))
-    address = way.address
+def _subjects(way: Way) -> tuple[Subject, Subject | None]:
+    """Whose breaker it is, and what it is behind, if others are behind it too."""
+    meter_id, station_id, address = way.target.meter.meter_id, way.target.place.station_id, way.address
+    subject = Subject(Kind.METER, str(meter_id))
+    if station_id is not None:
+        station = Subject(Kind.STATION, str(station_id))
+        # a concentrator that is talked with itself has the negative number of its node
+        return (station, None) if meter_id < 0 else (subject, station)
     if not address.is_shared:
-        return None
+        return subject, None
     where = address.device if address.host is None else f"{address.host}:{address.port}"
-    return Subject(Kind.LINE, f"{address.scheme}:{where}")
+    return subject, Subject(Kind.LINE, f"{address.scheme}:{where}")

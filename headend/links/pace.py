@@ -102,6 +102,11 @@ class Pace:
             deadline = min(deadline * 2**own.doubled, most)
         return min(deadline, self._longest_s)
 
+    def knows(self, meter_id: int) -> bool:
+        """Whether the meter has answered."""
+        found = self._ways.get(meter_id)
+        return found is not None and found.smoothed_s is not None
+
     def answered(self, meter_id: int, place: Place, answers_s: Sequence[float]) -> None:
         """Learn from answers of one conversation, in their order."""
         if not answers_s:

@@ -14,6 +14,12 @@ from schemas.failure import Stage
 from schemas.meter import NewMeter
 
 T0 = datetime(2026, 3, 1, 8, tzinfo=UTC)
+
+
+def subject(meter_id):
+    return Subject(Kind.METER, str(meter_id))
+
+
 LINE = Subject(Kind.LINE, "modbus+rtu:/dev/ttyUSB0")
 
 
@@ -31,7 +37,7 @@ def breakers(clock):
 
 def fail(some, meter_id, stage=Stage.TIMEOUT, behind=None, times=3):
     for _ in range(times):
-        some.failed(some.admit(meter_id, behind), stage, "nothing came\0 in time")
+        some.failed(some.admit(subject(meter_id), behind), stage, "nothing came\0 in time")
 
 
 @pytest.fixture
@@ -66,7 +72,7 @@ async def test_what_opened_is_seen_with_its_name_and_what_closed_is_not(pool, me
         assert (meter.state.failures, meter.state.probes) == (3, 0)
         assert meter.state.reason == "nothing came in time"
         clock.now += timedelta(seconds=301)
-        some.answered(some.admit(meter_id, None))
+        some.answered(some.admit(subject(meter_id), None))
         await keeper.flush()
         assert [one.name for one in await shown(pool)] == [LINE.id]
 
@@ -100,7 +106,7 @@ async def test_a_new_start_does_not_ask_the_silent_again(pool, meter_id):
     after = breakers(clock)
     async with Keeper(pool.connection, after, period_s=3600):
         with pytest.raises(BreakerOpen) as refused:
-            after.admit(meter_id, None)
+            after.admit(subject(meter_id), None)
         assert refused.value.since == T0
         clock.now += timedelta(seconds=600)
         fail(after, meter_id, times=1)

@@ -13,6 +13,10 @@ STATION = Subject(Kind.STATION, "5")
 METER = Subject(Kind.METER, "1")
 
 
+def meter(meter_id: int) -> Subject:
+    return Subject(Kind.METER, str(meter_id))
+
+
 @dataclass
 class House:
     """Breakers on a clock that is moved, with intervals that are drawn as long as they can be."""
@@ -41,11 +45,11 @@ class House:
         took_s: float = 0,
     ) -> None:
         for _ in range(times):
-            attempt = self.breakers.admit(meter_id, behind)
+            attempt = self.breakers.admit(meter(meter_id), behind)
             self.breakers.failed(attempt, stage, "no answer", took_s=took_s)
 
     def answer(self, meter_id: int = 1, behind: Subject | None = None) -> None:
-        self.breakers.answered(self.breakers.admit(meter_id, behind))
+        self.breakers.answered(self.breakers.admit(meter(meter_id), behind))
 
     def state(self, subject: Subject = METER) -> State:
         return self.breakers.state(subject)
@@ -58,7 +62,7 @@ def test_failures_in_a_row_open_it_and_say_why() -> None:
     house.fail(Stage.TIMEOUT)
     assert house.state() is State.OPEN
     with pytest.raises(BreakerOpen) as refused:
-        house.breakers.admit(1, None)
+        house.breakers.admit(meter(1), None)
     assert isinstance(refused.value, LinkError)
     assert (refused.value.stage, refused.value.since) == (Stage.TIMEOUT, house.now)
     assert refused.value.until == house.now + dt.timedelta(seconds=300)
@@ -92,16 +96,16 @@ def test_one_probe_when_its_time_has_come_and_the_next_at_twice_the_interval() -
     house = House()
     house.fail(Stage.TIMEOUT, times=3)
     house.wait(300)
-    probe = house.breakers.admit(1, None)
+    probe = house.breakers.admit(meter(1), None)
     assert probe.is_probe
     assert house.state() is State.HALF_OPEN
     with pytest.raises(BreakerOpen):
-        house.breakers.admit(1, None)
+        house.breakers.admit(meter(1), None)
     house.breakers.failed(probe, Stage.TIMEOUT, "no answer")
     assert house.state() is State.OPEN
     house.wait(599)
     with pytest.raises(BreakerOpen) as refused:
-        house.breakers.admit(1, None)
+        house.breakers.admit(meter(1), None)
     assert refused.value.since == dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
     house.wait(1)
     house.answer()
@@ -123,7 +127,7 @@ def test_the_draw_is_full_jitter() -> None:
     until = []
     for meter_id in range(400):
         for _ in range(3):
-            breakers.failed(breakers.admit(meter_id, None), Stage.TIMEOUT, "")
+            breakers.failed(breakers.admit(meter(meter_id), None), Stage.TIMEOUT, "")
         opened = breakers.opened(Subject(Kind.METER, str(meter_id)))
         assert opened is not None
         until.append((opened.until - now).total_seconds())
@@ -135,7 +139,7 @@ def test_the_draw_is_full_jitter() -> None:
 def test_a_person_may_force_a_probe() -> None:
     house = House()
     house.fail(Stage.TIMEOUT, times=3)
-    probe = house.breakers.admit(1, None, force=True)
+    probe = house.breakers.admit(meter(1), None, force=True)
     house.breakers.answered(probe)
     assert house.state() is State.CLOSED
 
@@ -144,9 +148,9 @@ def test_a_cancelled_probe_is_as_if_it_had_not_been() -> None:
     house = House()
     house.fail(Stage.TIMEOUT, times=3)
     house.wait(300)
-    house.breakers.abandoned(house.breakers.admit(1, None))
+    house.breakers.abandoned(house.breakers.admit(meter(1), None))
     assert house.state() is State.OPEN
-    assert house.breakers.admit(1, None).is_probe
+    assert house.breakers.admit(meter(1), None).is_probe
 
 
 def test_a_probe_that_never_left_is_as_if_it_had_not_been() -> None:
@@ -155,7 +159,7 @@ def test_a_probe_that_never_left_is_as_if_it_had_not_been() -> None:
     house.wait(300)
     house.fail(Stage.SETTINGS)
     assert house.state() is State.OPEN
-    assert house.breakers.admit(1, None).is_probe
+    assert house.breakers.admit(meter(1), None).is_probe
 
 
 # ---- what meters are behind -----------------------------------------------------------------------------
@@ -169,7 +173,7 @@ def test_a_station_that_cannot_be_reached_is_one_failure_and_not_its_meters(stag
     assert house.state(STATION) is State.OPEN
     assert len(house.breakers) == 1
     with pytest.raises(BreakerOpen, match="station 5 has not answered"):
-        house.breakers.admit(4, STATION)
+        house.breakers.admit(meter(4), STATION)
 
 
 def test_a_gateways_no_is_of_the_meter_and_the_station_has_answered() -> None:
@@ -221,7 +225,7 @@ def test_a_silent_meter_is_not_the_first_to_probe_its_station() -> None:
         house.fail(Stage.TIMEOUT, meter_id, STATION)
     house.wait(300)
     with pytest.raises(BreakerOpen):
-        house.breakers.admit(1, STATION)
+        house.breakers.admit(meter(1), STATION)
     house.answer(3, STATION)
     assert house.state(STATION) is State.CLOSED
 
@@ -260,7 +264,7 @@ def test_a_meters_probe_that_does_not_reach_the_station_says_nothing_of_it() -> 
     house.wait(300)
     house.fail(Stage.CONNECT, 1, STATION)
     assert house.state(METER) is State.OPEN
-    assert house.breakers.admit(1, STATION).is_probe
+    assert house.breakers.admit(meter(1), STATION).is_probe
 
 
 def test_probes_have_a_tenth_of_a_stations_time() -> None:
@@ -271,11 +275,11 @@ def test_probes_have_a_tenth_of_a_stations_time() -> None:
     house.fail(Stage.TIMEOUT, 1, STATION, took_s=10)
     house.wait(89)
     with pytest.raises(BreakerOpen) as refused:
-        house.breakers.admit(2, STATION)
+        house.breakers.admit(meter(2), STATION)
     assert refused.value.until == house.now + dt.timedelta(seconds=1)
     house.answer(4, STATION)  # no probe, and not held
     house.wait(1)
-    assert house.breakers.admit(2, STATION).is_probe
+    assert house.breakers.admit(meter(2), STATION).is_probe
 
 
 def test_there_is_one_probe_at_a_time_behind_a_station() -> None:
@@ -283,11 +287,11 @@ def test_there_is_one_probe_at_a_time_behind_a_station() -> None:
     for meter_id in (1, 2):
         house.fail(Stage.TIMEOUT, meter_id, STATION, times=3)
     house.wait(300)
-    first = house.breakers.admit(1, STATION)
+    first = house.breakers.admit(meter(1), STATION)
     with pytest.raises(BreakerOpen):
-        house.breakers.admit(2, STATION)
+        house.breakers.admit(meter(2), STATION)
     house.breakers.answered(first)
-    assert house.breakers.admit(2, STATION).is_probe
+    assert house.breakers.admit(meter(2), STATION).is_probe
 
 
 def test_a_forced_probe_does_not_wait_for_its_share() -> None:
@@ -296,7 +300,7 @@ def test_a_forced_probe_does_not_wait_for_its_share() -> None:
         house.fail(Stage.TIMEOUT, meter_id, STATION, times=3)
     house.wait(300)
     house.fail(Stage.TIMEOUT, 1, STATION, took_s=10)
-    assert house.breakers.admit(2, STATION, force=True).is_probe
+    assert house.breakers.admit(meter(2), STATION, force=True).is_probe
 
 
 # ---- memory ---------------------------------------------------------------------------------------------
@@ -329,7 +333,7 @@ def test_what_was_stored_is_open_again_and_its_intervals_go_on() -> None:
     after = House()
     after.breakers.restore(METER, opened, probes=2)
     with pytest.raises(BreakerOpen):
-        after.breakers.admit(1, None)
+        after.breakers.admit(meter(1), None)
     after.wait(300)
     after.fail(Stage.TIMEOUT)
     assert after.bounds == [2400]

@@ -1,6 +1,7 @@
 """The one door: permits around a conversation, what it teaches, and what dead meters cost the living."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -294,6 +295,35 @@ def test_meters_on_a_line_without_a_place_are_behind_that_line(run_virtual: Run)
             await house.fail(way(meter_id, address=f"modbus+tcp://192.0.2.1?unit={meter_id + 1}"))
         assert len(house.driver.order) == 3
         assert house.links.breakers.state(Subject(Kind.LINE, "modbus+tcp:192.0.2.1:502")) is State.OPEN
+
+    run_virtual(main())
+
+
+def test_a_dead_slave_is_timed_out_once_and_one_that_has_answered_twice(run_virtual: Run) -> None:
+    async def main() -> list[int]:
+        house = House()
+        bus = [way(n, address=f"modbus+tcp://192.0.2.1?unit={n + 1}") for n in range(4)]
+        house.driver.answer_s[0] = 1e9
+        for number in range(4):
+            if number == 1:
+                house.driver.answer_s[1] = 1e9
+            for slave in bus:
+                with contextlib.suppress(CommunicationError):
+                    await house.talk(slave)
+        return list(house.driver.order)
+
+    order = run_virtual(main())
+    assert [order.count(n) for n in range(4)] == [1, 3, 4, 4]
+
+
+def test_a_concentrator_that_is_silent_itself_is_a_station(run_virtual: Run) -> None:
+    async def main() -> None:
+        house = House()
+        house.driver.answer_s[-5] = 1e9
+        await house.fail(way(-5, BEHIND), 3)
+        assert house.links.breakers.state(STATION) is State.OPEN
+        with pytest.raises(BreakerOpen, match="station 5"):
+            await house.talk(way(1, BEHIND))
 
     run_virtual(main())
 
