@@ -50,7 +50,7 @@ class Iec62056Driver(LineDriver):
                     blocks = await _readout(Line(stream), line, patience, answers)
             except TimeoutError as exc:
                 raise silent(f"{line}: a whole readout", _LONGEST_READOUT_S) from exc
-            return _told(blocks, line, self._now())
+            return told_of(blocks, line, self._now())
 
         try:
             yield ToldConversation(line, tell, answers, self._now)
@@ -105,7 +105,7 @@ def _unasked(reader: IecReader) -> Block | None:
     return None
 
 
-def _told(blocks: list[Block], way: LineWay, now: datetime) -> Told:
+def told_of(blocks: list[Block], way: LineWay, now: datetime) -> Told:
     """Values by OBIS code where the readout leaves no doubt, else by the address as written."""
     sets: list[DataSet] = []
     problems: list[str] = []
