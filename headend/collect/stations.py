@@ -257,6 +257,7 @@ class StationRounds:
                 now_us,
                 source,
                 text=f"not reached by {node.code}",
+                standing=entry.since is None,
             )
             for entry in silent
             if entry.identity in known

@@ -61,6 +61,11 @@ PERIOD = dt.timedelta(minutes=15)
 TITLE = b"GRX\x00\x00\x00\x12\x34"
 REGISTERS = tuple((12_048_950 * (i + 1), 10 ** (i - 1)) for i in range(4))  # raw value, factor
 PUBLIC_CLIENT = 16
+EVENT_LOG, FAILURE_LOG = "0.0.99.98.0.255", "1.0.99.97.0.255"
+#: Stamps and codes; stamps of the ends and durations in seconds; bits.
+EVENTS = [(START + dt.timedelta(hours=n), code) for n, code in enumerate((1, 2, 0, 255, 6, 200))]
+FAILURES = [(START + dt.timedelta(hours=1), 3600), (START + dt.timedelta(hours=9), 0)]
+ALARMS = 0b1000_0010
 LAST_COUNTER = 70_000
 LONG_TEXT = bytes(i % 251 for i in range(3000))
 DEVICE_NAME = b"GRX0000000001234"
@@ -182,7 +187,8 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
             profile.buffer.append([GXDateTime(stamp), *values])
         profile.entriesInUse = profile.profileEntries = rows
         association = GXDLMSAssociationLogicalName()
-        for item in (clock, name, long_text, counter, status, *energies, profile, association):
+        events = _events(clock)
+        for item in (clock, name, long_text, counter, status, *energies, profile, *events, association):
             self.items.append(item)
             association.objectList.append(item)
 
@@ -394,6 +400,29 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
         except Exception as exc:
             self.faults.append(exc)
             raise
+
+
+def _events(clock: GXDLMSClock) -> list[Any]:
+    """Two event logs with the objects that they capture, and an alarm register."""
+    code = GXDLMSData("0.0.96.11.0.255")
+    code.value = 0
+    code.setDataType(2, DataType.UINT8)
+    duration = GXDLMSRegister("0.0.96.7.19.255")
+    duration.value, duration.scaler, duration.wire_scaler, duration.unit = 0, 1, 1, Unit.SECOND
+    duration.setDataType(2, DataType.UINT32)
+    alarms = GXDLMSData("0.0.97.98.0.255")
+    alarms.value = ALARMS
+    alarms.setDataType(2, DataType.UINT32)
+    logs = []
+    for obis, told, rows in ((EVENT_LOG, code, EVENTS), (FAILURE_LOG, duration, FAILURES)):
+        log = GXDLMSProfileGeneric(obis)
+        log.addCaptureObject(clock, 2, 0)
+        log.addCaptureObject(told, 2, 0)
+        for stamp, value in rows:
+            log.buffer.append([GXDateTime(stamp), value])
+        log.entriesInUse = log.profileEntries = len(rows)
+        logs.append(log)
+    return [code, duration, alarms, *logs]
 
 
 def _moment(value: Any) -> dt.datetime:
