@@ -6,7 +6,7 @@ Codes and objects are those of the head-end's profile "idis".
 """
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from concentrator_sim.dice import Dice
@@ -81,11 +81,16 @@ class Entry(NamedTuple):
 class EventBook:
     """Events of meter ``number`` of the field ``seed``."""
 
-    __slots__ = ("_added", "_dice")
+    __slots__ = ("_added", "_dice", "_failures")
 
     def __init__(self, seed: int, number: int) -> None:
         self._dice = (seed, number)
         self._added: list[tuple[Obis, Entry]] = []
+        self._failures: Callable[[float], Iterable[tuple[int, int]]] | None = None
+
+    def follow(self, failures: Callable[[float], Iterable[tuple[int, int]]]) -> None:
+        """Tell of the power failures [begin, end) that ``failures`` says have begun at a moment."""
+        self._failures = failures
 
     def add(self, log: Obis, at_s: int, told: int) -> None:
         """Something that happens now."""
@@ -100,9 +105,10 @@ class EventBook:
         today = now_s // _DAY_S
         drawn = (item for day in range(today - DAYS, today + 1) for item in self._day(day))
         first = (today - DAYS) * _DAY_S
-        return sorted(
-            entry for name, entry in (*drawn, *self._added) if name == log and first <= entry.at_s <= now_s
-        )
+        failures = () if self._failures is None else self._failures(now_s)
+        struck = (item for begin_s, end_s in failures for item in _failure(begin_s, end_s))
+        told = (*drawn, *self._added, *struck)
+        return sorted(entry for name, entry in told if name == log and first <= entry.at_s <= now_s)
 
     def alarms(self, register: int) -> int:
         """The word of alarm register 1 or 2 (place 0 or 1)."""

@@ -1,6 +1,6 @@
 """What goes wrong in a field, on schedule or by chance, and repeatably: each target has dice of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple, Self
@@ -31,6 +31,8 @@ _AMOUNTS: Final = {
     FaultKind.BIT_ERRORS: "per_bit",
     FaultKind.CLOCK_DRIFT: "drift_ppm",
 }
+#: Restarts of one fault that are remembered.
+_KEPT_FAILURES: Final = 1000
 _OF_MESSAGES: Final = frozenset(
     {FaultKind.LOSS, FaultKind.DELAY, FaultKind.DUPLICATE, FaultKind.BIT_ERRORS, FaultKind.TRUNCATE}
 )
@@ -44,9 +46,10 @@ class Fault(BaseModel):
     (0: never). While it lasts, a fault of messages meets each with ``chance``. ``delay_s`` is the longest
     delay, ``per_bit`` the probability of a wrong bit, ``drift_ppm`` what a clock goes fast (below 0: slow).
 
-    ``half_open``: the connection stands and nobody is there. ``reboot``: for ``for_s`` nobody listens, what
-    was connected before is cut off. ``counter_reset``: energy registers begin at zero again, once.
-    ``full_buffer``: a concentrator drops what it has not delivered.
+    ``half_open``: the connection stands and nobody is there. ``reboot``: for ``for_s`` the power is away and
+    nobody listens, what was connected before is cut off; a meter's logs tell of it. ``counter_reset``:
+    energy registers begin at zero again, once. ``full_buffer``: a concentrator drops what it has not
+    delivered.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -142,6 +145,15 @@ class Faults:
         """How many restarts have begun."""
         since = now - self._started
         return sum(fault.begun(since) for fault in self._faults if fault.kind is FaultKind.REBOOT)
+
+    def power_failures(self, now: float) -> Iterator[tuple[int, int]]:
+        """When the power was away before each restart that has begun: [begin, end) in Unix seconds."""
+        for fault in self._faults:
+            if fault.kind is FaultKind.REBOOT:
+                begun = fault.begun(now - self._started)
+                for n in range(max(0, begun - _KEPT_FAILURES), begun):
+                    begin = int(self._started) + fault.after_s + n * fault.every_s
+                    yield begin, begin + fault.for_s
 
     def is_full(self, now: float) -> bool:
         """Whether a concentrator's buffer is full."""

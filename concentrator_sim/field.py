@@ -149,6 +149,10 @@ class Field:
             physical=scenario.hdlc_physical,
         )
         self._start(self.pusher.run())
+        struck = [(item.meter, item.framing, self.faults_of(item.meter.serial)) for item in self.meters]
+        struck = [one for one in struck if one[2]]
+        if struck:
+            self._start(self.pusher.gasps(struck))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
@@ -217,6 +221,7 @@ class Field:
         faults = self.faults_of(meter.serial)
         if not faults:
             return None
+        meter.events.follow(faults.power_failures)
         reset_s = faults.counter_reset_s()
         if reset_s is not None:
             meter.consumption.reset_at(reset_s)

@@ -2,12 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
+from concentrator_sim.faults import Faults
 from concentrator_sim.meter import SimulatedMeter
-from concentrator_sim.push import ConfirmReader, framed, notifications
+from concentrator_sim.push import ConfirmReader, framed, last_gasp, notifications
 from concentrator_sim.scenario import Framing, split_endpoint
 from concentrator_sim.server import MeterConnection
 from protocols.errors import RemoteProtocolError
@@ -81,12 +82,12 @@ class Pusher:
             while True:
                 await asyncio.sleep(max(0.0, begin + n * gap_s - loop.time()))
                 await self._free.acquire()
-                tasks.create_task(self._push(*self._meters[n % len(self._meters)]))
+                tasks.create_task(self._freely(self.push(*self._meters[n % len(self._meters)])))
                 n += 1
 
-    async def _push(self, meter: SimulatedMeter, framing: Framing) -> None:
+    async def _freely(self, push: Coroutine[Any, Any, None]) -> None:
         try:
-            await self.push(meter, framing)
+            await push
             self.sent += 1
         except (OSError, RemoteProtocolError):
             self.failed += 1  # unconfirmed pushes are best effort: the next one tells
@@ -97,6 +98,28 @@ class Pusher:
         """One push now. Raises OSError (TimeoutError too) where nobody takes it or confirms
         it, RemoteProtocolError where the answer is none."""
         apdus = notifications(meter, self._clock, confirmed=self._confirm)
+        await self._send(meter, framing, apdus, confirm=self._confirm)
+
+    async def gasp(self, meter: SimulatedMeter, framing: Framing) -> None:
+        """Its last gasp. Raises OSError where nobody takes it."""
+        await self._send(meter, framing, last_gasp(meter, self._clock), confirm=False)
+
+    async def gasps(self, struck: Sequence[tuple[SimulatedMeter, Framing, Faults]]) -> None:
+        """A last gasp of each meter whenever its power goes, until cancelled."""
+        told = {meter.number: faults.restarts(self._clock()) for meter, _, faults in struck}
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await asyncio.sleep(1.0)
+                for meter, framing, faults in struck:
+                    restarts = faults.restarts(self._clock())
+                    if restarts > told[meter.number]:
+                        told[meter.number] = restarts
+                        await self._free.acquire()
+                        tasks.create_task(self._freely(self.gasp(meter, framing)))
+
+    async def _send(
+        self, meter: SimulatedMeter, framing: Framing, apdus: Sequence[bytes], *, confirm: bool
+    ) -> None:
         frames = [framed(apdu, framing, meter.management.sap, self._physical) for apdu in apdus]
         if self._scheme == "udp":
             await self._datagrams(frames)
@@ -107,7 +130,7 @@ class Pusher:
             async with asyncio.timeout(CONFIRM_S):
                 writer.writelines(frames)
                 await writer.drain()
-                if self._confirm:
+                if confirm:
                     await self._confirmed(reader, framing)
                 writer.close()
                 await writer.wait_closed()

@@ -1,5 +1,6 @@
 """Rounds of event logs of a simulated field, over real sockets into a real database."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -8,7 +9,8 @@ from concentrator_sim.event_log import FRAUD, STANDARD, TERMINAL_COVER_OPENED
 from concentrator_sim.field import Field
 from concentrator_sim.scenario import make_scenario
 from headend.house import House
-from headend.store import events
+from headend.listen.push import PushListener
+from headend.store import events, meters
 from headend.store.events import EventFilter, StoredEvent
 from schemas.event import EventLog, EventMeaning
 from tests.integration.test_collect import add, house_of
@@ -68,3 +70,46 @@ async def test_a_meter_that_is_not_read_keeps_its_cursor(embedded_database):
         outcome = await house.events.read()  # nobody listens any more
         assert (outcome.read, outcome.failed) == (0, 2)
         assert cursors(embedded_database.dsn) == before
+
+
+async def test_a_power_failure_is_told_by_the_last_gasp_and_later_by_the_logs(embedded_database):
+    fault = {"kind": "reboot", "after_s": 1, "for_s": 2}
+    table = {"base_port": 0, "meters": 2, "seed": 79, "security": "hls5", "push_every_s": 86_400}
+    async with house_of(embedded_database.dsn, listen_push_tcp="127.0.0.1:0") as house:
+        settings, connect = house.base.settings, house.base.pool.connection
+        listener = PushListener(
+            settings, connect, house.vault, house.pipeline, directory=house.directory, handler=house.handler
+        )
+        async with listener:
+            push_to = f"tcp://127.0.0.1:{listener.tcp.port}"
+            field = Field(make_scenario({**table, "push_to": push_to, "faults": [fault]}))
+            # known before it pushes for the first time, so not yet where
+            await add(house, field.csv().replace("127.0.0.1:0,", "127.0.0.1:1,"))
+            async with field:
+                async with house.base.pool.connection() as connection:
+                    for item in field.meters:
+                        meter = await meters.by_asset(connection, item.meter.serial)
+                        await meters.set_address(connection, meter.meter_id, field.address(item))
+                gasps = await eventually(house, 2, logs=(EventLog.LAST_GASP,))
+                assert {e.asset_id for e in gasps} == {item.meter.serial for item in field.meters}
+                assert {e.meaning for e in gasps} == {EventMeaning.LAST_GASP}
+                faults = field.faults_of(field.meters[0].meter.serial)
+                while faults.is_down(field.now()):  # noqa: ASYNC110 - the field's clock is the machine's
+                    await asyncio.sleep(0.1)
+                outcome = await house.events.read()
+        assert (outcome.read, outcome.failed) == (2, 0), outcome.failures
+        for gasp in gasps:
+            [down, *_] = [
+                e
+                for e in await stored(house, meanings=(EventMeaning.POWER_DOWN,))
+                if e.asset_id == gasp.asset_id
+            ]
+            assert abs(down.at - gasp.at) <= timedelta(seconds=5)
+
+
+async def eventually(house: House, count: int, **only) -> list[StoredEvent]:
+    """Events, as soon as there are so many."""
+    async with asyncio.timeout(20):
+        while len(found := await stored(house, **only)) < count:  # noqa: ASYNC110 - the database tells nobody
+            await asyncio.sleep(0.05)
+    return found

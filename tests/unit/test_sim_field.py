@@ -348,7 +348,7 @@ async def test_nobody_takes_the_push():
         port = listener.port
     pusher = Pusher(f"tcp://127.0.0.1:{port}", [], lambda: NOW, every_s=1)
     await pusher._free.acquire()
-    await pusher._push(field.meters[0].meter, Framing.WRAPPER)
+    await pusher._freely(pusher.push(field.meters[0].meter, Framing.WRAPPER))
     assert (pusher.sent, pusher.failed) == (0, 1)
 
 
