@@ -19,6 +19,7 @@ from headend.drivers.mqtt.told import (
     merge,
 )
 from headend.drivers.mqtt.topics import Role, Topics
+from protocols.errors import RemoteProtocolError
 from protocols.mqtt import batches
 from schemas.batch import BATCH, BatchLost
 from schemas.event import EventLog, EventMeaning
@@ -449,3 +450,70 @@ def test_a_path_leads_through_objects_lists_and_names_with_points(path, found):
 def test_a_wrong_model_is_refused(table, says):
     with pytest.raises(ValueError, match=says):
         model(**table)
+
+
+# ---- series: at the edges of the schema's rules ----------------------------------------------------
+
+EDGES = [
+    ("meter", ["a", "", "x" * 64, "x" * 65, "with blank", "\u00e9", 1, None]),
+    ("period_s", [0, 1, 366 * 86400, 366 * 86400 + 1, -900, None, True, 900.0, "900", 2**64]),
+    ("profile", [0, 1, 32767, 32768, -1, None, True, 1.0]),
+    ("layout", [0, 1, -1, 255, 256, None, False, 0.0]),
+    ("stamps", [[], [0], [2**32 - 1], [2**32], [-1], [None], [True], [1.0], None, 900, {}, ["900"], [2**70]]),
+    ("status", [None, [], [0], [None], [2**31 - 1], [2**31], [-1], [True], [0, 0], 0, {}]),
+    ("values", [[], [[]], [[0]], [[2**63 - 1]], [[2**63]], [[-(2**63)]], [[-(2**63) - 1]], [[None]], [[True]],
+                [[1.0]], [["1"]], [[1, 2]], [[1], [2]], [1], None, {}, [{}], [None]]),
+    ("surprise", [None, 0]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in EDGES for value in values])
+def test_a_series_is_taken_or_refused_as_the_schema_says(name, value):
+    good = {"meter": "a", "period_s": 900, "stamps": [900], "values": [[7]]}
+    head = {
+        **BATCH_SENT,
+        "layouts": [[{"obis": "1-0:1.8.0*255", "unit": "Wh"}]],
+        "registers": [],
+        "events": [],
+    }
+    for series in ([{**good, name: value}], [good, {**good, name: value}]):
+        payload = json.dumps({**head, "series": series}).encode()
+        told = say(decoder(a=None), "headend/batch/C-1", payload)
+        try:
+            batches.decode(payload)
+        except RemoteProtocolError as error:
+            refused = str(error)
+        else:
+            refused = None
+        assert told == Problem(refused) if refused else isinstance(told, StationBatch), told
+
+
+@pytest.mark.parametrize("name", ["meter", "period_s", "stamps", "values"])
+def test_a_series_without_a_part_is_refused(name):
+    series = {"meter": "a", "period_s": 900, "stamps": [900], "values": [[7]]}
+    del series[name]
+    told = say(decoder(a=None), "headend/batch/C-1", {**BATCH_SENT, "series": [series]})
+    assert isinstance(told, Problem)
+    assert name in told.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("sequence", True), ("sequence", 2**63), ("sequence", -1), ("sequence", 1.0), ("sent", 2**32),
+     ("sent", "1"), ("run", ""), ("run", 1), ("layouts", [[{"obis": "1-0:1.8.0*255", "scaler": True, "unit": "Wh"}]]),
+     ("layouts", 1), ("format", "headend.batch.2")],
+)  # fmt: skip
+def test_what_is_remembered_of_a_concentrator_hides_nothing_wrong(name, value):
+    told = decoder(a=None)
+    layouts = [[{"obis": "1-0:1.8.0*255", "scaler": 1, "unit": "Wh"}]]
+    head = {"format": "headend.batch.1", "concentrator": "C-1", "run": "r", "sequence": 1, "sent": 1}
+    head = {**head, "layouts": layouts}
+    assert say(told, "headend/batch/C-1", head).sequence == 1
+    assert say(told, "headend/batch/C-1", {**head, "sequence": 2, "sent": 5})[:4] == (
+        "C-1",
+        "r",
+        2,
+        5_000_000,
+    )
+    assert isinstance(say(told, "headend/batch/C-1", {**head, name: value}), Problem)
+    assert say(told, "headend/batch/C-1", {**head, "run": "s"}).run == "s"

@@ -89,10 +89,12 @@ class Decoder:
         if retained and found.time is None:
             return Ignored("a retained reading without a time of its own")
         told = self._sampler.explain(known, model, found, received_us)
-        if not told.registers and not told.intervals:
-            null = f"{', '.join(found.missing[:4])}: null" if found.missing else ""
-            return Ignored("; ".join((*told.notes, null)) or "no reading in it")
-        return told
+        if told.registers or told.intervals:
+            return told
+        if found.readings:  # whatever stands in the way, the bytes are worth keeping until it is put right
+            return Problem("; ".join(told.notes))
+        null = (f"{', '.join(found.missing[:4])}: null",) if found.missing else ()
+        return Ignored("; ".join((*told.notes, *null)) or "no reading in it")
 
     def _zcl(self, known: Known, model: MqttModel, identity: str, payload: bytes) -> Readings:
         scaling = self._scalings.get(known.meter_id)
