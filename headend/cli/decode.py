@@ -1,7 +1,7 @@
 """``headend decode``: the engineer's pocket tool. Bytes in any dress go in, what they say comes out."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from headend.cli import hex_input, terminal
+from headend.cli import decode_mqtt, hex_input, terminal
 from protocols.decode import Keys, Message, Status, StreamDecoder, unreadable
 from protocols.dlms.security import Key
 from protocols.errors import LocalProtocolError
@@ -60,13 +60,18 @@ def decode(
         str | None,
         typer.Option(metavar="NAME", help="Meter model that names and scales values without OBIS or unit."),
     ] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(metavar="TOPIC", help="The input is an MQTT payload that was published to it."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON array of messages.")] = False,
 ) -> None:
     """Decode frames and messages: find the framing, join, decipher, show.
 
-    Knows DLMS in all its framings, DL/T 645-2007, IEC 62056-21 and P1. Takes hex (comments, spaces, dumps
-    with offsets, several frames and messages), binary, or a telegram's own text. Exit status 1 if anything
-    is bad; what is ciphered and has no key given is not bad. Keys in environment variables
+    Knows DLMS in all its framings, DL/T 645-2007, IEC 62056-21, P1, Modbus, and payloads of MQTT: what
+    zigbee2mqtt, Tasmota and Shelly publish, raw Zigbee reports, concentrators' batches. Takes hex (comments,
+    spaces, dumps with offsets, several frames and messages), binary, or a telegram's own text. Exit status 1
+    if anything is bad; what is ciphered and has no key given is not bad. Keys in environment variables
     stay out of the list of processes; they have no HEADEND_ before their names, those are settings.
     """
     keys = Keys(
@@ -75,14 +80,22 @@ def decode(
         _title(system_title),
         _key(master_key, "--master-key"),
     )
+    given = _input(file)
+    if topic is not None or given.lstrip().startswith(b"{"):
+        decode_mqtt.show(topic, given, profile, as_json=as_json, frames=_frames)
+        return
     model = None if profile is None else _model(profile)
-    pieces, bad_lines = hex_input.read(_input(file))
+    pieces, bad_lines = hex_input.read(given)
     decoder = StreamDecoder(keys, model)
     messages = [unreadable(line.offset, f"line {line.number}: {line.reason}") for line in bad_lines]
     for piece in pieces:
         messages += decoder.decode(piece.data, piece.offset)
     messages += decoder.finish()
     messages.sort(key=lambda message: message.offset)
+    _frames(messages, as_json)
+
+
+def _frames(messages: Sequence[Message], as_json: bool) -> None:
     if as_json:
         terminal.print_json([message.to_json() for message in messages])
     else:
@@ -221,7 +234,7 @@ def _grow(tree: Tree, node: Any, label: str = "") -> None:
         tree.add(Text(f"{label} {node}".strip()))
 
 
-def _summary(messages: list[Message]) -> Text:
+def _summary(messages: Sequence[Message]) -> Text:
     counts = {status: sum(message.status is status for message in messages) for status in Status}
     text = Text(f"{len(messages)} messages")
     for status, count in counts.items():

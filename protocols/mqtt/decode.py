@@ -75,6 +75,8 @@ def _by_topic(topic: str) -> Format | None:
 
 
 def _by_payload(payload: bytes) -> Format | None:
+    if batches.is_compact(payload):
+        return Format.BATCH
     if payload.lstrip()[:1] != b"{":
         # Nothing else of ours comes as bytes or as hexadecimal digits without its topic saying so.
         return Format.DLMS if payload else None

@@ -500,7 +500,8 @@ def test_a_series_without_a_part_is_refused(name):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("sequence", True), ("sequence", 2**63), ("sequence", -1), ("sequence", 1.0), ("sent", 2**32),
-     ("sent", "1"), ("run", ""), ("run", 1), ("layouts", [[{"obis": "1-0:1.8.0*255", "scaler": True, "unit": "Wh"}]]),
+     ("sent", "1"), ("run", ""), ("run", 1),
+     ("layouts", [[{"obis": "1-0:1.8.0*255", "scaler": True, "unit": "Wh"}]]),
      ("layouts", 1), ("format", "headend.batch.2")],
 )  # fmt: skip
 def test_what_is_remembered_of_a_concentrator_hides_nothing_wrong(name, value):
