@@ -52,7 +52,9 @@ class Station:
             for n, name in enumerate(modes, 1)
         ]
         self.head = SimulatedMeter(1, 999, MODES[mode], max_pdu=0xFFFF)
-        self.store = StoreForward(self.members, self.clock, shelf_rows=ROWS)
+        self.store = StoreForward(self.members, self.clock, shelf_rows=2 * ROWS)
+        for shelf in self.store.shelves.values():
+            shelf.first = shelf.end - ROWS
         self.concentrator = Concentrator(self.store.own(self.head), self.members, self.clock, patience_s=0.02)
         self.model = "headend-dc" if mode == "none" else "headend-dc-hls5"
         self.port = 0
