@@ -32,6 +32,7 @@ from api.services import ReadRequest, ReadResult, Refused, Services
 from headend.clock import utc_now
 from headend.collect.outcome import Outcome
 from headend.collect.periodic import periodically
+from headend.collect.probing import probing
 from headend.demo import Demo, Demonstration, demonstration
 from headend.drivers.read_now import CurveRange, UnknownProfileError, read_now
 from headend.foundation import Base, make_demo_master_key, open_base
@@ -117,6 +118,9 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             collected = asyncio.Event()
             collecting = tasks.start("collector", _collect(house, view, _url(listener), collected))
             stack.push_async_callback(_cancelled, collecting)
+            if settings.read_period_s != 0:
+                prober = probing(house.prober, house.links.breakers, days=settings.read_days)
+                stack.push_async_callback(_cancelled, tasks.start("prober", prober))
             rounds = tasks.start("concentrator rounds", _read_stations(house))
             stack.push_async_callback(_cancelled, rounds)
             reading_events = tasks.start("event rounds", _read_events(house, collected))

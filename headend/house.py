@@ -66,6 +66,7 @@ class House:
     keeper: Keeper
     metrics: Metrics
     collector: Collector
+    prober: Collector
     sampler: Sampler
     events: EventRounds
     stations: StationRounds
@@ -151,6 +152,9 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             metrics=metrics,
             forwarded=timedelta(seconds=settings.forwarded_within_s),
         )
+        prober = Collector(
+            base.pool.connection, drivers, links, pipeline, limits=Limits(retry=RetryPolicy(attempts=1))
+        )
         sampler = Sampler(base.pool.connection, drivers, links, pipeline)
         events = EventRounds(base.pool.connection, drivers, links, pipeline, limits=limits)
         stations = StationRounds(
@@ -171,6 +175,7 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             keeper,
             metrics,
             collector,
+            prober,
             sampler,
             events,
             stations,

@@ -12,7 +12,7 @@ from api.services import Services, services
 from api.shapes import Limit
 from api.strict_json import StrictRoute
 from api.times import rfc3339
-from headend.links.breaker import Kind, State
+from headend.links.opened import Kind, State
 from headend.store import audit, link_states
 from headend.store.link_states import NamedState
 from schemas.failure import Stage

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from headend.cli.shell import base, reported
 from headend.cli.terminal import out, print_json
-from headend.links.breaker import Kind
+from headend.links.opened import Kind
 from headend.store import audit, link_states
 
 app = typer.Typer(

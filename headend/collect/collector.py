@@ -29,6 +29,7 @@ from headend.drivers.targets import targets_of
 from headend.ingest.pipeline import Pipeline, PipelineClosed
 from headend.keys.seal import SealError
 from headend.links.links import Links
+from headend.links.opened import BreakerOpen
 from headend.observe.metrics import Metrics
 from headend.session.access import Connect
 from headend.session.retry import RetryPolicy, retrying
@@ -66,6 +67,7 @@ class _Run:
     outcome: Outcome
     on_progress: OnProgress | None
     transactions: set[int] = field(default_factory=set)
+    refused: list[tuple[Meter, Reachable, list[Due], BreakerOpen]] = field(default_factory=list)
 
     def tell(self) -> None:
         if self.on_progress is not None:
@@ -150,11 +152,25 @@ class Collector:
                             continue
                         await self._room.acquire()
                         group.create_task(self._meter(meter, way, wanted, run), name=f"read {meter.asset_id}")
+            await self._once_more(run)
             run.outcome.seconds = loop.time() - began
         self._metrics.collection_seconds.set(run.outcome.seconds)
         for name in ("read", "failed", "away"):
             self._metrics.collected.labels(name).inc(getattr(run.outcome, name))
         return run.outcome
+
+    async def _once_more(self, run: _Run) -> None:
+        """Of the meters that were not tried, those whose station has answered since; the rest have failed."""
+        refused, run.refused = run.refused, []
+        async with asyncio.TaskGroup() as group:
+            for meter, way, due, why in refused:
+                if not self._links.expects_answer(way.way):
+                    self._not_read(meter, why, 1, run)
+                    continue
+                await self._room.acquire()
+                group.create_task(self._meter(meter, way, due, run), name=f"read {meter.asset_id}")
+        for meter, _, _, why in run.refused:
+            self._not_read(meter, why, 1, run)
 
     async def _due(self, since: datetime, until: datetime, meter_ids: Sequence[int] | None) -> list[Due]:
         """What is due, by meter. Meters whose model cannot be loaded are left out, and the log says so."""
@@ -201,14 +217,21 @@ class Collector:
             self._count(await asyncio.gather(*commits), run)
             run.outcome.read += 1
         except (CommunicationError, SealError, UnavailableError, UnknownMeter, PipelineClosed) as error:
-            run.outcome.fail(Failure.of(meter.asset_id, error, attempts))
-            log.info("%s: not read: %s", meter.asset_id, error)
-            self._count([one.result() for one in commits if one.done() and not one.exception()], run)
+            if isinstance(error, BreakerOpen) and isinstance(way, Reachable) and attempts == 1:
+                run.refused.append((meter, way, due, error))
+            else:
+                self._not_read(meter, error, attempts, run)
+                self._count([one.result() for one in commits if one.done() and not one.exception()], run)
         except Exception as error:  # the boundary: a defect met at one meter must not end all others
             run.outcome.fail(Failure.of(meter.asset_id, error, attempts))
             log.exception("%s: not read, by a defect", meter.asset_id)
         finally:
             self._room.release()
+        run.tell()
+
+    def _not_read(self, meter: Meter, error: Exception, attempts: int, run: _Run) -> None:
+        run.outcome.fail(Failure.of(meter.asset_id, error, attempts))
+        log.info("%s: not read: %s", meter.asset_id, error)
         run.tell()
 
     async def _attempt(

@@ -28,70 +28,16 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Final, NamedTuple
 
 from headend.clock import utc_now
-from protocols.errors import LinkError
+from headend.links.opened import BreakerOpen, Kind, Opened, State, Subject
 from schemas.failure import OF_THE_LINK, Stage
 
 #: Breakers that are remembered; the one that was touched least lately is forgotten.
 MOST: Final = 200_000
 #: The share of a station's or line's time that probes may take: one part in so many.
 PROBES_SHARE: Final = 10
-
-
-class Kind(StrEnum):
-    """What a breaker stands for."""
-
-    METER = "meter"
-    STATION = "station"
-    LINE = "line"
-
-
-class Subject(NamedTuple):
-    """One thing with a breaker: the number of a meter or a station, or a line as it is written."""
-
-    kind: Kind
-    id: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.id}"
-
-
-class BreakerOpen(LinkError):
-    """Not tried: the meter, or what it is behind, has not answered since ``since``, and is not probed before
-    ``until``. ``stage`` is that of the failure that opened the breaker.
-    """
-
-    def __init__(self, subject: Subject, opened: "Opened") -> None:
-        super().__init__(
-            f"{subject} has not answered since {opened.since:%F %T}Z ({opened.reason}); it is probed again "
-            f"after {opened.until:%F %T}Z, or by a read now",
-            stage=opened.stage,
-        )
-        self.subject = subject
-        self.since = opened.since
-        self.until = opened.until
-
-
-class State(StrEnum):
-    """Of a breaker that is remembered."""
-
-    CLOSED = "closed"  # with failures, and not enough of them
-    OPEN = "open"
-    HALF_OPEN = "half_open"
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """Why and how long: no answer since ``since``, ``failures`` in a row, no probe before ``until``."""
-
-    since: datetime
-    until: datetime
-    failures: int
-    stage: Stage
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +58,9 @@ class _Breaker:
     probes: int = 0  # that failed, since it opened
     opened: Opened | None = None
     probing: bool = False
-    silent: set[Subject] = field(
-        default_factory=set
-    )  # meters behind it that fell silent since the last answer
+    behind: Subject | None = None
+    witness: Subject | None = None  # the meter whose failure opened a station's
+    silent: set[Subject] = field(default_factory=set)  # meters that fell silent since the last answer
 
     @property
     def state(self) -> State:
@@ -188,6 +134,27 @@ class Breakers:
         found = Counter(one.state.value for one in self._breakers.values())
         return {state.value: found[state.value] for state in State}
 
+    def due(self, most: int) -> list[int]:
+        """Numbers of meters with which a probe may be tried now: those that wait longest, one for each
+        station or line, at most ``most``."""
+        now = self._now()
+        waiting = sorted(
+            (one.opened.until, subject)
+            for subject, one in self._breakers.items()
+            if one.opened is not None and one.opened.until <= now and not one.probing
+        )
+        found: dict[Subject, int] = {}
+        for _, subject in waiting:
+            one = self._breakers[subject]
+            meter = subject if subject.kind is Kind.METER else one.witness
+            behind = subject if one.behind is None else one.behind
+            rested = self._rested.get(behind, now)
+            if meter is not None and rested is not None and rested <= now:
+                found.setdefault(behind, int(meter.id))
+            if len(found) == most:
+                break
+        return list(found.values())
+
     # ---- around one conversation --------------------------------------------------------------------
 
     def check(self, subject: Subject, behind: Subject | None, *, force: bool = False) -> bool:
@@ -225,6 +192,7 @@ class Breakers:
             if rested is not None:
                 until = max(until, rested)
             if not force and (found.probing or rested is None or now < until):
+                found.behind = behind
                 raise BreakerOpen(one, replace(found.opened, until=until))
             probes.append(one)
         return tuple(probes)
@@ -251,6 +219,7 @@ class Breakers:
                 self._fail(attempt.subject, stage, reason, attempt.failures)
             else:
                 self._fail(behind, stage, reason)
+                self._breakers[behind].witness = attempt.subject
                 self._unprobe(attempt.subject)
         elif stage is Stage.GATEWAY:
             if behind is not None:
@@ -310,6 +279,7 @@ class Breakers:
             for one in silent:  # nothing is known of them
                 self._close(one)
             self._breakers[behind].failures = self._policy.failures - 1
+            self._breakers[behind].witness = attempt.subject
             self._fail(behind, stage, f"{len(silent)} of its meters fell silent; the last: {reason}")
 
     def _fail(self, subject: Subject, stage: Stage, reason: str, most: int | None = None) -> None:

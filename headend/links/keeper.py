@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, Self
 
-from headend.links.breaker import Breakers, Kind, Opened, Subject
+from headend.links.breaker import Breakers
+from headend.links.opened import Kind, Opened, Subject
 from headend.store import link_states
 from headend.store.errors import UnavailableError
 from headend.store.link_states import LinkState

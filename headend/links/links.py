@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from headend.drivers.contract import Conversation, Driver, Way
-from headend.links.breaker import Attempt, BreakerOpen, Breakers, Kind, Subject
+from headend.links.breaker import Attempt, Breakers
 from headend.links.failures import stage_of
+from headend.links.opened import BreakerOpen, Kind, Subject
 from headend.links.pace import Pace
 from headend.links.permits import Permit, Permits, Urgency
 from headend.observe.metrics import ANSWERED, OURS, REFUSED, Metrics
@@ -50,6 +51,13 @@ class Links:
         self.breakers = Breakers() if breakers is None else breakers
         self.pace = Pace() if pace is None else pace
         self._metrics = Metrics() if metrics is None else metrics
+
+    def expects_answer(self, way: Way) -> bool:
+        """Whether no breaker on the way is open."""
+        try:
+            return not self.breakers.check(*_subjects(way))
+        except BreakerOpen:
+            return False
 
     @asynccontextmanager
     async def conversation(

@@ -15,7 +15,7 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
-from headend.links.breaker import BreakerOpen
+from headend.links.opened import BreakerOpen
 from protocols.dlms.enums import AssociationResult, DataAccessResult
 from protocols.errors import (
     ActionRefused,

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from headend.links.breaker import BreakerOpen, Breakers, Kind, State, Subject
+from headend.links.breaker import Breakers
 from headend.links.keeper import Keeper
+from headend.links.opened import BreakerOpen, Kind, State, Subject
 from headend.store import link_states, meters
 from headend.store.errors import ConflictError, UnavailableError
 from headend.store.pool import open_pool

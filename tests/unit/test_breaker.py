@@ -1,11 +1,13 @@
 """Circuit breakers: what opens them, who may probe, and what they forget."""
 
+import contextlib
 import datetime as dt
 from dataclasses import dataclass, field
 
 import pytest
 
-from headend.links.breaker import BreakerOpen, Breakers, Kind, Policy, State, Subject
+from headend.links.breaker import Breakers, Policy
+from headend.links.opened import BreakerOpen, Kind, State, Subject
 from protocols.errors import LinkError
 from schemas.failure import OF_THE_LINK, Stage
 
@@ -301,6 +303,54 @@ def test_a_forced_probe_does_not_wait_for_its_share() -> None:
     house.wait(300)
     house.fail(Stage.TIMEOUT, 1, STATION, took_s=10)
     assert house.breakers.admit(meter(2), STATION, force=True).is_probe
+
+
+# ---- whose time has come --------------------------------------------------------------------------------
+
+
+def test_meters_are_due_for_a_probe_when_their_interval_is_over() -> None:
+    house = House()
+    house.fail(Stage.TIMEOUT, 1, times=3)
+    house.wait(200)
+    house.fail(Stage.TIMEOUT, 2, times=3)
+    assert house.breakers.due(10) == []
+    house.wait(100)
+    assert house.breakers.due(10) == [1]
+    house.wait(200)
+    assert house.breakers.due(10) == [1, 2]
+    assert house.breakers.due(1) == [1]
+    house.breakers.admit(meter(1), None)
+    assert house.breakers.due(10) == [2]
+
+
+def test_behind_a_station_one_meter_is_due_and_none_while_it_rests() -> None:
+    house = House()
+    for meter_id in (1, 2, 3):
+        house.fail(Stage.TIMEOUT, meter_id, STATION, times=3)
+    house.wait(300)
+    for meter_id in (1, 2, 3):
+        with contextlib.suppress(BreakerOpen):
+            attempt = house.breakers.admit(meter(meter_id), STATION)
+    assert house.breakers.due(10) == []  # one is under way
+    house.breakers.failed(attempt, Stage.TIMEOUT, "", took_s=10)
+    assert house.breakers.due(10) == []
+    house.wait(90)
+    assert house.breakers.due(10) == [2]
+
+
+def test_a_station_is_due_by_the_meter_that_shut_it() -> None:
+    house = House()
+    house.fail(Stage.CONNECT, 7, STATION, times=3)
+    house.wait(300)
+    assert house.breakers.due(10) == [7]
+
+
+def test_a_station_that_fell_silent_is_due_by_a_meter_of_it() -> None:
+    house = House(Policy(silent=2))
+    for meter_id in (1, 2):
+        house.fail(Stage.TIMEOUT, meter_id, STATION)
+    house.wait(300)
+    assert house.breakers.due(10) == [2]
 
 
 # ---- memory ---------------------------------------------------------------------------------------------

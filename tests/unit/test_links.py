@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from headend.drivers.contract import Target
-from headend.links.breaker import BreakerOpen, Breakers, Kind, State, Subject
+from headend.links.breaker import Breakers
 from headend.links.links import Limits, Links
+from headend.links.opened import BreakerOpen, Kind, State, Subject
 from headend.links.pace import Pace
 from headend.links.permits import Urgency
 from headend.observe.metrics import Metrics
