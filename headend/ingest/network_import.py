@@ -6,6 +6,7 @@ history), and what stands so already is left alone. Importing a file again there
 a file does not name stay as they are.
 """
 
+import asyncio
 import csv
 import io
 from collections.abc import Mapping
@@ -53,7 +54,7 @@ async def import_network(
     dry_run: bool = False,
 ) -> NetworkImport:
     """Import a file; links begin at ``since`` (aware). A dry run stores nothing and finds every error."""
-    file = read_network(data, profile_folders)
+    file = await asyncio.to_thread(read_network, data, profile_folders)  # seconds, for a county
     try:
         async with connection.transaction():
             await network.lock(connection)

@@ -200,6 +200,12 @@ async def asset_ids(connection: Connection, meter_ids: Sequence[int]) -> dict[st
     return dict(await cursor.fetchall())
 
 
+async def via_addresses(connection: Connection, meter_ids: Sequence[int]) -> list[tuple[int, str, str]]:
+    """(number, asset id, address) of those meters that are reached through their concentrator."""
+    cursor = await connection.execute(_QUERIES["via_addresses"], {"meters": list(meter_ids)})
+    return [(number, asset_id, address) for number, asset_id, address in await cursor.fetchall()]
+
+
 async def lineage(connection: Connection, node_ids: Iterable[int]) -> dict[int, int]:
     """Node -> parent for these nodes and all above them, as it is now."""
     cursor = await connection.execute(_QUERIES["lineage"], {"nodes": sorted(node_ids)})

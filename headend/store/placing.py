@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
 from headend.store import audit, network
+from headend.store import meters as meters_
 from headend.store.errors import UnknownError
 from headend.store.network import Hanging, NewNode, Standing
 from headend.store.sql import Connection
+from schemas.address import AddressError, GatewayAddress, LinkAddress, Scheme
 from schemas.network import STATIONS, Announced, NodeKind
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,10 @@ class _Picture:
     by_meter: dict[int, Standing] = field(default_factory=dict)
     by_code: dict[str, Standing] = field(default_factory=dict)
     up: dict[int, int] = field(default_factory=dict)
+
+    def node_id(self, meter_id: int) -> int | None:
+        standing = self.by_meter.get(meter_id)
+        return None if standing is None else standing.node.node_id
 
     def is_below_station(self, node_id: int | None) -> bool:
         while node_id is not None and node_id != self.station.node.node_id:
@@ -71,8 +77,49 @@ async def place_announced(
         await _record(connection, picture, moves, now)
     await network.measure(connection, measured)
     children = {one.child for one in moves}
-    moved = (number for number, one in picture.by_meter.items() if one.node.node_id in children)
+    moved = {number for number, one in picture.by_meter.items() if one.node.node_id in children}
+    await _readdress(
+        connection,
+        picture.station.node.code,
+        {
+            number: heard[identity].address
+            for identity, number in meters.items()
+            if number in moved or picture.is_below_station(picture.node_id(number))
+        },
+    )
     return Placed(tuple(sorted(moved)), nodes)
+
+
+async def _readdress(connection: Connection, station: str, told: Mapping[int, str | None]) -> None:
+    """Let meters behind a concentrator be reached as it says now: what it called them before may be another
+    meter today. Audited; the rest of the address stays."""
+    gateways = {number: gateway for number, text in told.items() if (gateway := _gateway(text)) is not None}
+    if not gateways:
+        return
+    for number, asset_id, text in await network.via_addresses(connection, sorted(gateways)):
+        old = LinkAddress.parse(text)
+        if old.gateway == gateways[number]:
+            continue
+        new = str(replace(old, gateway=gateways[number]))
+        await meters_.set_address(connection, number, new)
+        await audit.record(
+            connection,
+            actor=f"station:{station}",
+            action="meter.address",
+            object_=f"meter:{asset_id}",
+            detail={"from": text, "to": new},
+        )
+
+
+def _gateway(text: str | None) -> GatewayAddress | None:
+    if text is None:
+        return None
+    try:
+        address = LinkAddress.parse(text)
+    except AddressError as error:
+        log.warning("an announced address cannot be used: %s", error)
+        return None
+    return address.gateway if address.scheme is Scheme.VIA else None
 
 
 async def _look(

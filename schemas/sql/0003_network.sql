@@ -25,7 +25,8 @@ CREATE TABLE network_links (
     quality smallint CHECK (quality BETWEEN 0 AND 100),
     during  tstzrange NOT NULL CHECK (NOT isempty(during)),
     CHECK (child <> parent),
-    EXCLUDE USING gist (child WITH =, during WITH &&)
+    -- The past alone: for what is open the unique index below does, at a tenth of the cost of this one.
+    EXCLUDE USING gist (child WITH =, during WITH &&) WHERE (NOT upper_inf(during))
 );
 -- The way up and the way down, as it is now.
 CREATE UNIQUE INDEX network_links_up ON network_links (child) WHERE upper_inf(during);

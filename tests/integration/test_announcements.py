@@ -225,3 +225,29 @@ async def test_a_station_with_keys_is_no_meter_below_itself(connection, ids):
     assert (result.moved, result.unknown) == ((), ())
     assert (await hangs(connection, "DC1"))[0] == "T1"
     assert await network.nowhere(connection) == 3
+
+
+async def test_a_meter_is_reached_as_its_station_calls_it_now(connection, ids):
+    known = await numbers(connection)
+    await meters.set_address(connection, known["M1"], "via:?gateway=0:0A&server=17")
+    await meters.set_address(connection, known["M2"], "tcp://10.0.0.9:4059")
+
+    async def addresses():
+        return [(await meters.by_asset(connection, f"M{n}")).address for n in (1, 2)]
+
+    async def tell(station, now, address):
+        told = [Announced("M1", address=address), Announced("M2", address=address)]
+        await announce(connection, ids[station], told, now=now)
+
+    for address in (None, "via:?gateway=0:0a", "mqtt:M1", "via:?gateway=zz", "rubbish"):
+        await tell("DC1", T0 + DAY, address)
+        assert (await addresses())[0] == "via:?gateway=0:0A&server=17"
+    await tell("DC2", T0 - DAY, "via:?gateway=1:0B")  # old news of a station that it is not below
+    assert (await addresses())[0].startswith("via:?gateway=0:0A")
+    await tell("DC2", T0 + 2 * DAY, "via:?gateway=1:0B")
+    new = (await addresses())[0]
+    assert sorted(new.removeprefix("via:?").split("&")) == ["gateway=1:0B", "server=17"]
+    assert (await addresses())[1] == "tcp://10.0.0.9:4059"
+    (line,) = [one for one in await audit.page(connection, limit=99) if one.action == "meter.address"]
+    assert (line.actor, line.object) == ("station:DC2", "meter:M1")
+    assert line.detail == {"from": "via:?gateway=0:0A&server=17", "to": new}

@@ -10,6 +10,11 @@ SELECT asset_id, meter_id FROM meters WHERE asset_id = ANY (%(codes)s::text[]);
 -- Asset ids of meters by number.
 SELECT asset_id, meter_id FROM meters WHERE meter_id = ANY (%(meters)s::integer[]);
 
+-- name: via_addresses
+-- Addresses of those of these meters that are reached through their concentrator.
+SELECT meter_id, asset_id, address FROM meters
+ WHERE meter_id = ANY (%(meters)s::integer[]) AND starts_with(address, 'via:') ORDER BY meter_id;
+
 -- name: add_nodes
 -- New nodes; a code or meter in use is a unique violation.
 INSERT INTO network_nodes (code, kind, meter_id, model, address, title)
@@ -93,28 +98,36 @@ WITH RECURSIVE down (node_id) AS (
 SELECT n.meter_id FROM down JOIN network_nodes n USING (node_id) WHERE n.meter_id IS NOT NULL ORDER BY 1;
 
 -- name: places
--- Where meters stand: nearest station with the hops to it, the last link, transformer and feeder.
-WITH RECURSIVE up (meter_id, node_id, level, link, quality, hops, station, transformer, feeder) AS (
-    SELECT meter_id, node_id, 0, NULL::text, NULL::smallint, 0, NULL::integer, NULL::text, NULL::text
-      FROM network_nodes WHERE meter_id = ANY (%(meters)s::integer[])
+-- Where meters stand: nearest station with the hops to it, the last link, transformer and feeder. The way up is walked
+-- once for each parent, not for each meter; LIMIT 1 keeps every step of it to the index.
+WITH RECURSIVE own AS (
+    SELECT n.meter_id, l.parent, l.link, l.hops, l.quality
+      FROM network_nodes n JOIN network_links l ON l.child = n.node_id AND upper_inf(l.during)
+     WHERE n.meter_id = ANY (%(meters)s::integer[])
+), up (start, node_id, level, hops, station, transformer, feeder) AS (
+    SELECT node_id, node_id, 0, 0,
+           CASE WHEN kind IN ('concentrator', 'gateway') THEN node_id END,
+           CASE WHEN kind = 'transformer' THEN code END,
+           CASE WHEN kind = 'feeder' THEN code END
+      FROM network_nodes WHERE node_id IN (SELECT parent FROM own)
     UNION ALL
-    SELECT up.meter_id, p.node_id, up.level + 1,
-           CASE WHEN up.level = 0 THEN l.link ELSE up.link END,
-           CASE WHEN up.level = 0 THEN l.quality ELSE up.quality END,
+    SELECT up.start, p.node_id, up.level + 1,
            CASE WHEN up.station IS NULL THEN up.hops + l.hops ELSE up.hops END,
            coalesce(up.station, CASE WHEN p.kind IN ('concentrator', 'gateway') THEN p.node_id END),
            coalesce(up.transformer, CASE WHEN p.kind = 'transformer' THEN p.code END),
            coalesce(up.feeder, CASE WHEN p.kind = 'feeder' THEN p.code END)
       FROM up
-     CROSS JOIN LATERAL (SELECT * FROM network_links
-                          WHERE child = up.node_id AND upper_inf(during) LIMIT 1) l  -- LIMIT: by index, always
-     CROSS JOIN LATERAL (SELECT * FROM network_nodes WHERE node_id = l.parent LIMIT 1) p
+     CROSS JOIN LATERAL (SELECT parent, hops FROM network_links
+                          WHERE child = up.node_id AND upper_inf(during) LIMIT 1) l
+     CROSS JOIN LATERAL (SELECT node_id, kind, code FROM network_nodes WHERE node_id = l.parent LIMIT 1) p
 ), top AS (
-    SELECT DISTINCT ON (meter_id) * FROM up WHERE level > 0 ORDER BY meter_id, level DESC
+    SELECT DISTINCT ON (start) * FROM up ORDER BY start, level DESC
 )
-SELECT top.meter_id, s.node_id, s.code, s.address, s.model, top.link,
-       CASE WHEN s.node_id IS NULL THEN 1 ELSE top.hops END, top.quality, top.transformer, top.feeder
-  FROM top LEFT JOIN network_nodes s ON s.node_id = top.station;
+SELECT own.meter_id, s.node_id, s.code, s.address, s.model, own.link,
+       CASE WHEN s.node_id IS NULL THEN 1 ELSE own.hops + top.hops END, own.quality, top.transformer, top.feeder
+  FROM own
+  JOIN top ON top.start = own.parent
+  LEFT JOIN network_nodes s ON s.node_id = top.station;
 
 -- name: place_meters
 -- Feeder and transformer of meters as the network has them; where it does not know, what is stored stays.
