@@ -13,7 +13,7 @@ from headend.collect.stations import StationRounds
 from headend.drivers.contract import Driver, Target
 from headend.drivers.dlms.driver import DlmsDriver
 from headend.drivers.dlms.station import StationDriver
-from headend.drivers.dlt645.driver import Dlt645Driver
+from headend.drivers.dlt645.driver import DialMqtt, Dlt645Driver
 from headend.drivers.iec62056_21.driver import Iec62056Driver
 from headend.drivers.modbus.driver import ModbusDriver, Timing
 from headend.drivers.mqtt.driver import MqttDriver
@@ -35,7 +35,9 @@ from headend.listen.directory import Directory
 from headend.listen.forwarded import ForwardedRows
 from headend.listen.handler import PushHandler
 from headend.listen.recognise import Recogniser
+from headend.mqtt.exchange import BrokerExchange
 from headend.mqtt.frames import FrameDoor
+from headend.mqtt.gateway import GatewayLines
 from headend.mqtt.ingest import Ingest
 from headend.mqtt.replay import Replay
 from headend.mqtt.settings import broker, plan
@@ -132,7 +134,7 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
                 StationDriver(access),
                 modbus,
                 *_lines(settings),
-                MqttDriver(profile_folders=settings.profile_folders),
+                _mqtt(settings),
             ],
             profile_folders=settings.profile_folders,
         )
@@ -186,10 +188,23 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
 def _lines(settings: Settings) -> list[Driver]:
     folders, sampling = settings.profile_folders, _sampling(settings)
     return [
-        Dlt645Driver(profile_folders=folders, sampling=sampling),
+        Dlt645Driver(profile_folders=folders, sampling=sampling, dial_mqtt=_gateways(settings)),
         Iec62056Driver(profile_folders=folders, sampling=sampling),
         P1Driver(profile_folders=folders, sampling=sampling),
     ]
+
+
+def _gateways(settings: Settings) -> DialMqtt | None:
+    if settings.mqtt_url is None:
+        return None
+    return GatewayLines(broker(settings), settings.mqtt_client_id).dial
+
+
+def _mqtt(settings: Settings) -> MqttDriver:
+    exchange = None
+    if settings.mqtt_url is not None:
+        exchange = BrokerExchange(broker(settings), settings.mqtt_client_id)
+    return MqttDriver(exchange, profile_folders=settings.profile_folders)
 
 
 def _sampling(settings: Settings) -> Sampling:
