@@ -102,6 +102,16 @@ def meter() -> Process:
     return Process("meter", [sys.executable, "-m", "headend.bench.meter"])
 
 
+def modbus_slaves() -> Process:
+    """Modbus slaves of pymodbus' server; ``hello`` tells the ports by framing."""
+    return Process("slaves", [sys.executable, "-m", "headend.bench.modbus", "slaves"])
+
+
+def modbus_client() -> Process:
+    """What reads them: our driver, and bare pymodbus."""
+    return Process("modbus", [sys.executable, "-m", "headend.bench.modbus", "client"])
+
+
 #: Peers by the package that must be installed, with their script.
 _PEERS: Final = {
     "gurux-dlms": ("gurux_dlms", "gurux_peer.py"),

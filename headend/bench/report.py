@@ -110,6 +110,11 @@ def cpu_us(rounds: Sequence[Round]) -> list[float]:
     return [_US * one["cpu_s"] / one["count"] for one in rounds]
 
 
+def wall_us(rounds: Sequence[Round]) -> list[float]:
+    """Microseconds of the clock for one piece of work, of each round."""
+    return [_US * one["wall_s"] / one["count"] for one in rounds]
+
+
 def compare(
     work: str,
     against: str,

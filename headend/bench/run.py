@@ -10,8 +10,8 @@ import uvloop
 
 from headend.bench import store
 from headend.bench.meter import KEYS, MAX_PDU
-from headend.bench.processes import BenchError, Process, meter, ours, peers
-from headend.bench.report import Line, Report, compare, cpu_us
+from headend.bench.processes import BenchError, Process, meter, modbus_client, modbus_slaves, ours, peers
+from headend.bench.report import Line, Report, compare, cpu_us, wall_us
 from headend.bench.worker import Round
 
 Say = Callable[[str], None]
@@ -20,6 +20,10 @@ _GURUX: Final = "gurux-dlms"
 _COSEM: Final = "dlms-cosem"
 _MOST_KB: Final = 30.0
 _COPY_SHARE: Final = 0.8
+_POLL: Final = 0.8
+#: At most 1.15 times as long, as a ratio of better.
+_DEAD: Final = 0.87
+_BUS_ROUNDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +174,54 @@ def associations(effort: Effort, say: Say) -> list[Line]:
     return lines
 
 
+def modbus(effort: Effort, say: Say) -> list[Line]:
+    """Polls of Modbus slaves by our driver beside bare pymodbus calls for the same registers, both on the
+    clock; and a bus of which a tenth is dead."""
+    lines = []
+    with modbus_slaves() as slaves, modbus_client() as client:
+        for scheme, port in (("modbus+tcp", "tcp"), ("modbus+rtu+tcp", "rtu")):
+            for what, title in (
+                ("registers", "all coded registers, 4 requests"),
+                ("sample", "a sample, 1 request"),
+            ):
+                say(f"{scheme}, {title}")
+                where = {"scheme": scheme, "what": what, "port": slaves.hello[port]}
+                rounds = _take_turns({name: (client, name, where) for name in ("ours", "bare")}, effort)
+                mine, bare = wall_us(rounds["ours"]), wall_us(rounds["bare"])
+                lines.append(
+                    compare(
+                        f"Modbus poll of an SDM630: {title}",
+                        f"bare pymodbus, {scheme}",
+                        mine,
+                        bare,
+                        "us",
+                        _POLL,
+                    )
+                )
+        lines.append(_dead_tenth(client, slaves.hello["rtu"], effort, say))
+    return lines
+
+
+def _dead_tenth(client: Process, port: int, effort: Effort, say: Say) -> Line:
+    """Rounds over a healthy bus and over one with two dead of twenty, after the first round of each."""
+    say("a Modbus bus with dead slaves")
+    where = {"scheme": "modbus+rtu+tcp", "port": port, "rounds": 1 + _BUS_ROUNDS * effort.rounds}
+    found = {dead: client.ask("bus", dead=dead, **where)["rounds"] for dead in (0, 2)}
+    healthy, dead = ([1e6 * one for one in found[count][1:]] for count in (0, 2))
+    note = f"its first round, with the time-outs: {found[2][0]:.1f} s"
+    work = "a round over a bus of 20, of which 2 are dead, after the first one"
+    # of sums: a round with a time-out in it weighs what it takes
+    mine, theirs = sum(dead) / len(dead), sum(healthy) / len(healthy)
+    return Line(work, "a healthy bus", mine, theirs, "us", theirs / mine, mark=_DEAD, note=note)
+
+
 #: The parts by the names that ``--only`` takes.
 PARTS: Final[Mapping[str, Callable[[Effort, Say], list[Line]]]] = {
     "decode": decode,
     "session": session,
     "store": storing,
     "associations": associations,
+    "modbus": modbus,
 }
 
 

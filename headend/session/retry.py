@@ -22,6 +22,7 @@ from protocols.errors import (
     AssociationRejected,
     DataAccessRefused,
     LinkError,
+    ModbusRefused,
 )
 
 T = TypeVar("T")
@@ -29,6 +30,9 @@ T = TypeVar("T")
 #: Refusals that say "not now". DataAccessResult and ActionResult number them alike; a long transfer that the
 #: meter gave up (15) may be asked for anew.
 _NOT_NOW = frozenset({DataAccessResult.TEMPORARY_FAILURE, DataAccessResult.LONG_GET_ABORTED})
+
+#: Exceptions of Modbus that say so: still at work on an earlier request, busy.
+_MODBUS_NOT_NOW = frozenset({5, 6})
 
 
 class Verdict(StrEnum):
@@ -53,6 +57,8 @@ def classify(exc: BaseException) -> Verdict:
         return Verdict.TRANSIENT if exc.result == AssociationResult.REJECTED_TRANSIENT else Verdict.FATAL
     if isinstance(exc, DataAccessRefused | ActionRefused):
         return Verdict.TRANSIENT if exc.result in _NOT_NOW else Verdict.FATAL
+    if isinstance(exc, ModbusRefused):
+        return Verdict.TRANSIENT if exc.code in _MODBUS_NOT_NOW else Verdict.FATAL
     return Verdict.FATAL
 
 

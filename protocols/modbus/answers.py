@@ -1,12 +1,14 @@
 """Which bytes answer a read: the filter between a line and the Modbus library, which takes what it gets.
 
 On an RTU line an answer carries no number, only its unit, its function and its length: noise before it,
-answers of other units and frames whose CRC is wrong are passed over. On TCP every frame has a header; one
-that is none means that the stream is lost, for nothing marks where the next one begins.
+answers of other units and frames whose CRC is wrong are passed over. On TCP every frame has a header, and
+frames of other transactions are passed over; what is no header means that the stream is lost, for nothing
+marks where the next frame begins.
 """
 
 from typing import Final, NamedTuple
 
+from protocols.errors import RemoteProtocolError
 from protocols.modbus.frames import crc16
 
 _REFUSED: Final = 0x80
@@ -49,21 +51,24 @@ def find_rtu(read: Read, data: bytes) -> bytes | None:
     return None
 
 
-def is_sound_tcp(read: Read, data: bytes) -> bool:
-    """Whether ``data`` is Modbus TCP as far as it goes, and what answers ``read`` in it does so in full.
+def find_tcp(read: Read, data: bytes) -> tuple[bytes | None, bytes]:
+    """The frame within ``data`` that answers ``read``, if it is there, and what stands behind the last whole
+    frame up to it: that begins the next search.
 
-    Frames of other transactions and units are sound: they are late, and the library passes them over.
+    Raises:
+        RemoteProtocolError: no Modbus TCP, or what answers ``read`` is no answer to it.
     """
     at = 0
     while len(data) - at >= _HEADER:
         length = int.from_bytes(data[at + 4 : at + 6], "big")
         if data[at + 2 : at + 4] != b"\0\0" or not 3 <= length <= _MAX_LENGTH:
-            return False
-        frame = data[at : at + _HEADER + length]
-        if len(frame) < _HEADER + length:
-            return True
-        is_ours = frame[6] == read.unit and int.from_bytes(frame[:2], "big") == read.transaction
-        if is_ours and not read.is_answered_by(frame[7:]):
-            return False
-        at += _HEADER + length
-    return True
+            raise RemoteProtocolError(f"no Modbus TCP: {data[at : at + 16].hex()}")
+        end = at + _HEADER + length
+        if len(data) < end:
+            break
+        frame, at = data[at:end], end
+        if int.from_bytes(frame[:2], "big") == read.transaction:
+            if frame[6] != read.unit or not read.is_answered_by(frame[7:]):
+                raise RemoteProtocolError(f"no answer in Modbus TCP to what was asked: {frame[:16].hex()}")
+            return frame, data[at:]
+    return None, data[at:]

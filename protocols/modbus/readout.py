@@ -26,6 +26,7 @@ class _Place(NamedTuple):
     end: int
     missing: tuple[int, ...]
     scale: "_Place | None"
+    plain_float: bool
 
 
 class Readout:
@@ -50,8 +51,8 @@ class Readout:
                 needed[register.scale_register] = None
         self.blocks = plan((_span(model.registers[name]) for name in needed), model.reads)
         self._places = tuple(self._place(name) for name in wanted)
-        #: For each name the block that holds its value.
-        self.block_of = tuple(self.blocks[place.block] for place in self._places)
+        #: For each name the number of the block that holds its value.
+        self.block_of = tuple(place.block for place in self._places)
 
     def decode(self, answers: Mapping[Span, Sequence[int] | None]) -> tuple[RegisterValue, ...]:
         """The values, in the order of the names. A block that is absent or None was not read.
@@ -86,6 +87,10 @@ class Readout:
             at + 2 * span.count,
             self._model.missing.get(register.type, ()),
             None if register.scale_register is None else self._place(register.scale_register),
+            register.type is RegisterType.F32
+            and register.scale_register is None
+            and register.order is WordOrder.BIG
+            and register.type not in self._model.missing,
         )
 
 
@@ -95,6 +100,13 @@ def _value(place: _Place, read: Sequence[bytes | None]) -> RegisterValue:
     if data is None:
         return _told(place.name, register, reason="not read")
     power = register.scaler
+    if place.plain_float:  # nine registers of ten: the long way gives the same
+        number = values.float_decimal(data[place.at : place.end])
+        if number is not None:
+            exact = values.scaled(number, power) if power else number
+            return RegisterValue(
+                place.name, None, exact, None, register.unit, register.obis, register.quantity, True
+            )
     if place.scale is not None:
         scale = read[place.scale.block]
         if scale is None:

@@ -11,7 +11,7 @@ from protocols.dlms import units
 from protocols.dlms.axdr import Real
 from protocols.errors import CommunicationError, RemoteProtocolError
 from protocols.modbus import sunspec
-from protocols.modbus.answers import Read, find_rtu, is_sound_tcp
+from protocols.modbus.answers import Read, find_rtu, find_tcp
 from protocols.modbus.frames import crc16, parse_rtu, parse_tcp
 from protocols.modbus.plan import Span, plan
 from protocols.modbus.readout import Readout, decode_register
@@ -226,11 +226,17 @@ def test_an_answer_is_found_behind_any_noise_and_nothing_else_is(read, words, co
 def test_any_bytes_hold_an_answer_or_none(read, data):
     found = find_rtu(read, data)
     assert found is None or (found in data and read.is_answered_by(found[1:-2]))
-    assert is_sound_tcp(read, data) in (True, False)
+    try:
+        frame, rest = find_tcp(read, data)
+    except RemoteProtocolError:
+        return
+    assert data.endswith(rest)
+    assert len(rest) < 260 or frame is not None
+    assert frame is None or (frame in data and read.is_answered_by(frame[7:]))
 
 
 @given(READ, st.lists(WORD, min_size=1, max_size=9), st.integers(0, 255), st.integers(1, 0xFFFF))
-def test_a_stream_of_tcp_is_sound_at_every_length_until_a_frame_is_wrong(read, words, code, other):
+def test_a_stream_of_tcp_is_searched_at_every_length(read, words, code, other):
     def tcp(transaction, pdu):
         return (
             transaction.to_bytes(2, "big")
@@ -242,7 +248,14 @@ def test_a_stream_of_tcp_is_sound_at_every_length_until_a_frame_is_wrong(read, w
 
     late = tcp((read.transaction + other) & 0xFFFF, b"\x2b\x0e\x01")  # of another request: whatever it is
     for pdu in answers(read, words, code):
-        stream = late + tcp(read.transaction, pdu) + late
-        assert all(is_sound_tcp(read, stream[:end]) for end in range(len(stream) + 1))
-        assert not is_sound_tcp(read, late + tcp(read.transaction, pdu + b"\0"))
-        assert not is_sound_tcp(read, late + tcp(read.transaction, pdu[:-1]))
+        ours = tcp(read.transaction, pdu)
+        stream = late + ours + late
+        end = len(late + ours)
+        for cut in range(len(stream) + 1):
+            frame, rest = find_tcp(read, stream[:cut])
+            assert frame == (ours if cut >= end else None)
+            # cut anywhere, the next search finds it
+            assert frame is not None or find_tcp(read, rest + stream[cut:]) == (ours, late)
+        for wrong in (pdu + b"\0", pdu[:-1]):
+            with pytest.raises(RemoteProtocolError):
+                find_tcp(read, late + tcp(read.transaction, wrong))

@@ -84,3 +84,5 @@ def test_every_kind_of_link_is_spoken_by_somebody():
     from schemas.address import Scheme
 
     assert set(models._SPEAKERS) == set(Scheme) - {Scheme.MQTT}
+    spoken = {name for names in models._SPEAKERS.values() for name in names}
+    assert {models.load_any(name).driver for name in models.all_names()} - {"mqtt"} <= spoken

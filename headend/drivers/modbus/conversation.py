@@ -7,19 +7,25 @@ it; the row keeps the time of that reading as its stamp.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from headend.drivers.contract import Refusal, RegisterReadout, Target
 from headend.drivers.modbus.bus import Bus
 from headend.drivers.modbus.maps import Memory, Reading, Words
 from protocols.dlms.obis import Obis
 from protocols.errors import LocalProtocolError, ModbusRefused
+from protocols.modbus import sunspec
 from protocols.modbus.plan import Span
 from protocols.modbus.values import column_integer
 from schemas.address import LinkAddress
 from schemas.reading import (
+    I1,
+    I2,
+    I4,
+    I8,
     INTERVAL_QUANTITIES,
     NO_STATUS,
     ChannelLayout,
@@ -31,8 +37,12 @@ from schemas.reading import (
 )
 from schemas.register_model import RegisterModel, Sampling
 
+N = TypeVar("N", bound=np.signedinteger[Any])
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
+_WIDE: Final = (1, len(INTERVAL_QUANTITIES))
+_COLUMN_OF: Final = {quantity: column for column, quantity in enumerate(INTERVAL_QUANTITIES)}
 #: A register has one value: as attribute 2 of a DLMS register.
 _VALUE: Final = 2
 #: Exceptions that say "not these registers": illegal function, address, value.
@@ -40,22 +50,49 @@ _NOT_THESE: Final = frozenset({1, 2, 3})
 
 
 @dataclass(frozen=True, slots=True)
+class CurveForm:
+    """The load curve that sampling gives meters of one model: the registers it is made of, and all of a row
+    that is the same in each."""
+
+    sampling: Sampling
+    names: tuple[str, ...]
+    layout: ChannelLayout
+    profile: I2
+    period_s: I4
+    status: I8
+    clock_status: I2
+    quality: I2
+    fragment: I1
+    layout_at: I2
+
+    @classmethod
+    def of(cls, model: RegisterModel, sampling: Sampling) -> "CurveForm":
+        """Of meters of ``model``, sampled so."""
+        return cls(
+            sampling,
+            tuple(name for name, one in model.registers.items() if one.quantity is not None),
+            sunspec.LAYOUT if model.map == "sunspec" else model.layout(),
+            _shared(sampling.profile, np.int16),
+            _shared(sampling.period_s, np.int32),
+            _shared(NO_STATUS, np.int64),
+            _shared(NO_STATUS, np.int16),
+            _shared(Quality.SAMPLED, np.int16),
+            _shared(Fragment.NONE, np.int8),
+            _shared(0, np.int16),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ModbusWay:
-    """How one slave is reached: the `headend.drivers.contract.Way` of Modbus."""
+    """How one slave is reached: the `headend.drivers.contract.Way` of Modbus. ``line`` names the bus."""
 
     target: Target
     address: LinkAddress
     unit: int
     model: RegisterModel
-    sampling: Sampling
-
-    @property
-    def line(self) -> tuple[object, ...]:
-        """What names the bus."""
-        return (self.address.scheme, self.address.host, self.address.port, self.address.device)
-
-    def __str__(self) -> str:
-        return str(self.address)
+    curve: CurveForm
+    line: tuple[object, ...]
+    source: str
 
 
 class ModbusConversation:
@@ -83,15 +120,17 @@ class ModbusConversation:
         What is read too late to count, and what fits no column, comes as registers. Raises
         LocalProtocolError for another number, naive or reversed times; and as `Bus.read`.
         """
-        sampling = self._way.sampling
+        sampling = self._way.curve.sampling
         if number != sampling.profile:
             raise LocalProtocolError(f"model {self._way.model.name} has no load curve {number}")
         _check(start, end)
         boundary = _nearest(self._now(), sampling)
         since = boundary - timedelta(seconds=sampling.period_s)
         if not start <= since < end or not _counts(self._now(), boundary, sampling):
-            return registers_only((), source=str(self._way))
-        readings = await self._memory.read_quantities(self._meter_id, self._way.model, self._ask)
+            return registers_only((), source=self._way.source)
+        readings = await self._memory.read_quantities(
+            self._meter_id, self._way.model, self._way.curve.names, self._ask
+        )
         return self._sample(readings, boundary)
 
     async def read_registers(self, obis: Sequence[str] = ()) -> RegisterReadout:
@@ -112,12 +151,12 @@ class ModbusConversation:
         refusals += [
             Refusal(code, _VALUE, "the meter has no such register") for code in codes if code not in there
         ]
-        return RegisterReadout(registers_only(reads, source=str(self._way)), tuple(refusals))
+        return RegisterReadout(registers_only(reads, source=self._way.source), tuple(refusals))
 
     async def read_events(self, since: datetime, until: datetime) -> ReadingBatch:
         """None: such meters keep no log. Raises LocalProtocolError for naive or reversed times."""
         _check(since, until)
-        return registers_only((), source=str(self._way))
+        return registers_only((), source=self._way.source)
 
     async def _ask(self, span: Span) -> Words:
         """One read. Refusals that say something of these registers are told, others raised."""
@@ -134,55 +173,45 @@ class ModbusConversation:
 
     def _sample(self, readings: Sequence[Reading], boundary: datetime) -> ReadingBatch:
         """A row where all that was read counts for the boundary; else registers."""
-        layout = self._memory.layout(self._way.model)
-        cells: dict[int, int] = {}
+        curve = self._way.curve
+        channels = curve.layout.channels
+        values, valid = np.zeros(_WIDE, np.int64), np.zeros(_WIDE, np.bool_)
         rest: list[RegisterRead] = []
-        in_time = all(_counts(one.at, boundary, self._way.sampling) for one in readings)
+        last = max((one.at for one in readings), default=boundary)
+        first = min((one.at for one in readings), default=boundary)
+        in_time = _counts(first, boundary, curve.sampling) and _counts(last, boundary, curve.sampling)
+        has_cells = False
         for one in readings:
-            if one.value.quantity is None or one.value.value is None:
+            value = one.value
+            if value.quantity is None or value.value is None:
                 continue
-            column = INTERVAL_QUANTITIES.index(one.value.quantity)
-            channel = layout.channels[column]
-            raw = None if channel is None or not in_time else column_integer(one.value.value, channel)
+            column = _COLUMN_OF[value.quantity]
+            channel = channels[column]
+            raw = None if channel is None or not in_time else column_integer(value.value, channel)
             if raw is not None:
-                cells[column] = raw
+                values[0, column], valid[0, column], has_cells = raw, True, True
             elif (read := self._register(one, Quality.SAMPLED)) is not None:
                 rest.append(read)
-        if not cells:
-            return registers_only(rest, source=str(self._way))
-        return self._row(cells, layout, boundary, max(one.at for one in readings), rest)
-
-    def _row(
-        self,
-        cells: dict[int, int],
-        layout: ChannelLayout,
-        boundary: datetime,
-        at: datetime,
-        rest: Sequence[RegisterRead],
-    ) -> ReadingBatch:
-        sampling = self._way.sampling
+        if not has_cells:
+            return registers_only(rest, source=self._way.source)
         end_us = (boundary - _EPOCH) // _US
-        start_us = end_us - sampling.period_s * 1_000_000
-        wide = (1, len(INTERVAL_QUANTITIES))
-        values, valid = np.zeros(wide, np.int64), np.zeros(wide, np.bool_)
-        for column, raw in cells.items():
-            values[0, column], valid[0, column] = raw, True
+        start_us = end_us - curve.sampling.period_s * 1_000_000
         return ReadingBatch(
             meter_id=np.array([self._meter_id], np.int32),
-            profile=np.array([sampling.profile], np.int16),
+            profile=curve.profile,
             start_us=np.array([start_us], np.int64),
-            period_s=np.array([sampling.period_s], np.int32),
-            stamp_us=np.array([(at - _EPOCH) // _US], np.int64),
-            amr_status=np.array([NO_STATUS], np.int64),
-            clock_status=np.array([NO_STATUS], np.int16),
-            quality=np.array([Quality.SAMPLED], np.int16),
-            fragment=np.array([Fragment.NONE], np.int8),
-            layout=np.zeros(1, np.int16),
+            period_s=curve.period_s,
+            stamp_us=np.array([(last - _EPOCH) // _US], np.int64),
+            amr_status=curve.status,
+            clock_status=curve.clock_status,
+            quality=curve.quality,
+            fragment=curve.fragment,
+            layout=curve.layout_at,
             values=values,
             valid=valid,
-            layouts=(layout,),
-            covered_us=((self._meter_id, sampling.profile, start_us, end_us),),
-            source=str(self._way),
+            layouts=(curve.layout,),
+            covered_us=((self._meter_id, curve.sampling.profile, start_us, end_us),),
+            source=self._way.source,
             registers=tuple(rest),
         )
 
@@ -203,6 +232,13 @@ class ModbusConversation:
             quality,
             value.rounded,
         )
+
+
+def _shared(value: int, kind: type[N]) -> npt.NDArray[N]:
+    """A column of one row that all batches share, and so nobody may change."""
+    column = np.array([value], kind)
+    column.flags.writeable = False
+    return column
 
 
 def _check(start: datetime, end: datetime) -> None:

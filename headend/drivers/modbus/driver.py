@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from headend.clock import utc_now
 from headend.drivers.contract import Conversation, Curve, Feature, Recall, Target, Way
 from headend.drivers.modbus.bus import Bus
-from headend.drivers.modbus.conversation import ModbusConversation, ModbusWay
+from headend.drivers.modbus.conversation import CurveForm, ModbusConversation, ModbusWay
 from headend.drivers.modbus.maps import Memory
 from protocols.errors import LocalProtocolError
 from schemas.address import AddressError, LinkAddress, Scheme
@@ -57,6 +57,7 @@ class ModbusDriver:
         self._timing = Timing() if timing is None else timing
         self._now = now
         self._memory = Memory()
+        self._forms: dict[str, CurveForm] = {}
         self._buses: dict[tuple[object, ...], Bus] = {}
 
     def features(self, model: str) -> frozenset[Feature]:
@@ -92,10 +93,13 @@ class ModbusDriver:
         bus = self._buses.get(way.line)
         if bus is None:
             bus = self._buses[way.line] = Bus(way.address, connect_s=timing.connect_s, idle_s=timing.idle_s)
-        async with bus.used(way.address):
+        await bus.take(way.address)
+        try:
             yield ModbusConversation(
                 bus, way, self._memory, timing.answer_s if answer_s is None else answer_s, self._now
             )
+        finally:
+            bus.release()
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -120,7 +124,16 @@ class ModbusDriver:
             raise LocalProtocolError(
                 f"{meter.asset_id}: {address} names no slave; add unit=1 to 247 (0 is the broadcast)"
             )
-        return ModbusWay(target, address, address.unit, model, self._sampling_of(model))
+        line = address.line
+        if line is None:  # no Modbus address is without
+            raise LocalProtocolError(f"{meter.asset_id}: {address} names no bus")
+        return ModbusWay(target, address, address.unit, model, self._curve_of(model), line, str(address))
+
+    def _curve_of(self, model: RegisterModel) -> CurveForm:
+        form = self._forms.get(model.name)
+        if form is None:
+            form = self._forms[model.name] = CurveForm.of(model, self._sampling_of(model))
+        return form
 
     def _sampling_of(self, model: RegisterModel) -> Sampling:
         """The model's words, and the settings' where it says none."""

@@ -14,7 +14,6 @@ from protocols.modbus import sunspec
 from protocols.modbus.plan import Span
 from protocols.modbus.readout import Readout
 from protocols.modbus.values import RegisterValue
-from schemas.reading import ChannelLayout
 from schemas.register_model import Group, RegisterModel
 
 K = TypeVar("K")
@@ -50,34 +49,40 @@ class Memory:
     def __init__(self) -> None:
         self._devices: OrderedDict[int, sunspec.Device] = OrderedDict()
         self._gapless: OrderedDict[int, None] = OrderedDict()
+        self._choices: OrderedDict[tuple[str, tuple[str, ...]], tuple[str, ...]] = OrderedDict()
         self._plans: OrderedDict[tuple[str, bool, tuple[str, ...]], Readout] = OrderedDict()
 
-    def layout(self, model: RegisterModel) -> ChannelLayout:
-        """The columns of the load curve of meters of this model."""
-        return sunspec.LAYOUT if model.map == "sunspec" else model.layout()
-
-    async def read_quantities(self, meter_id: int, model: RegisterModel, ask: Ask) -> list[Reading]:
-        """The values that the columns of the load curve are made of."""
+    async def read_quantities(
+        self, meter_id: int, model: RegisterModel, names: tuple[str, ...], ask: Ask
+    ) -> list[Reading]:
+        """The values that the columns of the load curve are made of; ``names`` are their registers."""
         if model.map == "sunspec":
             return [one for one in await self._sunspec(meter_id, ask) if one.value.quantity is not None]
-        names = tuple(name for name, one in model.registers.items() if one.quantity is not None)
         return await self._registers(meter_id, model, names, ask)
 
     async def read_codes(
-        self, meter_id: int, model: RegisterModel, codes: Sequence[str], ask: Ask
+        self, meter_id: int, model: RegisterModel, codes: tuple[str, ...], ask: Ask
     ) -> list[Reading]:
         """The values of these OBIS codes, as far as the meter has them; no codes: all that have one."""
         if model.map == "sunspec":
             found = await self._sunspec(meter_id, ask)
             return [one for one in found if one.value.obis and (not codes or one.value.obis in codes)]
-        names = tuple(
-            name
-            for name, one in model.registers.items()
-            if one.obis is not None
-            and one.group is not Group.COMMAND
-            and (one.obis in codes if codes else one.group in (Group.ENERGY, Group.LIVE))
-        )
+        names = self._named(model, codes)
         return await self._registers(meter_id, model, names, ask) if names else []
+
+    def _named(self, model: RegisterModel, codes: tuple[str, ...]) -> tuple[str, ...]:
+        key = (model.name, codes)
+        found = self._choices.get(key)
+        if found is None:
+            found = tuple(
+                name
+                for name, one in model.registers.items()
+                if one.obis is not None
+                and one.group is not Group.COMMAND
+                and (one.obis in codes if codes else one.group in (Group.ENERGY, Group.LIVE))
+            )
+            _remember(self._choices, key, found, MAX_PLANS)
+        return found
 
     # ---- a table of registers ---------------------------------------------------------------------
 
@@ -127,14 +132,16 @@ class Memory:
 
 async def _read(readout: Readout, ask: Ask) -> tuple[list[Reading], bool]:
     """The values, and whether a block was refused."""
-    answers = {block: await ask(block) for block in readout.blocks}
-    values = readout.decode({block: one.words for block, one in answers.items()})
+    answers = [await ask(block) for block in readout.blocks]
+    values = readout.decode({block: one.words for block, one in zip(readout.blocks, answers, strict=True)})
     readings = []
-    for value, block in zip(values, readout.block_of, strict=True):
-        answer = answers[block]
-        told = value if answer.refusal is None else value._replace(reason=answer.refusal)
-        readings.append(Reading(told, answer.at))
-    return readings, any(one.refusal is not None for one in answers.values())
+    is_refused = False
+    for value, number in zip(values, readout.block_of, strict=True):
+        answer = answers[number]
+        if answer.refusal is not None:
+            value, is_refused = value._replace(reason=answer.refusal), True
+        readings.append(Reading(value, answer.at))
+    return readings, is_refused
 
 
 async def _follow(steps: Generator[Span, Sequence[int] | None, T], ask: Ask) -> tuple[T, datetime]:
