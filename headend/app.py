@@ -19,7 +19,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, Protocol
@@ -33,12 +33,14 @@ from headend.clock import utc_now
 from headend.collect.outcome import Outcome
 from headend.collect.periodic import periodically
 from headend.collect.probing import probing
-from headend.demo import Demo, Demonstration, demonstration
+from headend.demo import Demo, Demonstration, demo_settings, demonstration
+from headend.demo_broker import demo_broker
 from headend.drivers.read_now import CurveRange, UnknownProfileError, read_now
 from headend.foundation import Base, make_demo_master_key, open_base
 from headend.house import House, open_house
 from headend.listen.inbound import InboundListener
 from headend.listen.push import PushListener
+from headend.store.network import Delivered, delivered
 from headend.store.pool import Pool
 from schemas.config import Settings
 from schemas.meter import Meter
@@ -48,6 +50,8 @@ log = logging.getLogger(__name__)
 #: How long open requests of the API may take after the end was asked for, in seconds.
 _LAST_ANSWERS_S: Final = 5
 _BACKLOG: Final = 256
+#: How often it is looked what a demonstration's links have delivered, in seconds.
+_LOOK_S: Final = 5.0
 
 
 class ServiceError(Exception):
@@ -75,6 +79,9 @@ class View(Protocol):
     async def collected(self, outcome: Outcome, pool: Pool) -> None:
         """The first collection has ended."""
 
+    def delivered(self, rows: Sequence[Delivered], *, is_all: bool) -> None:
+        """What came over each kind of link of the demonstration; ``is_all``: something over each."""
+
     def round(self, outcome: Outcome) -> None:
         """A periodic collection has ended."""
 
@@ -94,6 +101,8 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             stack.callback(listener.close)
             if demo is not None:
                 make_demo_master_key(settings)
+                if settings.mqtt_url is None:
+                    settings = demo_settings(settings, await stack.enter_async_context(demo_broker()))
             base = await stack.enter_async_context(open_base(settings, share=False))
             view.opened(base)
             tasks = _Tasks()
@@ -125,6 +134,9 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             stack.push_async_callback(_cancelled, rounds)
             reading_events = tasks.start("event rounds", _read_events(house, collected))
             stack.push_async_callback(_cancelled, reading_events)
+            if demo is not None and demo.meters is None:
+                showing = tasks.start("deliveries", _show_deliveries(house, view, collected))
+                stack.push_async_callback(_cancelled, showing)
             try:
                 await tasks.first_end(stop)
             finally:
@@ -189,6 +201,24 @@ async def _collect(house: House, view: View, url: str, collected: asyncio.Event)
     await periodically(
         house.collector, days=settings.read_days, period_s=settings.read_period_s, on_round=view.round
     )
+
+
+async def _show_deliveries(house: House, view: View, collected: asyncio.Event) -> None:
+    """Tell of a demonstration what has come over each kind of link: behind the first collection, and when
+    something has come over all of them."""
+    await collected.wait()
+    is_all = False
+    shown = False
+    since = utc_now() - timedelta(days=house.base.settings.read_days + 1)
+    while not is_all:
+        async with house.base.pool.connection() as connection:
+            rows = await delivered(connection, since)
+        is_all = all(row.delivering for row in rows)
+        if is_all or not shown:
+            view.delivered(rows, is_all=is_all)
+            shown = True
+        await asyncio.sleep(_LOOK_S)
+    await asyncio.Event().wait()
 
 
 async def _read_stations(house: House) -> None:

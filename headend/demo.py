@@ -1,7 +1,9 @@
-"""The demonstration: a simulated field in a process of its own, its meters imported, a token to look at them.
+"""The demonstration: a simulated field in a process of its own, its network and meters imported, a broker
+between, a token to look at them.
 
-The simulator is a stranger to the head-end: it is started as a command, told a file to write its meters into,
-and that file is imported as any other. Its keys stand there in plain text, which only simulated ones may.
+The simulator is a stranger to the head-end: it is started as a command, told files to write its meters and
+its network into, and those are imported as any others. Keys stand there in plain text, which only simulated
+ones may.
 """
 
 import asyncio
@@ -21,9 +23,11 @@ from typing import Final
 from headend.clock import utc_now
 from headend.foundation import Base
 from headend.ingest.meter_import import MeterImport, import_meters
+from headend.ingest.network_import import NetworkImport, import_network
 from headend.store import audit, tokens
 from headend.store.sql import Connection
 from headend.store.tokens import Scope
+from schemas.config import Settings
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +47,22 @@ class DemoError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What to simulate: ``meters`` meters on TCP ports from ``base_port`` on, loads drawn by ``seed``."""
+    """What to simulate: the scenario ``demo`` with every kind of link, or only ``meters`` meters that answer
+    directly; ports from ``base_port`` on, loads drawn by ``seed``."""
 
-    meters: int = 200
+    meters: int | None = None
     seed: int = 1
     base_port: int = 20000
 
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A running one. ``token_is_new`` says that the token has just been made; it stays in ``token_file``."""
+    """A running one. ``token_is_new`` says that the token has just been made; it stays in ``token_file``.
+    ``network`` is None where only direct meters are simulated."""
 
     demo: Demo
     imported: MeterImport
+    network: NetworkImport | None
     token: str
     token_file: Path
     token_is_new: bool
@@ -66,21 +73,32 @@ class Demonstration:
         await self.process.wait()
 
 
+def demo_settings(settings: Settings, mqtt_url: str) -> Settings:
+    """The settings with the demonstration's broker, and with boundaries of sampled meters every minute: who
+    looks at a demonstration does not wait for a quarter of an hour. What the user set stands."""
+    wanted = {"mqtt_url": mqtt_url, "sample_period_s": 60, "sample_tolerance_s": 10}
+    return settings.model_copy(
+        update={name: value for name, value in wanted.items() if name not in settings.model_fields_set}
+    )
+
+
 @asynccontextmanager
 async def demonstration(demo: Demo, base: Base) -> AsyncIterator[Demonstration]:
     """The simulated field for as long as the context lasts. Raises DemoError."""
     # In our own folder and under one name: what a kill -9 leaves behind the next start takes away.
     meters_file = base.settings.data_dir / "demo-meters.csv"
+    network_file = None if demo.meters is not None else base.settings.data_dir / "demo-network.csv"
     await asyncio.to_thread(_make_room, meters_file)
-    process = await _start(demo, meters_file)
+    process = await _start(demo, meters_file, network_file, base.settings)
     try:
         await _ready(process, demo)
         drain = asyncio.create_task(_drain(process), name="simulator's words")
         try:
             imported = await _import(base, meters_file)
             await asyncio.to_thread(meters_file.unlink)
+            network = None if network_file is None else await _import_network(base, network_file)
             token, file, is_new = await _token(base)
-            yield Demonstration(demo, imported, token, file, is_new, process)
+            yield Demonstration(demo, imported, network, token, file, is_new, process)
         finally:
             drain.cancel()
             await asyncio.wait([drain])
@@ -88,12 +106,21 @@ async def demonstration(demo: Demo, base: Base) -> AsyncIterator[Demonstration]:
         await asyncio.shield(_stop(process))
 
 
-async def _start(demo: Demo, meters_file: Path) -> asyncio.subprocess.Process:
+async def _start(
+    demo: Demo, meters_file: Path, network_file: Path | None, settings: Settings
+) -> asyncio.subprocess.Process:
     command = [
-        sys.executable, "-c", _PROGRAM, "serve",
-        "--meters", str(demo.meters), "--seed", str(demo.seed), "--base-port", str(demo.base_port),
-        "--mix", "demo", "--write-meters", str(meters_file), "--until-eof",
+        sys.executable, "-c", _PROGRAM, "serve", "--seed", str(demo.seed), "--base-port", str(demo.base_port),
+        "--write-meters", str(meters_file), "--until-eof",
     ]  # fmt: skip
+    if network_file is None:
+        command += ["--meters", str(demo.meters), "--mix", "demo"]
+    else:
+        lines = settings.data_dir / "demo-lines"
+        await asyncio.to_thread(lines.mkdir, parents=True, exist_ok=True)
+        command += ["--scenario", "demo", "--write-network", str(network_file), "--device-dir", str(lines)]
+        if settings.mqtt_url is not None:
+            command += ["--mqtt-url", settings.mqtt_url]
     return await asyncio.create_subprocess_exec(
         *command,
         # The simulator ends with this pipe: it does not outlive us, whatever we die of.
@@ -116,8 +143,8 @@ async def _ready(process: asyncio.subprocess.Process, demo: Demo) -> None:
         raise DemoError(f"the simulated field was not ready within {READY_S:.0f} s") from None
     why = "; ".join(said[-3:]) or "it said nothing"
     raise DemoError(
-        f"the simulated field did not start: {why}. Its meters need the ports "
-        f"{demo.base_port} to {demo.base_port + demo.meters - 1}: --base-port names others"
+        f"the simulated field did not start: {why}. It needs some {demo.meters or 200} ports from "
+        f"{demo.base_port} on: --base-port names others"
     )
 
 
@@ -176,6 +203,24 @@ async def _import(base: Base, meters_file: Path) -> MeterImport:
     if imported.errors:
         raise DemoError(
             f"the simulated meters are not those of the database: {imported.errors[0]} "
+            f"({len(imported.errors)} in all). Use the same --seed and --base-port, or an empty data_dir"
+        )
+    return imported
+
+
+async def _import_network(base: Base, network_file: Path) -> NetworkImport:
+    data = await asyncio.to_thread(network_file.read_bytes)
+    async with base.pool.connection() as connection:
+        imported = await import_network(
+            connection,
+            data,
+            since=utc_now() - timedelta(days=base.settings.read_days + 1),
+            actor=ACTOR,
+            profile_folders=base.settings.profile_folders,
+        )
+    if imported.errors:
+        raise DemoError(
+            f"the simulated network is not that of the database: {imported.errors[0]} "
             f"({len(imported.errors)} in all). Use the same --seed and --base-port, or an empty data_dir"
         )
     return imported

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Final
 import typer
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from headend.cli.read import tell_outcome
 from headend.cli.shell import reported
@@ -17,10 +19,13 @@ from headend.cli.terminal import CommandError, err, flags, out
 from headend.clock import utc_now
 from headend.collect.outcome import Outcome
 from headend.demo import Demo, DemoError, Demonstration
+from headend.demo_broker import DemoBrokerError
 from headend.foundation import Base
 from headend.store import curves, meters
+from headend.store.network import Delivered
 from headend.store.pool import Pool
 from schemas.config import load_settings
+from schemas.models import load_any
 
 _BARS: Final = " ▁▂▃▄▅▆▇█"
 
@@ -29,8 +34,14 @@ _BARS: Final = " ▁▂▃▄▅▆▇█"
 async def run(
     demo: Annotated[bool, typer.Option("--demo", help="Simulate a field of meters and collect it.")] = False,
     demo_meters: Annotated[
-        int, typer.Option("--meters", min=1, max=20_000, help="With --demo: how many meters.")
-    ] = 200,
+        int | None,
+        typer.Option(
+            "--meters",
+            min=1,
+            max=20_000,
+            help="With --demo: only so many meters that answer directly, instead of every kind of link.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="With --demo: draws the meters' loads.")] = 1,
     base_port: Annotated[
         int, typer.Option(min=1024, max=65000, help="With --demo: the first meter's TCP port.")
@@ -57,7 +68,7 @@ async def run(
     field = Demo(demo_meters, seed, base_port) if demo else None
     try:
         await service.run(settings, _Terminal(), demo=field)
-    except (service.ServiceError, DemoError) as error:
+    except (service.ServiceError, DemoError, DemoBrokerError) as error:
         raise CommandError(str(error)) from error
 
 
@@ -77,11 +88,14 @@ class _Terminal:
 
     def demonstrating(self, shown: Demonstration) -> None:
         self._shown = shown
-        demo, done = shown.demo, shown.imported
+        done = shown.imported
+        count = len(done.added) + len(done.unchanged)
         out.print(
-            f"field     {demo.meters} simulated meters on ports {demo.base_port} to "
-            f"{demo.base_port + demo.meters - 1}: {len(done.added)} imported, {len(done.unchanged)} known"
+            f"field     {count} simulated meters, ports from {shown.demo.base_port} on: {len(done.added)} "
+            f"imported, {len(done.unchanged)} known"
         )
+        if shown.network is not None:
+            out.print(f"network   {_command()} network show", markup=False)
 
     def listening(self, what: str, where: str) -> None:
         out.print(f"listening {where}, {what}", soft_wrap=True)
@@ -119,6 +133,24 @@ class _Terminal:
             await _curve(pool, asset_id)
             self._try_it(asset_id)
         out.print("Ctrl-C stops it.")
+
+    def delivered(self, rows: Sequence[Delivered], *, is_all: bool) -> None:
+        found: dict[tuple[str, str], list[int]] = {}
+        for row in rows:
+            key = ("" if row.link is None else row.link.value, load_any(row.model).driver)
+            sums = found.setdefault(key, [0, 0, 0])
+            for place, count in enumerate((row.meters, row.delivering, row.intervals)):
+                sums[place] += count
+        table = Table("link", "language", box=None, pad_edge=False)
+        for head in ("meters", "delivering", "intervals"):
+            table.add_column(head, justify="right")
+        for (link, language), counts in found.items():
+            table.add_row(link.replace("_", " ") or "direct", language, *(f"{count:,}" for count in counts))
+        out.print(table)
+        if is_all:
+            out.print("every kind of link delivers")
+        else:
+            out.print("sampled meters and brokers' devices follow at their boundaries")
 
     def round(self, outcome: Outcome) -> None:
         out.print(

@@ -290,3 +290,22 @@ async def nowhere(connection: Connection) -> int:
     cursor = await connection.execute(_QUERIES["nowhere"])
     row = await cursor.fetchone()
     return 0 if row is None else int(row[0])
+
+
+class Delivered(NamedTuple):
+    """Meters of one model on one kind of link (None: none is told): how many there are, how many of them gave
+    intervals, and how many intervals."""
+
+    link: LinkKind | None
+    model: str
+    meters: int
+    delivering: int
+    intervals: int
+
+
+async def delivered(connection: Connection, since: datetime) -> list[Delivered]:
+    """What came over each kind of link, of intervals that begin at or after ``since`` (aware)."""
+    cursor = await connection.execute(_QUERIES["delivered"], {"since": sql.aware(since)})
+    return [
+        Delivered(None if link is None else LinkKind(link), *rest) for link, *rest in await cursor.fetchall()
+    ]

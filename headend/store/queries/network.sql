@@ -190,3 +190,15 @@ SELECT count(*) FROM meters m
                     WHERE n.meter_id = m.meter_id)
    AND NOT EXISTS (SELECT FROM network_nodes n WHERE n.code = m.asset_id AND n.kind <> 'meter')
    AND (SELECT state FROM meter_states s WHERE s.meter_id = m.meter_id ORDER BY since DESC LIMIT 1) <> 'removed';
+
+-- name: delivered
+-- Meters by the kind of link they hang on (NULL: none is told) and by model: how many there are, how many of them gave
+-- intervals that begin at or after a moment, and how many intervals those are.
+SELECT l.link, m.model, count(*), count(r.meter_id), coalesce(sum(r.intervals), 0)::bigint
+  FROM meters m
+  LEFT JOIN network_nodes n ON n.meter_id = m.meter_id
+  LEFT JOIN network_links l ON l.child = n.node_id AND upper_inf(l.during)
+  LEFT JOIN (SELECT meter_id, count(*) AS intervals FROM interval_reads WHERE start >= %(since)s GROUP BY meter_id) r
+    ON r.meter_id = m.meter_id
+ GROUP BY l.link, m.model
+ ORDER BY l.link NULLS FIRST, m.model;
