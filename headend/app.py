@@ -18,13 +18,10 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, Protocol
-
-import uvicorn
 
 import api.errors
 from api.app import create_app
@@ -40,6 +37,7 @@ from headend.foundation import Base, make_demo_master_key, open_base
 from headend.house import House, open_house
 from headend.listen.inbound import InboundListener
 from headend.listen.push import PushListener
+from headend.serving import LAST_ANSWERS_S, AddressInUse, Server, listen, make_server, url_of
 from headend.store.network import Delivered, delivered
 from headend.store.pool import Pool
 from schemas.config import Settings
@@ -47,9 +45,6 @@ from schemas.meter import Meter
 
 log = logging.getLogger(__name__)
 
-#: How long open requests of the API may take after the end was asked for, in seconds.
-_LAST_ANSWERS_S: Final = 5
-_BACKLOG: Final = 256
 #: How often it is looked what a demonstration's links have delivered, in seconds.
 _LOOK_S: Final = 5.0
 
@@ -97,7 +92,10 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
     """
     with _signals() as stop:
         async with AsyncExitStack() as stack:
-            listener = _listen(settings.api_host, settings.api_port)
+            try:
+                listener = listen(settings.api_host, settings.api_port)
+            except AddressInUse as error:
+                raise ServiceError(str(error)) from error
             stack.callback(listener.close)
             if demo is not None:
                 make_demo_master_key(settings)
@@ -125,7 +123,7 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             sampling = tasks.start("sampler", house.sampler.run())
             stack.push_async_callback(_cancelled, sampling)
             collected = asyncio.Event()
-            collecting = tasks.start("collector", _collect(house, view, _url(listener), collected))
+            collecting = tasks.start("collector", _collect(house, view, url_of(listener), collected))
             stack.push_async_callback(_cancelled, collecting)
             if settings.read_period_s != 0:
                 prober = probing(house.prober, house.links.breakers, days=settings.read_days)
@@ -265,15 +263,7 @@ class _ReadNow:
 # ---- the API --------------------------------------------------------------------------------------------
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to us."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _server(house: House) -> _Server:
+def _server(house: House) -> Server:
     app = create_app(
         Services(
             house.base.pool,
@@ -284,47 +274,13 @@ def _server(house: House) -> _Server:
             metrics_public=house.base.settings.metrics_public,
         )
     )
-    return _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=_LAST_ANSWERS_S,
-        )
-    )
+    return make_server(app)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """The API's socket, had before anything else is started: a port in use is told at once."""
-    family, kind, protocol, _, where = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(where)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ServiceError(
-            f"the API cannot listen on {host}:{port}: {error.strerror}; HEADEND_API_PORT or --port names "
-            "another"
-        ) from error
-    listener.setblocking(False)
-    return listener
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-async def _end_api(server: _Server, serving: "asyncio.Task[None]") -> None:
+async def _end_api(server: Server, serving: "asyncio.Task[None]") -> None:
     """Let open requests be answered, for a while; then end."""
     server.should_exit = True
-    done, _ = await asyncio.wait([serving], timeout=2 * _LAST_ANSWERS_S)
+    done, _ = await asyncio.wait([serving], timeout=2 * LAST_ANSWERS_S)
     if not done:
         await _cancelled(serving)
 

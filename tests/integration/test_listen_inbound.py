@@ -340,3 +340,31 @@ async def test_simulated_meters_push_and_are_confirmed(house_on_both, framing, s
         kept = await inbox.unresolved(connection, limit=10)
     assert kept == []
     assert house.push.totals.everything.confirmed == 2
+
+
+async def test_idle_slow_and_noisy_callers_keep_no_meter_out(brisk_house, monkeypatch):
+    """A thousand that say nothing, one that never ends its frame, one that talks rubbish."""
+    house = brisk_house
+    field = field_for(house, meters=2)
+    await house.import_field(field)
+    host, port = house.door.split(":")
+    idle = [await asyncio.open_connection(host, int(port)) for _ in range(1_000)]
+    _, slow = await asyncio.open_connection(host, int(port))
+    _, noisy = await asyncio.open_connection(host, int(port))
+
+    async def dribble():
+        for byte in wrapper.encode(1, 16, bytes(2_000)):
+            slow.write(bytes((byte,)))
+            await asyncio.sleep(0.005)
+
+    dribbling = asyncio.create_task(dribble())
+    noisy.write(bytes(range(256)) * 400)
+    async with field:
+        await house.until(lambda: len(house.inbound.meters) == 2)
+        for item in field.meters:
+            assert await house.name_of(item.meter.serial) == item.meter.name
+    for _, writer in [*idle, (None, slow), (None, noisy)]:
+        writer.close()
+    dribbling.cancel()
+    await asyncio.wait([dribbling])
+    assert house.inbound.totals.proven == 2

@@ -518,3 +518,16 @@ async def test_a_fast_udp_sender_is_refused_and_counted(embedded_database, make_
     await bench.until(lambda: bench.listener.udp.totals.received == 5)
     assert bench.listener.udp.totals.refused == 3
     assert len(await bench.rows("ABCD1234")) == 4
+
+
+async def test_rubbish_by_udp_is_counted_and_harms_nobody(embedded_database, make_bench):
+    bench = await make_bench(embedded_database, Limits(waiting=64, burst=100_000))
+    await bench.add(NewMeter("ABCD1234", "iskra-am550"))
+    sizes = (0, 1, 7, 8, 100, 1_472, 9_000)
+    await bench.udp(*[bytes((n % 256,)) * sizes[n % len(sizes)] for n in range(2_000)])
+    await bench.until(lambda: bench.listener.udp.totals.received > 0)
+    await asyncio.sleep(0.3)  # what waits is looked at; more was dropped, as datagrams are
+    (answer,) = await bench.udp(CONFIRMED, answers=1)
+    assert answer[0] == 0x10
+    assert bench.listener.udp.totals.received <= 2_001
+    assert len(await bench.rows("ABCD1234")) == 2
