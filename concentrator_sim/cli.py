@@ -38,6 +38,8 @@ app = typer.Typer(
     add_completion=False,
 )
 
+#: A tree is drawn as if there were a broker; it does not name it.
+_SOME_BROKER = "mqtt://127.0.0.1:1883"
 _UNITS = ("Wh", "Wh", "varh", "varh")
 
 Meters = Annotated[int | None, typer.Option("--meters", help="How many meters.  [200]", show_default=False)]
@@ -170,7 +172,7 @@ def tree(
     ] = None,
 ) -> None:
     """The network of a scenario as it would be served: who hangs below whom, by which links."""
-    field = Field(_scenario(scenario, seed=seed))
+    field = Field(_scenario(scenario, seed=seed, mqtt_url=_SOME_BROKER))
     if write_network is not None:
         _write_private(write_network, network_csv(field))
     if not field.tree.stations:

@@ -29,6 +29,8 @@ def network_csv(field: "Field") -> str:
     for transformer, feeder in tree.feeder_of.items():
         writer.writerow({"node": transformer, "kind": NodeKind.TRANSFORMER, "parent": feeder})
     for served in field.stations:
+        if not any(True for _ in served.meter_rows()):
+            continue  # without a broker nobody hears them
         station = served.station
         node = station.plan.usual.node
         if node is not None:

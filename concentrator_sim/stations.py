@@ -6,9 +6,12 @@ from typing import Final
 
 from concentrator_sim.dlms_station import DlmsStation
 from concentrator_sim.modbus_station import ModbusStation
+from concentrator_sim.mqtt_concentrator import MqttConcentrator
 from concentrator_sim.plan import StationKind
 from concentrator_sim.served import House, Served
 from concentrator_sim.tree import Station
+from concentrator_sim.wifi_meters import WifiMeters
+from concentrator_sim.zigbee_gateway import ZigbeeGateway
 
 
 class Unserved:
@@ -39,6 +42,9 @@ KINDS: Final[Mapping[StationKind, Callable[[Station, House], Served]]] = Mapping
     {
         StationKind.PASS_THROUGH: DlmsStation,
         StationKind.STORE_AND_FORWARD: DlmsStation,
+        StationKind.MQTT: MqttConcentrator,
+        StationKind.ZIGBEE: ZigbeeGateway,
+        StationKind.WIFI: WifiMeters,
         StationKind.MODBUS_TCP: ModbusStation,
         StationKind.MODBUS_RTU_TCP: ModbusStation,
         StationKind.MODBUS_RTU: ModbusStation,
