@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import uvloop
 
-from headend.bench import store
+from headend.bench import concentrator, store
 from headend.bench.meter import KEYS, MAX_PDU
 from headend.bench.processes import BenchError, Process, meter, modbus_client, modbus_slaves, ours, peers
 from headend.bench.report import Line, Report, compare, cpu_us, wall_us
@@ -215,6 +215,32 @@ def _dead_tenth(client: Process, port: int, effort: Effort, say: Say) -> Line:
     return Line(work, "a healthy bus", mine, theirs, "us", theirs / mine, mark=_DEAD, note=note)
 
 
+def concentrators(effort: Effort, say: Say) -> list[Line]:
+    """A round of a concentrator that stores and forwards; one with dead meters beside a healthy one."""
+    say("concentrators")
+    stored = max(5, effort.associations // 20)
+    found = uvloop.run(concentrator.measure(stored, 40, effort.rounds))
+    return [
+        Line(
+            f"a concentrator's {found.rows:,} rows of {stored} meters, fetched, committed, released",
+            "-",
+            1e6 * found.round_s / found.rows,
+            None,
+            "us/row",
+            note=f"wall time of the round: {found.rows / found.round_s:,.0f} rows/s, {found.where}",
+        ),
+        compare(
+            "collection through a concentrator with 10 % dead meters, after the first",
+            "a healthy one",
+            [sum(found.dead_s)],
+            [sum(found.healthy_s)],
+            "s",
+            _DEAD,
+            f"{effort.rounds} collections of 40 meters each; at most 1.15 times the time",
+        ),
+    ]
+
+
 #: The parts by the names that ``--only`` takes.
 PARTS: Final[Mapping[str, Callable[[Effort, Say], list[Line]]]] = {
     "decode": decode,
@@ -222,6 +248,7 @@ PARTS: Final[Mapping[str, Callable[[Effort, Say], list[Line]]]] = {
     "store": storing,
     "associations": associations,
     "modbus": modbus,
+    "concentrators": concentrators,
 }
 
 
