@@ -8,6 +8,9 @@ from collections.abc import Callable
 from typing import Final
 
 from headend.cli import hex_input
+from headend.drivers.mqtt.message import load_decoder
+from headend.drivers.mqtt.meters import Known
+from headend.drivers.mqtt.told import Readings, StationBatch, merge
 from headend.ingest.csv_table import read_table
 from headend.listen.push_stream import PushStream
 from protocols import decode
@@ -43,6 +46,7 @@ from protocols.mqtt import decode as mqtt
 from protocols.mqtt.reading import Format
 from protocols.zigbee import metering, zcl
 from schemas.model import Heartbeat
+from schemas.mqtt_model import load_mqtt_model, mqtt_model_names
 from schemas.register_model import load_register_model, register_model_names
 
 Target = Callable[[bytes], None]
@@ -362,12 +366,37 @@ def mqtt_payload(data: bytes) -> None:
             continue
 
 
+class _Everybody:
+    """A fleet in which each identity is a meter of the model that it begins with."""
+
+    def of(self, identity: str) -> Known | None:
+        names = [name for name in mqtt_model_names() if identity.startswith(name)]
+        return Known(1, identity, load_mqtt_model(max(names, key=len))) if names else None
+
+    def age(self) -> None:
+        """It never changes."""
+
+
+_MESSAGES: Final = load_decoder(_Everybody())  # type: ignore[arg-type]
+
+
+def mqtt_message(data: bytes) -> None:
+    """A message of any device or concentrator: the topic, a line's end, the payload."""
+    topic, _, payload = data.partition(b"\n")
+    told = _MESSAGES.decode(
+        topic.decode("latin-1"), payload, retained=False, received_us=1_800_000_000_000_000
+    )
+    if isinstance(told, Readings | StationBatch):
+        merge([told], source="fuzz")
+
+
 TARGETS: Final[dict[str, Target]] = {
     target.__name__: target
     for target in (
         axdr_decode, ber_span, apdu_decode, times, profile_buffer, wrapper_reader, hdlc_reader, hdlc_link,
         hdlc_parameters, mbus_reader, scanner, general_blocks, deciphering, client_association,
         server_association, modbus_frames, modbus_registers, sunspec_meter, zcl_frame, mqtt_payload,
+        mqtt_message,
         push_stream, tolerant_reader, decode_with_keys, hex_text, csv_file,
         dlt645_reader, dlt645_values, dlt645_conversation, iec62056_21_reader,
         iec62056_21_client, p1_reader, every_language,

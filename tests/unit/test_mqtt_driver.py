@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -518,3 +519,17 @@ def test_what_is_remembered_of_a_concentrator_hides_nothing_wrong(name, value):
     )
     assert isinstance(say(told, "headend/batch/C-1", {**head, name: value}), Problem)
     assert say(told, "headend/batch/C-1", {**head, "run": "s"}).run == "s"
+
+
+def test_the_example_of_the_design_works(tmp_path):
+    text = (Path(__file__).parents[2] / "headend/drivers/mqtt/DESIGN.md").read_text("utf-8")
+    example = text.partition("```toml\n")[2].partition("```")[0]
+    payload = text.partition("publishes `")[2].partition("`")[0].encode()
+    (tmp_path / "mqtt").mkdir()
+    (tmp_path / "mqtt/acme-m1.toml").write_text(example, "utf-8")
+    device = json_decoder(load_mqtt_model("acme-m1", (tmp_path,)))
+    told = device.decode("acme/m/data", payload, retained=False, received_us=1_772_366_403_000_000)
+    assert told.intervals[0].values[0] == 12_345_000
+    assert [(read.obis, str(read.value)) for read in told.registers] == [("1-0:32.7.0*255", "230.1")]
+    told = device.decode("acme/m/state", b"down", retained=False, received_us=0)
+    assert told.events[0].meaning is EventMeaning.LINK_LOST

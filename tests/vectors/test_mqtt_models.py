@@ -1,4 +1,8 @@
-"""Every MQTT model has a golden case: messages, and what must come of them, digit by digit."""
+"""Messages one after another, and the rows and registers that must come of them, digit by digit.
+
+What each model's words mean is held by `tests/unit/test_golden.py`; here it is what counts for a boundary,
+what is not stored, and what one message leaves behind for the next.
+"""
 
 import json
 import tomllib
@@ -12,7 +16,7 @@ from headend.drivers.mqtt.message import load_decoder
 from headend.drivers.mqtt.meters import Known
 from headend.drivers.mqtt.told import Frames, Ignored, Problem, Readings, StationBatch, merge
 from schemas.models import all_names, load_any
-from schemas.mqtt_model import Form, load_mqtt_model, mqtt_model_names
+from schemas.mqtt_model import load_mqtt_model, mqtt_model_names
 from schemas.reading import Quality
 
 HERE = Path(__file__).parent
@@ -21,7 +25,7 @@ CAPTURES = {
     for entry in json.loads((HERE / "mqtt/mqtt_payloads.json").read_text("utf-8"))["entries"]
 }
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-DEVICES = [name for name in mqtt_model_names() if load_mqtt_model(name).form not in (Form.BATCH, Form.DLMS)]
+SCENARIOS = sorted(path.stem for path in (HERE / "models/mqtt").glob("*.toml"))
 
 
 class Fleet:
@@ -60,8 +64,8 @@ def rows_of(batch):
     return found
 
 
-@pytest.mark.parametrize("model", DEVICES)
-def test_the_golden_case(model):
+@pytest.mark.parametrize("model", SCENARIOS)
+def test_the_messages_of_a_device(model):
     case = tomllib.loads((HERE / "models/mqtt" / f"{model}.toml").read_text("utf-8"))
     assert case["source"]
     decoder = load_decoder(Fleet(model))
