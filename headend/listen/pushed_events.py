@@ -68,6 +68,6 @@ def _number(value: Value) -> int | None:
     told = value.value
     if isinstance(told, str) and _BITS.fullmatch(told):
         return int(told, 2)
-    if isinstance(told, Decimal) and told == told.to_integral_value() and 0 <= told < _MOST:
-        return int(told)
-    return None
+    if not isinstance(told, Decimal) or not told.is_finite() or not 0 <= told < _MOST:
+        return None
+    return int(told) if told == int(told) else None

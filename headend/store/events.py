@@ -7,7 +7,7 @@ a minute without another word of that source between them are one, and so is a s
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Final
@@ -72,15 +72,32 @@ def identity(event: MeterEvent) -> UUID:
 
 
 def fits(event: MeterEvent) -> bool:
-    """Whether PostgreSQL can hold it; it speaks of somebody, and its times are some that a clock may show."""
+    """Whether PostgreSQL can hold it; it speaks of somebody, and it came at a time that a clock may show."""
     for text in (event.text, event.node, event.source):
         if text is not None and ("\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text)):
             return False
     if any(number is not None and not -_INT8 <= number < _INT8 for number in (event.code, event.duration_s)):
         return False
-    times = [us for us in (event.received_us, event.occurred_us) if us is not None]
     is_about_somebody = event.meter_id is not None or event.node is not None
-    return is_about_somebody and all(rows.EARLIEST_US <= us < rows.LATEST_US for us in times)
+    return is_about_somebody and _is_time(event.received_us)
+
+
+def _is_time(us: int) -> bool:
+    return rows.EARLIEST_US <= us < rows.LATEST_US
+
+
+def placed(event: MeterEvent) -> MeterEvent:
+    """The event itself; where its stamp is that of a clock that was never set, without a time of its own, and
+    the stamp in its text. It stands in the meter's log, so it is met again and again."""
+    if event.occurred_us is None or _is_time(event.occurred_us):
+        return event
+    try:
+        stamp = rows.moment(event.occurred_us).isoformat()
+    except OverflowError:
+        stamp = f"{event.occurred_us} us"
+    said = f"its clock said {stamp}"
+    text = said if event.text is None else f"{event.text}, {said}"
+    return replace(event, occurred_us=None, text=text, standing=True)
 
 
 def without_repeats(told: Sequence[MeterEvent]) -> list[tuple[UUID, MeterEvent]]:
@@ -106,7 +123,7 @@ def without_repeats(told: Sequence[MeterEvent]) -> list[tuple[UUID, MeterEvent]]
 
 async def insert(connection: Connection, told: Sequence[MeterEvent], *, batch_id: int) -> int:
     """Keep events that `fits`; how many were new. In the caller's transaction."""
-    kept = without_repeats(told)
+    kept = without_repeats([placed(event) for event in told])
     if not kept:
         return 0
     some = [event for _, event in kept]

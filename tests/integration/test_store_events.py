@@ -145,13 +145,23 @@ async def test_an_unknown_meter_is_refused_as_for_readings(pool, fleet):
 
 async def test_what_the_database_cannot_hold_waits_in_the_inbox(pool, fleet, database):
     m1 = fleet["M1"]
-    bad = [event(m1, text="a\0b"), event(m1, code=2**63), event(m1, at_s=-(10**12)), event(None)]
+    bad = [event(m1, text="a\0b"), event(m1, code=2**63), event(m1, came_s=-(10**12)), event(None)]
     written = await store(pool, event(m1), *bad)
     assert (written.events, written.quarantined) == (1, len(bad))
     with psycopg.connect(database.dsn) as connection:
         rows = connection.execute("SELECT identity, payload FROM inbox ORDER BY inbox_id").fetchall()
     assert {row[0] for row in rows} == {f"meter {m1}", None}
     assert any(str(2**63).encode() in bytes(row[1]) for row in rows)
+
+
+@pytest.mark.parametrize(("stamp_us", "said"), [(0, "1970-01-01T00:00:00+00:00"), (10**18, "10" + "0" * 17)])
+async def test_an_event_of_a_clock_that_was_never_set_is_kept_with_what_it_said(pool, fleet, stamp_us, said):
+    told = replace(event(fleet["M1"], text="L1"), occurred_us=stamp_us)
+    assert (await store(pool, told)).events == 1
+    assert (await store(pool, replace(told, received_us=told.received_us + 3600 * SECOND))).events == 0
+    [found] = await shown(pool)
+    assert (found.occurred_at, found.at, found.standing) == (None, found.received_at, True)
+    assert (found.text or "").startswith(f"L1, its clock said {said}")
 
 
 async def test_pages_follow_one_another_without_gap_or_repeat(pool, fleet):

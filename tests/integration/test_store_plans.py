@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -78,3 +79,25 @@ async def test_a_load_curve_leaves_older_chunks_alone(connection: Connection, da
     row = await (await connection.execute(state, asked)).fetchone()
     assert row is not None
     assert (row[0], row[3]) == (24, asked["start"] - timedelta(hours=1))
+
+
+async def test_events_of_a_meter_and_the_newest_of_all_are_found_by_index(connection: Connection) -> None:
+    await connection.execute(
+        """INSERT INTO events (at, received_at, identity, batch_id, code, meter_id, log, meaning, source)
+           SELECT t, t, gen_random_uuid(), 1, 1, mod(n, 500), 'standard', 'power_down', 's'
+             FROM generate_series(1, 50000) n,
+                  LATERAL (SELECT %(start)s::timestamptz + n * interval '2 minutes') x (t)""",
+        {"start": T0},
+    )
+    await connection.execute("ANALYZE events")
+    nothing = dict.fromkeys(
+        ("since", "until", "before_at", "before_identity", "meter", "node", "below_meters", "below_nodes",
+         "meanings", "logs")
+    )  # fmt: skip
+    for asked in ({"meter": 77}, {}, {"before_at": T0 + 30 * DAY, "before_identity": str(UUID(int=0))}):
+        told = await plan(connection, "events", "page", **nothing | asked, limit=100)
+        read = sum(
+            node["Actual Rows"] * node["Actual Loops"] for node in nodes(told) if "Scan" in node["Node Type"]
+        )
+        assert told["Actual Rows"] == 100
+        assert read < 2000, f"of 50,000 for {asked}"
