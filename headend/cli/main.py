@@ -26,6 +26,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "points": "headend.cli.points:app",
         "network": "headend.cli.network:app",
         "announcements": "headend.cli.announcements:app",
+        "stations": "headend.cli.stations:stations",
         "links": "headend.cli.links:app",
         "readings": "headend.cli.readings:app",
         "events": "headend.cli.events:list_events",

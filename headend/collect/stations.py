@@ -16,7 +16,7 @@ Rows of devices that are no meters of ours stay where they are.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,7 +32,7 @@ from headend.keys.seal import SealError
 from headend.links.links import Links
 from headend.session.access import Connect
 from headend.store import announcements, coverage, meters, network
-from headend.store.errors import DatabaseError, UnavailableError
+from headend.store.errors import DatabaseError, UnavailableError, UnknownError
 from headend.store.sql import Connection
 from headend.store.writer import UnknownMeter, Written
 from protocols.dlms.store_forward import Entry, Reached, Release
@@ -136,13 +136,22 @@ class StationRounds:
                     log.info("%s", summary(outcomes))
             await asyncio.sleep(period_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - no secret
 
-    async def read(self) -> list[StationOutcome]:
-        """One round of each. A concentrator's failure is in its outcome and costs nobody else.
+    async def read(self, codes: Collection[str] = ()) -> list[StationOutcome]:
+        """One round of each, or of those of these ``codes``. A concentrator's failure is in its outcome and
+        costs nobody else.
 
-        Raises UnavailableError while the database is away.
+        Raises UnknownError for a code that is no such concentrator's, UnavailableError while the database is
+        away.
         """
         async with self._one:
             stations = await self._stations()
+            if codes:
+                stations = {node: target for node, target in stations.items() if node.code in codes}
+                missing = set(codes) - {node.code for node in stations}
+                if missing:
+                    raise UnknownError(
+                        f"no concentrator that stores and forwards: {', '.join(sorted(missing))}"
+                    )
             ways = await self._drivers.prepare(list(stations.values()))
             async with asyncio.TaskGroup() as group:
                 rounds = [

@@ -1,0 +1,67 @@
+"""headend stations: a round of the concentrators that store and forward, now."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from headend.cli.shell import base, reported
+from headend.cli.terminal import out, print_json
+from headend.collect.stations import StationOutcome
+from headend.house import open_house
+
+#: Invocation counters that one command takes per key: it asks for little.
+_COUNTERS = 64
+
+
+@reported
+async def stations(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Codes in the network; default: all that store and forward.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> int:
+    """Ask concentrators now for what they keep of their meters, store it, and release it there.
+
+    Exit status 1 when one could not be asked, or something of a meter was not understood.
+    """
+    async with base() as opened, open_house(opened, counter_block=_COUNTERS) as house:
+        found = await house.stations.read(names or ())
+    if as_json:
+        print_json([as_dict(one) for one in found])
+    else:
+        _tell(found)
+    return 1 if any(one.failure is not None or one.bad for one in found) else 0
+
+
+def as_dict(one: StationOutcome) -> dict[str, object]:
+    """A round for scripts."""
+    return {
+        "station": one.station,
+        "meters": one.meters,
+        "unknown": one.unknown,
+        "silent": one.silent,
+        "lost": one.lost,
+        "fetched": one.fetched,
+        "released": one.released,
+        "seconds": round(one.seconds, 3),
+        "bad": one.bad,
+        "failure": None if one.failure is None else str(one.failure).split("\n", 1)[0],
+    }
+
+
+def _tell(found: list[StationOutcome]) -> None:
+    if not found:
+        out.print("the network has no concentrator that stores and forwards")
+        return
+    table = Table("concentrator", "meters", "silent", "unknown", "rows", "released", "lost ever", "seconds")
+    for one in found:
+        counts = (one.meters, one.silent, one.unknown, one.fetched, one.released, one.lost)
+        table.add_row(one.station, *(f"{count:,}" for count in counts), f"{one.seconds:.1f}")
+    out.print(table)
+    for one in found:
+        lines = [f"{identity}: {reason}" for identity, reason in one.bad.items()]
+        if one.failure is not None:
+            lines.append(str(one.failure).split("\n", 1)[0])
+        for line in lines:
+            out.print(f"{one.station}: {line}", style="yellow", markup=False, soft_wrap=True)
