@@ -153,6 +153,15 @@ class SampledCurve(Part):
         return self
 
     @cached_property
+    def slots(self) -> tuple[tuple[int, str, str, int], ...]:
+        """Of each column: its place in the row, the word that fills it, unit, and scaler."""
+        return tuple(
+            (place, self.columns[channel.quantity].value, channel.unit, channel.scaler)
+            for place, channel in enumerate(self.layout.channels)
+            if channel is not None
+        )
+
+    @cached_property
     def layout(self) -> ChannelLayout:
         """The row layout for ReadingBatch."""
         made: list[Channel | None] = []

@@ -11,6 +11,8 @@ it, since the two differ and the second is absent until that meter answered. ``T
 import re
 from collections.abc import Iterator
 from datetime import tzinfo
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from protocols.errors import RemoteProtocolError
@@ -56,7 +58,11 @@ def decode(topic: str, document: dict[str, Any], zone: tzinfo | None = None) -> 
     missing: list[str] = []
     for key, value in (energy or {}).items():
         meaning = _KEYS.get(key)
-        if meaning is not None:
+        if meaning is None:
+            continue
+        if type(value) is Decimal:  # what most values are
+            readings.append(quantities.reading(meaning[0], value, power=meaning[1]))
+        else:
             for found in _values(key, value, *meaning):
                 if isinstance(found, Reading):
                     readings.append(found)
@@ -78,6 +84,7 @@ def presence(topic: str, payload: bytes) -> Presence:
     return Presence(Format.TASMOTA, device(topic), payload == b"Online")
 
 
+@lru_cache(maxsize=65_536)
 def device(topic: str) -> str:
     """The device's name in a topic: all but the prefix, wherever it stands, and the last level."""
     levels = topic.split("/")[:-1]

@@ -6,7 +6,6 @@ remembered by its values, so that the same message, delivered again, counts agai
 commit failed. All other readings, and what no column can hold, are register readings.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Final
@@ -16,7 +15,7 @@ from headend.drivers.mqtt.told import Interval, Readings
 from protocols.mqtt.reading import Reading
 from protocols.mqtt.reading import Readings as Payload
 from schemas.mqtt_model import MqttModel, SampledCurve
-from schemas.reading import INTERVAL_QUANTITIES, Quality, RegisterRead
+from schemas.reading import Quality, RegisterRead
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
@@ -39,44 +38,37 @@ class Sampler:
 
     def explain(self, known: Known, model: MqttModel, told: Payload, received_us: int) -> Readings:
         """Rows and register readings of one message. ``received_us`` is our time of its arrival."""
+        meter_id, notes = known.meter_id, told.notes
         own_us = None if told.time is None else (told.time - _EPOCH) // _US
-        notes = told.notes
         stamp_us = received_us if own_us is None else own_us
-        dated = stamp_us <= received_us + _AHEAD_US
-        if not dated:
-            notes += ("the device's clock is ahead of ours",)
         good: dict[str, Reading] = {}
         for reading in told.readings:
             if reading.doubt is None and reading.value is not None:
                 good[reading.quantity] = reading
             else:
                 notes += (f"{reading.quantity}: {reading.doubt}",)
-        intervals: list[Interval] = []
-        if dated:
+        intervals: tuple[Interval, ...] = ()
+        if stamp_us > received_us + _AHEAD_US:
+            notes += ("the device's clock is ahead of ours",)
+        else:
             for curve in model.curves:
-                row = self._row(known.meter_id, curve, good, stamp_us)
+                row = self._row(meter_id, curve, good, stamp_us)
                 if row is not None:
-                    intervals.append(row)
+                    intervals += (row,)
         registers = []
+        codes = model.codes
         for word, reading in good.items():
-            obis = model.codes.get(word, reading.obis)
+            obis = codes.get(word, reading.obis) if codes else reading.obis
             if obis is None:
                 notes += (f"{word} has no code in model {model.name}",)
                 continue
             registers.append(
                 RegisterRead(
-                    known.meter_id,
-                    obis,
-                    _ATTRIBUTE,
-                    received_us,
-                    own_us,
-                    reading.value,
-                    None,
-                    reading.unit,
+                    meter_id, obis, _ATTRIBUTE, received_us, own_us, reading.value, None, reading.unit,
                     Quality.PUSHED,
                 )
-            )
-        return Readings(known.meter_id, tuple(intervals), tuple(registers), (), notes)
+            )  # fmt: skip
+        return Readings(meter_id, intervals, tuple(registers), (), notes)
 
     def _row(
         self, meter_id: int, curve: SampledCurve, good: dict[str, Reading], stamp_us: int
@@ -86,36 +78,35 @@ class Sampler:
         end_us = (stamp_us + period_us // 2) // period_us * period_us
         if abs(stamp_us - end_us) > curve.tolerance_s * _SECOND_US:
             return None
-        values: list[int | None] = [None] * len(INTERVAL_QUANTITIES)
+        raws: list[int | None] = [None, None, None, None]
         words = []
-        for place, channel in enumerate(curve.layout.channels):
-            if channel is None:
-                continue
-            word = curve.columns[channel.quantity].value
+        for place, word, unit, scaler in curve.slots:
             reading = good.get(word)
-            if reading is None or reading.value is None or reading.unit != channel.unit:
+            if reading is None or reading.value is None or reading.unit != unit:
                 continue
-            raw = _raw(reading.value, channel.scaler)
+            raw = _raw(reading.value, scaler)
             if raw is not None:
-                values[place] = raw
+                raws[place] = raw
                 words.append(word)
-        if not words or not self._counts(meter_id, curve.number, end_us, values):
+        values = tuple(raws)
+        if not words or not self._counts((meter_id, curve.number), end_us, values):
             return None
         for word in words:
             del good[word]
-        start_us = end_us - period_us
         return Interval(
-            meter_id, curve.number, start_us, curve.period_s, stamp_us, curve.layout, tuple(values)
+            meter_id, curve.number, end_us - period_us, curve.period_s, stamp_us, curve.layout, values
         )
 
-    def _counts(self, meter_id: int, number: int, end_us: int, values: Sequence[int | None]) -> bool:
-        key = meter_id, number
+    def _counts(self, key: tuple[int, int], end_us: int, values: Values) -> bool:
         found = self._counted.get(key)
-        if found is None or found[0] != end_us:
-            if found is None or found[0] < end_us:  # a late message must not make us forget the newest
-                self._counted[key] = end_us, tuple(values)
+        if found is None or found[0] < end_us:
+            self._counted[key] = end_us, values
+            return True
+        if found[0] > end_us:  # a late message must not make us forget the newest
             return True
         before = found[1]
+        if before == values:
+            return True
         if any(old is not None and new not in (None, old) for old, new in zip(before, values, strict=True)):
             return False
         self._counted[key] = (
