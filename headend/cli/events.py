@@ -9,13 +9,17 @@ import typer
 from rich.table import Table
 
 from headend.cli.shell import base, reported
-from headend.cli.terminal import CommandError, moment, out, print_json
+from headend.cli.terminal import CommandError, err, moment, out, print_json
+from headend.foundation import Base
+from headend.house import open_house
 from headend.store import events, meters
 from headend.store.events import EventFilter, StoredEvent
 from schemas.event import EventLog, EventMeaning
 
 Word = TypeVar("Word", EventMeaning, EventLog)
 
+#: Invocation counters that one command may use of a key.
+_COUNTERS: Final = 16
 #: Following, it is asked for what is new so often, and again for what came so shortly before: a transaction
 #: that took its time shows late.
 _ASKED_S: Final = 2.0
@@ -34,12 +38,17 @@ async def list_events(
         list[str] | None, typer.Option(help="Code of a feeder, transformer or station above it.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many, the newest.")] = 50,
+    read: Annotated[bool, typer.Option("--read", help="Ask the meter for its event logs first.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
-) -> None:
-    """Show events, the newest last, each with its time in UTC and here."""
+) -> int:
+    """Show events, the newest last, each with its time in UTC and here. Exit status 1 when a meter that was
+    asked could not be read."""
     if follow and (as_json or until is not None):
         raise CommandError("--follow goes on and on: neither --until nor --json goes with it")
+    if read and meter is None:
+        raise CommandError("--read asks one meter: name it")
+    status = 0
     async with base() as opened:
         async with opened.pool.connection() as connection:
             number = None if meter is None else (await meters.by_asset(connection, meter)).meter_id
@@ -51,11 +60,14 @@ async def list_events(
                 meanings=tuple(_one_of(EventMeaning, text, "--meaning") for text in meaning or ()),
                 logs=tuple(_one_of(EventLog, text, "--log") for text in log or ()),
             )
-            began = datetime.now(UTC)
+        if number is not None and read:
+            status = await _read(opened, number)
+        began = datetime.now(UTC)
+        async with opened.pool.connection() as connection:
             found = await events.page(connection, only, limit=limit)
         if as_json:
             print_json([_as_json(one) for one in reversed(found)])
-            return
+            return status
         out.print(_table(found[::-1]))
         seen = {(one.at, one.identity) for one in found}
         while follow:
@@ -69,6 +81,21 @@ async def list_events(
             began = asked
             if new:
                 out.print(_table(new, head=False))
+    return status
+
+
+async def _read(opened: Base, meter_id: int) -> int:
+    """Read one meter's event logs; the exit status."""
+    async with open_house(opened, counter_block=_COUNTERS) as house:
+        outcome = await house.events.read([meter_id])
+    if not outcome.due:
+        err.print("not read: it is not commissioned, has no address, or keeps no events", style="yellow")
+        return 1
+    if outcome.away:
+        err.print("not read: it dials in, and is not connected here", style="yellow")
+    for failure in outcome.failures:
+        err.print(f"not read: {failure.reason} (fault: {failure.fault})", style="yellow", soft_wrap=True)
+    return 0 if outcome.read else 1
 
 
 def _one_of(words: type[Word], text: str, option: str) -> Word:

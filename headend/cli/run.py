@@ -182,6 +182,7 @@ class _Terminal:
             f'curl -H "Authorization: Bearer {token}" \\',
             f"  '{self._url}/api/v1/meters/{asset_id}/load-curve?{query}&format=csv'",
             f"{_command()} read {asset_id}",
+            f"{_command()} events --follow",
         ):
             out.print(f"  {line}", markup=False, soft_wrap=True)
 

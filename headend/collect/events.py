@@ -102,8 +102,8 @@ class EventRounds:
                 )  # fmt: skip
             await asyncio.sleep(period_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - no secret
 
-    async def read(self) -> Outcome:
-        """Read the event logs of all commissioned meters that keep some.
+    async def read(self, meter_ids: Sequence[int] | None = None) -> Outcome:
+        """Read the event logs of all commissioned meters that keep some, or of those named.
 
         Ends when everything that was read is committed. A meter's failure is in the outcome and costs nobody
         else. Raises UnavailableError while the database is away.
@@ -111,7 +111,7 @@ class EventRounds:
         loop = asyncio.get_running_loop()
         async with self._one:
             began = loop.time()
-            this = _Round(await self._due())
+            this = _Round(await self._due(meter_ids))
             numbers = list(this.read_until)
             this.outcome.due = len(numbers)
             for first in range(0, len(numbers), CHUNK):
@@ -119,17 +119,17 @@ class EventRounds:
             this.outcome.seconds = loop.time() - began
         return this.outcome
 
-    async def _due(self) -> dict[int, datetime | None]:
+    async def _due(self, meter_ids: Sequence[int] | None) -> dict[int, datetime | None]:
         """Meters by number, each with the moment until which its logs were read."""
         async with self._connect() as connection:
             models = []
-            for name in await coverage.models_in_use(connection):
+            for name in await coverage.models_in_use(connection, meter_ids):
                 try:
                     if Feature.EVENTS in self._drivers.of(name).features(name):
                         models.append(name)
                 except ModelError as error:
                     log.error("event logs of model %s are not read: %s", name, error)  # noqa: TRY400
-            return dict(await events.due(connection, models)) if models else {}
+            return dict(await events.due(connection, models, meter_ids)) if models else {}
 
     async def _chunk(self, numbers: Sequence[int], this: _Round) -> None:
         """Read some meters, and then remember until when each was read."""

@@ -229,10 +229,13 @@ def _stored(
     )  # fmt: skip
 
 
-async def due(connection: Connection, models: Sequence[str]) -> list[tuple[int, datetime | None]]:
-    """Numbers of the commissioned meters of these models that can be reached, each with the moment until
-    which its event logs were read (None: never)."""
-    cursor = await connection.execute(_QUERIES["due"], {"models": list(models)})
+async def due(
+    connection: Connection, models: Sequence[str], meter_ids: Sequence[int] | None = None
+) -> list[tuple[int, datetime | None]]:
+    """Numbers of the commissioned meters of these models that can be reached, or of those among
+    ``meter_ids``, each with the moment until which its event logs were read (None: never)."""
+    parameters = {"models": list(models), "meters": None if meter_ids is None else list(meter_ids)}
+    cursor = await connection.execute(_QUERIES["due"], parameters)
     return [(meter_id, read_until) for meter_id, read_until in await cursor.fetchall()]
 
 

@@ -3,19 +3,22 @@
 import asyncio
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from concentrator_sim.event_log import FRAUD, TERMINAL_COVER_OPENED
+from concentrator_sim.field import Field
 from headend.store import meters
 from headend.store.pool import open_pool
 from headend.store.writer import write
 from schemas.event import EventLog, EventMeaning, MeterEvent
 from schemas.meter import NewMeter
 from schemas.reading import registers_only
-from tests.integration.test_cli import Headend, headend, told, told_out
+from tests.integration.test_cli import Headend, field, headend, meters_file, told, told_out
 
-__all__ = ["headend"]
+__all__ = ["field", "headend"]
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 US = round(T0.timestamp()) * 1_000_000
@@ -68,3 +71,21 @@ def test_what_cannot_be_is_told_in_one_line(headend: Headend, stored: None) -> N
     assert "no meter 'M-9'" in told(headend("events", "M-9", status=1))
     assert "has no offset" in told(headend("events", "--since", "2026-03-01", status=1))
     assert "--follow" in told(headend("events", "--follow", "--json", status=1))
+
+
+def test_a_meter_is_asked_first(headend: Headend, field: Field, tmp_path: Path) -> None:
+    (tmp_path / "field.csv").write_text(field.csv())
+    headend("meters", "import", str(tmp_path / "field.csv"), "--allow-plain-keys")
+    meter = field.meters[0].meter
+    meter.events.add(FRAUD, field.now() - 60, TERMINAL_COVER_OPENED)
+    assert headend("events", meter.serial, "--json").stdout.strip() == "[]"
+    found = json.loads(headend("events", meter.serial, "--read", "--json").stdout)
+    assert ("terminal_cover_opened", 40) in {(one["meaning"], one["code"]) for one in found}
+    assert {one["meter"] for one in found} == {meter.serial}
+
+
+def test_a_meter_that_cannot_be_asked_says_why(headend: Headend, tmp_path: Path) -> None:
+    headend("meters", "import", meters_file(tmp_path))
+    assert "not read" in told(headend("events", "A1", "--read", status=1))
+    assert "not commissioned" in told(headend("events", "A2", "--read", status=1))
+    assert "name it" in told(headend("events", "--read", status=1))

@@ -72,13 +72,14 @@ UNION
 SELECT meter_id, NULL FROM meters WHERE feeder = %(code)s OR transformer = %(code)s;
 
 -- name: due
--- Commissioned meters with an address, of some models, with the moment until which their event logs were read (NULL: never).
+-- Commissioned meters with an address, of some models, or those among some numbers, with the moment until which their event logs were read (NULL: never).
 SELECT m.meter_id, c.read_until
   FROM meters m
  CROSS JOIN LATERAL (SELECT state FROM meter_states
                       WHERE meter_id = m.meter_id ORDER BY since DESC LIMIT 1) s
   LEFT JOIN event_cursors c USING (meter_id)
  WHERE s.state = 'commissioned' AND m.address IS NOT NULL AND m.model = ANY (%(models)s::text[])
+   AND (%(meters)s::integer[] IS NULL OR m.meter_id = ANY (%(meters)s))
  ORDER BY m.meter_id;
 
 -- name: move_cursors
