@@ -213,8 +213,8 @@ class Settings(BaseSettings):
     #: topic filters of each ingest slot; a slot is read by one worker at a time. As a variable it is JSON.
     mqtt_slots: Annotated[tuple[tuple[str, ...], ...], AfterValidator(_check_slots)] = (
         (
-            "headend/batch/+", "headend/ask/#", "zigbee2mqtt/#", "zigbee/#", "dlms/#", "tele/#", "stat/#",
-            "+/tele/#", "+/stat/#", "+/events/rpc", "+/status/+", "+/online",
+            "headend/batch/+", "headend/presence/+", "zigbee2mqtt/#", "zigbee/#", "dlms/#", "tele/#",
+            "stat/#", "+/tele/#", "+/stat/#", "+/events/rpc", "+/status/+", "+/online",
         ),
     )  # fmt: skip
     #: a slot whose worker says nothing for so long is taken by another

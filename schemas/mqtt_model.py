@@ -93,15 +93,18 @@ ValuePath = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Topics(Part):
-    """Where the device publishes. ``{identity}`` is its name, ``*`` any one level. ``ignored`` go first."""
+    """Where the device publishes. ``{identity}`` is its name, ``*`` any one level. ``station`` is where a
+    gateway or concentrator tells its own presence, ``{identity}`` being its code in the network. ``station``
+    and ``ignored`` go first."""
 
     readings: tuple[NamedTopic, ...]
     presence: tuple[NamedTopic, ...] = ()
+    station: tuple[NamedTopic, ...] = ()
     ignored: tuple[TopicPattern, ...] = ()
 
 
 class Presence(Part):
-    """Payloads of the presence topic, where the form's own words are not meant."""
+    """Payloads of the presence topics, where the form's own words are not meant."""
 
     online: str
     offline: str

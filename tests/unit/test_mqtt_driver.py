@@ -76,8 +76,10 @@ def sensor(total, time="2026-11-22T12:00:00+00:00"):
         ("tele/m/LWT", Form.TASMOTA, Role.PRESENCE, "m"),
         ("zigbee2mqtt/hall/plug 1", Form.ZIGBEE2MQTT, Role.READINGS, "hall/plug 1"),
         ("zigbee2mqtt/plug/availability", Form.ZIGBEE2MQTT, Role.PRESENCE, "plug"),
-        ("zigbee2mqtt/bridge/state", Form.ZIGBEE2MQTT, Role.IGNORED, ""),
-        ("zigbee2mqtt/bridge/request/device/remove", None, None, None),
+        ("zigbee2mqtt/bridge/info", Form.ZIGBEE2MQTT, Role.IGNORED, ""),
+        ("zigbee2mqtt/bridge/state", Form.ZIGBEE2MQTT, Role.STATION, "zigbee2mqtt"),
+        ("headend/presence/C-1", Form.BATCH, Role.STATION, "C-1"),
+        ("zigbee2mqtt/bridge/request/device/remove", Form.ZIGBEE2MQTT, Role.IGNORED, ""),
         ("shellypro3em-a0/status/em:0", Form.SHELLY, Role.READINGS, "shellypro3em-a0"),
         ("shellypro3em-a0/events/rpc", Form.SHELLY, Role.READINGS, "shellypro3em-a0"),
         ("shellypro3em-a0/online", Form.SHELLY, Role.PRESENCE, "shellypro3em-a0"),
@@ -95,9 +97,7 @@ def test_a_topic_tells_form_role_and_identity(topic, form, role, identity):
     topics = Topics(load_mqtt_model(name) for name in mqtt_model_names())
     for _ in range(2):  # found, and remembered
         route = topics.route(topic)
-        if topic.startswith("zigbee2mqtt/bridge/"):
-            assert route.role is Role.IGNORED
-        elif form is None:
+        if form is None:
             assert route is None
         else:
             assert (route.form, route.role, route.identity) == (form, role, identity)
@@ -241,6 +241,23 @@ def test_a_last_will_is_an_event_of_the_link(model, topic, payload, meaning):
     assert merge([told], source="x").events == (event,)
     assert isinstance(say(decoder(m=model), topic, payload, retained=True), Ignored)
     assert isinstance(say(decoder(m=model), topic, b"perhaps"), Problem)
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "node", "meaning"),
+    [
+        ("zigbee2mqtt/bridge/state", b'{"state":"offline"}', "zigbee2mqtt", EventMeaning.LINK_LOST),
+        ("GW-7/bridge/state", b"online", "GW-7", EventMeaning.LINK_RESTORED),
+        ("headend/presence/C-1", b"offline", "C-1", EventMeaning.LINK_LOST),
+        ("headend/presence/C-1", b"online", "C-1", EventMeaning.LINK_RESTORED),
+    ],
+)
+def test_a_station_that_goes_is_an_event_of_its_node(topic, payload, node, meaning):
+    told = say(decoder(), topic, payload)
+    (event,) = told.events
+    assert (event.meter_id, event.node, event.log, event.meaning) == (None, node, EventLog.PRESENCE, meaning)
+    assert isinstance(say(decoder(), topic, payload, retained=True), Ignored)
+    assert isinstance(say(decoder(), topic, b"perhaps"), Problem)
 
 
 # ---- batches --------------------------------------------------------------------------------------

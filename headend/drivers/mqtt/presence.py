@@ -20,17 +20,18 @@ _READERS: Final = {
 }
 
 
-def read(known: Known, model: MqttModel, topic: str, payload: bytes, received_us: int) -> Readings:
-    """The event.
+def read(whose: Known | str, model: MqttModel, topic: str, payload: bytes, received_us: int) -> Readings:
+    """The event, of a meter or of the station with that code.
 
     Raises:
         RemoteProtocolError: a word that means neither.
     """
     meaning = EventMeaning.LINK_RESTORED if _online(model, topic, payload) else EventMeaning.LINK_LOST
+    meter_id, node = (None, whose) if isinstance(whose, str) else (whose.meter_id, None)
     event = MeterEvent(
-        known.meter_id, EventLog.PRESENCE, meaning, None, None, received_us, source=f"mqtt:{topic}"
+        meter_id, EventLog.PRESENCE, meaning, None, None, received_us, source=f"mqtt:{topic}", node=node
     )
-    return Readings(known.meter_id, events=(event,))
+    return Readings(meter_id, events=(event,))
 
 
 def _online(model: MqttModel, topic: str, payload: bytes) -> bool:

@@ -46,9 +46,10 @@ class Interval(NamedTuple):
 
 
 class Readings(NamedTuple):
-    """Readings of one known meter. ``notes`` say what of the message was not stored, and why."""
+    """Readings of one known meter, or what a station (None) says of itself. ``notes`` say what of the message
+    was not stored, and why."""
 
-    meter_id: int
+    meter_id: int | None
     intervals: tuple[Interval, ...] = ()
     registers: tuple[RegisterRead, ...] = ()
     events: tuple[MeterEvent, ...] = ()

@@ -1,8 +1,8 @@
 """From a topic to the device: which form its payloads have, what they are about, and who it is.
 
-The patterns of all models are one table. What is ignored goes first, then the pattern with the most letters
-of its own; two models may share a pattern if they share the form, since the device's own model is looked up
-by its identity afterwards. A topic is looked at once and remembered.
+The patterns of all models are one table. Stations' own presence goes first, then what is ignored, then the
+pattern with the most letters of its own. Two models may share a pattern if they share the form, since the
+device's own model is looked up by its identity afterwards. A topic is looked at once and remembered.
 """
 
 import re
@@ -22,9 +22,13 @@ _LONGEST: Final = 128
 class Role(StrEnum):
     """What the messages of a topic are about."""
 
+    STATION = "station"  # presence of a gateway or concentrator
     READINGS = "readings"
     PRESENCE = "presence"
     IGNORED = "ignored"
+
+
+_FIRST: Final = {Role.STATION: 0, Role.IGNORED: 1}
 
 
 class Route(NamedTuple):
@@ -51,6 +55,7 @@ class Topics:
         found: dict[tuple[str, Form, Role], MqttModel] = {}
         for model in models:
             for role, patterns in (
+                (Role.STATION, model.topics.station),
                 (Role.IGNORED, model.topics.ignored),
                 (Role.READINGS, model.topics.readings),
                 (Role.PRESENCE, model.topics.presence),
@@ -101,9 +106,9 @@ def fill(pattern: str, identity: str) -> str:
     return pattern.replace(IDENTITY, identity)
 
 
-def _rank(pattern: str, form: Form, role: Role) -> tuple[bool, int, str, str]:
+def _rank(pattern: str, form: Form, role: Role) -> tuple[int, int, str, str]:
     letters = len(pattern.replace(IDENTITY, "").replace("*", ""))
-    return role is not Role.IGNORED, -letters, pattern, form
+    return _FIRST.get(role, len(_FIRST)), -letters, pattern, form
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
