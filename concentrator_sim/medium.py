@@ -38,7 +38,7 @@ class Carrier(NamedTuple):
 CARRIERS: Final[Mapping[LinkKind, Carrier]] = MappingProxyType(
     {
         LinkKind.PLC_NARROWBAND: Carrier(
-            45, 24_000, 0.015, db_per_m=0.07, evening_db=5, frame=128, tries=4, max_hops=8
+            45, 48_000, 0.015, db_per_m=0.07, evening_db=5, frame=128, tries=4, max_hops=8
         ),
         LinkKind.PLC_BROADBAND: Carrier(
             50, 1_000_000, 0.006, db_per_m=0.14, evening_db=3, frame=512, tries=4, max_hops=10

@@ -26,7 +26,7 @@ MODEL: Final = "headend-batch-meter"
 #: Bytes of a meter's rows on the power line, as the route is asked for them.
 _ROW_BYTES: Final = 32
 #: A batch that is not acknowledged after so many seconds is sent again.
-AGAIN_S: Final = 120
+AGAIN_S: Final = 60
 _LOOK_S: Final = 5.0
 
 

@@ -23,6 +23,9 @@ class StationKind(StrEnum):
     MODBUS_TCP = "modbus_tcp"
     MODBUS_RTU_TCP = "modbus_rtu_tcp"
     MODBUS_RTU = "modbus_rtu"
+    DLT645_TCP = "dlt645_tcp"
+    IEC62056_TCP = "iec62056_tcp"
+    P1_TCP = "p1_tcp"
 
 
 class Usual(NamedTuple):
@@ -50,6 +53,9 @@ USUAL: Final[Mapping[StationKind, Usual]] = MappingProxyType(
         StationKind.MODBUS_TCP: Usual(NodeKind.GATEWAY, LinkKind.SERIAL, 60, 4, _BUS),
         StationKind.MODBUS_RTU_TCP: Usual(NodeKind.GATEWAY, LinkKind.SERIAL, 60, 4, _BUS),
         StationKind.MODBUS_RTU: Usual(NodeKind.GATEWAY, LinkKind.SERIAL, 60, 4, _BUS),
+        StationKind.DLT645_TCP: Usual(NodeKind.GATEWAY, LinkKind.SERIAL, 60, 3, ("none",)),
+        StationKind.IEC62056_TCP: Usual(NodeKind.GATEWAY, LinkKind.SERIAL, 60, 2, ("none",)),
+        StationKind.P1_TCP: Usual(NodeKind.GATEWAY, LinkKind.SERIAL, 5, 1, ("none",)),
     }
 )
 #: Kinds that publish to an MQTT broker.
@@ -130,8 +136,10 @@ class StationPlan(_Part):
             known = register_model_names()
             if self.meters > _MAX_UNITS:
                 raise ValueError(f"a Modbus line has at most {_MAX_UNITS} slaves")
-        elif self.models and self.kind in PUBLISHING:
+        elif self.models:
             raise ValueError(f"{self.kind} has no models")
+        if self.kind is StationKind.P1_TCP and self.meters > 1:
+            raise ValueError("a P1 port has one meter")
         for model in self.models:
             if known is not None and model not in known:
                 raise ValueError(f"models of {self.kind} are {', '.join(known)}")

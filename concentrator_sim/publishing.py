@@ -72,6 +72,7 @@ class PublishingStation:
         """See `Served`."""
         url = self.house.scenario.mqtt_url
         if url is not None:
+            await asyncio.sleep(self.house.scenario.publish_after_s)
             await self.live(url)
 
     async def live(self, url: str) -> None:

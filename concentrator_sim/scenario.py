@@ -117,7 +117,8 @@ class Scenario(BaseModel):
     ``push_confirm`` over TCP it waits for the confirmation.
 
     Stations listen from ``station_base_port`` on (0: the system chooses; default: ``base_port`` + 10,000).
-    ``mqtt_url`` (``mqtt://host:port``) is the broker of those that publish; without one they are silent.
+    ``mqtt_url`` (``mqtt://host:port``) is the broker of those that publish, ``publish_after_s`` seconds after
+    their start, so that who starts with the field has subscribed; without a broker they are silent.
     ``device_dir`` is a folder for the names of pseudo-terminals, so that a line keeps its name; without one
     their own names are told. ``faults`` strike direct meters, stations and the meters below them by name.
     """
@@ -149,6 +150,7 @@ class Scenario(BaseModel):
     stations: tuple[StationPlan, ...] = ()
     station_base_port: int | None = Field(default=None, ge=0, le=65_535)
     mqtt_url: Annotated[str, AfterValidator(_broker)] | None = None
+    publish_after_s: float = Field(default=0, ge=0, le=3600)
     device_dir: Path | None = None
     faults: tuple[Fault, ...] = ()
 

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from concentrator_sim.dlms_station import DlmsStation
+from concentrator_sim.line_station import LineStation
 from concentrator_sim.modbus_station import ModbusStation
 from concentrator_sim.mqtt_concentrator import MqttConcentrator
 from concentrator_sim.plan import StationKind
@@ -45,6 +46,9 @@ KINDS: Final[Mapping[StationKind, Callable[[Station, House], Served]]] = Mapping
         StationKind.MQTT: MqttConcentrator,
         StationKind.ZIGBEE: ZigbeeGateway,
         StationKind.WIFI: WifiMeters,
+        StationKind.DLT645_TCP: LineStation,
+        StationKind.IEC62056_TCP: LineStation,
+        StationKind.P1_TCP: LineStation,
         StationKind.MODBUS_TCP: ModbusStation,
         StationKind.MODBUS_RTU_TCP: ModbusStation,
         StationKind.MODBUS_RTU: ModbusStation,

@@ -84,9 +84,9 @@ def test_what_is_lost_is_what_is_declared(margins, size):
 
 
 def test_delay_grows_with_size_and_hops():
-    assert route(60.0).send(128, NIGHT) == pytest.approx(0.015 + 128 * 8 / 24_000)
+    assert route(60.0).send(128, NIGHT) == pytest.approx(0.015 + 128 * 8 / 48_000)
     assert route(60.0).send(0, NIGHT) == pytest.approx(0.015)
-    assert route(60.0, 60.0).send(128, NIGHT) == pytest.approx(2 * (0.015 + 128 * 8 / 24_000))
+    assert route(60.0, 60.0).send(128, NIGHT) == pytest.approx(2 * (0.015 + 128 * 8 / 48_000))
     assert route(60.0).send(4096, NIGHT) > route(60.0).send(128, NIGHT)
 
 

@@ -113,7 +113,7 @@ async def test_a_new_quarter_is_a_new_batch_and_an_old_one_is_sent_again(mosquit
     plan = {"kind": "mqtt", "meters": 2, "spread_m": 50}
     async with ear(mosquitto.port) as one, field(mosquitto, clock, **plan):
         await one.until(lambda: of(one.batches(), Batch))
-        clock.now += 130
+        clock.now += 70
         await one.until(lambda: len(of(one.batches(), Batch)) >= 3)
         numbers = sorted(batch.sequence for batch in of(one.batches(), Batch))
         assert numbers[:3] == [0, 0, 1]
