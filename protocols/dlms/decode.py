@@ -9,7 +9,7 @@ asked for. Nothing here raises for the peer's bytes.
 from typing import TYPE_CHECKING, Final
 
 from protocols.dlms import apdu as apdus
-from protocols.dlms import axdr, tolerant
+from protocols.dlms import axdr, gateway, tolerant
 from protocols.dlms import decode_tree as trees
 from protocols.dlms.apdu import (
     Aare,
@@ -138,7 +138,10 @@ class StreamDecoder:
     # ---- APDUs ----------------------------------------------------------------------------------
 
     def _apdu(self, builder: Builder, payload: bytes) -> None:
-        """Decode one APDU, going on inside of what is ciphered or in blocks."""
+        """Decode one APDU, going on inside of what is prefixed, ciphered or in blocks."""
+        if not builder.layers and gateway.is_prefixed(payload):
+            self._behind(builder, payload)
+            return
         builder.layers.append(name_of(payload[0]))
         try:
             message = apdus.decode(payload)
@@ -163,6 +166,21 @@ class StreamDecoder:
                 self._joined(joined)
         else:
             self._complete(builder, message)
+
+    def _behind(self, builder: Builder, payload: bytes) -> None:
+        """A message to or from a meter behind a gateway: what is behind the prefix."""
+        try:
+            message = gateway.decode(payload)
+        except RemoteProtocolError as exc:
+            builder.problem(exc)
+            builder.tree = {"data": payload.hex()}
+            self._emit(builder)
+            return
+        builder.layers.append(f"gateway-{message.header.name.lower()}")
+        builder.gateway = str(message.address)
+        builder.notes.append(f"meter behind a gateway: network and address {message.address}")
+        builder.deciphered = True  # places in the APDU are no places of the input
+        self._apdu(builder, message.apdu)
 
     def _instead(self, builder: Builder, payload: bytes) -> bool:
         """A bare piece whose first byte only looks like an APDU's tag: 01 and 02 begin data as well."""

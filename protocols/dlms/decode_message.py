@@ -184,6 +184,7 @@ class Builder:
         self.unnamed: list[Unnamed] = []
         self.tree: Any = None
         self.notes: list[str] = []
+        self.gateway: str | None = None  # of the meter behind a gateway
         self.undecryptable = False
         self.deciphered = False  # or joined from blocks: places in the APDU are no places of the input
         self._problems: list[Problem] = []
@@ -204,7 +205,8 @@ class Builder:
     @property
     def peers(self) -> tuple[str, ...]:
         """Both ends, whichever sends: the same for a request and its answer."""
-        return tuple(sorted(end for end in _ends(self._first) if end is not None))
+        ends = tuple(sorted(end for end in _ends(self._first) if end is not None))
+        return ends if self.gateway is None else (*ends, self.gateway)
 
     def join(self, other: "Builder") -> None:
         """Count the block that ``other`` brought to this message."""

@@ -29,11 +29,11 @@ class Framing(StrEnum):
     UNKNOWN = "unknown"
 
 
-# First bytes of the APDUs that a meter or a client may send: xDLMS tags and ACSE.
+# First bytes of the APDUs that a meter or a client may send: xDLMS tags, ACSE, and the gateway prefix.
 APDU_TAGS = frozenset(
     bytes.fromhex(
         "010506080c0d0e0f101618 212526282c2d2e3638 414546484c4d4e5658 60616263"
-        "c0c1c2c3c4c5c7 c8c9cacbcccdcf d0d1d2d3d4d5d7 d8d9dadbdcdddfe0"
+        "c0c1c2c3c4c5c7 c8c9cacbcccdcf d0d1d2d3d4d5d7 d8d9dadbdcdddfe0 e6e7"
     )
 )
 

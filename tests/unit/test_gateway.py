@@ -10,9 +10,14 @@ from headend.session.dial import channel_over
 from headend.session.gateway import GatewayChannel, link_to
 from headend.session.plan import plan_session
 from headend.transport.memory import memory_pair
-from protocols.dlms import gateway, wrapper
+from protocols.dlms import axdr, gateway, wrapper
 from protocols.dlms.apdu.exceptions import ExceptionResponseApdu
+from protocols.dlms.apdu.fields import INVOKE, Raw
+from protocols.dlms.apdu.get import GetRequestNormal, GetResponseNormal
+from protocols.dlms.cosem import Attribute, ClassId
+from protocols.dlms.decode import Status, decode_stream
 from protocols.dlms.gateway import Header
+from protocols.dlms.obis import Obis
 from protocols.errors import Fault, GatewayRefused, LinkTimeout, LocalProtocolError, RemoteProtocolError
 from schemas.address import AddressError, GatewayAddress, LinkAddress
 from schemas.model import MeterModel
@@ -234,3 +239,37 @@ def test_the_network_tells_the_concentrator_of_a_via_address():
 def test_a_via_address_without_its_concentrator_says_what_is_missing(place, why):
     with pytest.raises(AddressError, match=why):
         link_to("via:?gateway=0:0A0B", place)
+
+
+# ---- decoded -------------------------------------------------------------------------------------------
+
+
+def get(obis):
+    return GetRequestNormal(INVOKE[1], Attribute(ClassId.REGISTER, Obis.parse(obis), 2), None).to_bytes()
+
+
+def gives(value):
+    return GetResponseNormal(INVOKE[1], Raw(axdr.encode(axdr.u32(value)))).to_bytes()
+
+
+def test_decode_tells_meters_behind_a_gateway_apart():
+    frames = [
+        wrapper.encode(1, 1, gateway.encode(Header.REQUEST, OURS, get("1-0:1.8.0"))),
+        wrapper.encode(1, 1, gateway.encode(Header.REQUEST, OTHER, get("1-0:2.8.0"))),
+        wrapper.encode(1, 1, gateway.encode(Header.ANSWER, OTHER, gives(28))),
+        wrapper.encode(1, 1, gateway.encode(Header.ANSWER, OURS, gives(18))),
+    ]
+    messages = decode_stream(b"".join(frames))
+    assert [one.status for one in messages] == [Status.OK] * 4
+    assert messages[0].layers == ("gateway-request", "get-request")
+    assert messages[3].notes == ("meter behind a gateway: network and address 0:0A0B0C0D",)
+    told = [(str(value.obis), value.value) for one in messages for value in one.values]
+    assert told == [("1-0:2.8.0*255", 28), ("1-0:1.8.0*255", 18)]
+
+
+def test_decode_tells_a_bare_prefix_and_one_that_is_cut_short():
+    (message,) = decode_stream(gateway.encode(Header.ANSWER, OURS, gives(5)))
+    assert message.layers == ("gateway-answer", "get-response")
+    (message,) = decode_stream(wrapper.encode(1, 1, bytes.fromhex("e700080a0b")))
+    assert message.status is Status.BAD
+    assert "cut short" in message.problems[0].reason
