@@ -413,4 +413,5 @@ def _device(node: Node) -> Meter:
 
 
 def _place(node: Node) -> Place:
-    return Place(node.node_id, node.code, node.address, node.model)
+    # no hop: its answers say nothing about those of its nearest meters
+    return Place(node.node_id, node.code, node.address, node.model, hops=0)

@@ -13,13 +13,21 @@ from concentrator_sim.concentrator import Concentrator, Member
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.security import MODES
 from concentrator_sim.station import bus_of
-from protocols.dlms import gateway, wrapper
+from headend.session.deadlines import Deadlines
+from headend.session.dial import channel_over
+from headend.session.plan import plan_session
+from headend.transport.memory import memory_pair
+from protocols.dlms import gateway, hdlc, wrapper
 from protocols.dlms.gateway import Header
-from schemas.address import GatewayAddress
+from protocols.dlms.hdlc_server import HdlcServerLink
+from protocols.dlms.hdlc_states import Transmit
+from schemas.address import GatewayAddress, LinkAddress
+from schemas.model import MeterModel
 from tests.interop.gurux_client import make_client, talking
 
 pytestmark = pytest.mark.interop
 
+MODEL = MeterModel.model_validate({"name": "test", "title": "Test"})
 ADDRESSES = [
     GatewayAddress(0, b"\x0a\x0b\x0c\x0d"),
     GatewayAddress(7, b"12345678"),
@@ -83,3 +91,50 @@ def test_guruxs_requests_are_what_our_decoder_says(address):
         assert message.address == address
         assert message.apdu[0] == 0x60
         assert gateway.encode(*message) == found.apdu
+
+
+def test_over_hdlc_the_prefix_stands_behind_the_llc():
+    address = ADDRESSES[0]
+    client = gurux(address, hdlc=128)
+    client.snrmRequest()
+    (frame,) = client.aarqRequest()
+    found = hdlc.parse(bytes(frame))
+    llc, apdu = found.frame.information[:3], found.frame.information[3:]
+    assert llc == hdlc.LLC_COMMAND
+    message = gateway.decode(apdu)
+    assert (message.address, message.apdu[0]) == (address, 0x60)
+
+
+def test_our_session_over_hdlc_says_what_gurux_says(run_session):
+    """The same AARQ behind the same prefix, of our channel and of Gurux' client."""
+    address = ADDRESSES[0]
+    sent = run_session(f"hdlc+tcp://dc:4001?gateway={address}")
+    assert sent[:3] == hdlc.LLC_COMMAND
+    assert gateway.decode(sent[3:]).address == address
+
+
+@pytest.fixture
+def run_session():
+    """The information field of the first I frame that our session sends over HDLC."""
+
+    def run(text):
+        async def main():
+            ours, theirs = memory_pair()
+            plan = plan_session(MODEL, LinkAddress.parse(text), {})
+            channel = channel_over(ours, plan, Deadlines())
+            loop = asyncio.get_running_loop()
+            link = HdlcServerLink(
+                hdlc.server_address(plan.server_sap, 17, 4), hdlc.HdlcAddress(plan.client_sap)
+            )
+            opening = asyncio.ensure_future(channel.open(loop.time() + 5))
+            for event in link.receive(await theirs.read_some(loop.time() + 5)):
+                if isinstance(event, Transmit):
+                    theirs.write(event.data)
+            await opening
+            await channel.send(bytes.fromhex("601d"), loop.time() + 5)
+            found = hdlc.parse(await theirs.read_some(loop.time() + 5))
+            return found.frame.information
+
+        return asyncio.run(main())
+
+    return run

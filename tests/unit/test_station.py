@@ -12,6 +12,7 @@ from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.security import MODES
 from concentrator_sim.store_forward import MISSES, StoreForward
+from headend.drivers.dlms import station
 from headend.drivers.dlms.profile_check import Shapes
 from headend.drivers.dlms.station import Ask, StationConversation, covered_by_rows
 from headend.session.client import MeterSession
@@ -224,3 +225,11 @@ async def test_rows_that_are_fragments_cover_nothing():
         ((_, batch),) = await talk.fetch([ask_all(entry)])
     bare = dataclasses.replace(batch, covered_us=(), fragment=np.ones_like(batch.fragment))
     assert covered_by_rows(bare).covered_us == ()
+
+
+async def test_a_directory_beyond_all_measure_is_refused_unread(monkeypatch):
+    field = Field()
+    async with field.talk() as talk:
+        monkeypatch.setattr(station, "MOST_DIRECTORY", 100)
+        with pytest.raises(RemoteProtocolError, match="at most 100 are read"):
+            await talk.directory()

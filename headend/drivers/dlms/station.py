@@ -30,6 +30,11 @@ from schemas.model import MeterModel
 from schemas.reading import Fragment, ReadingBatch
 
 STATION: Final = "dlms-station"
+#: Bytes of a directory: some thousands of meters. Reading more at once would hold everybody up.
+MOST_DIRECTORY: Final = 1024 * 1024
+#: How long a block of a bulk answer may take, in seconds: it is put together of many meters' rows, and the
+#: answers before it, to short questions, tell nothing about that.
+BULK_S: Final = 60.0
 _SECOND: Final = timedelta(seconds=1)
 
 
@@ -104,7 +109,10 @@ class StationConversation:
 
     async def directory(self) -> tuple[Entry, ...]:
         """The meters behind it. Raises RemoteProtocolError, DataAccessRefused, LinkError."""
-        return store_forward.decode_directory(await self._session.get(store_forward.DIRECTORY))
+        raw = await self._session.get(store_forward.DIRECTORY)
+        if len(raw) > MOST_DIRECTORY:
+            raise RemoteProtocolError(f"a directory of {len(raw)} bytes: at most {MOST_DIRECTORY} are read")
+        return store_forward.decode_directory(raw)
 
     async def fetch(self, asks: Sequence[Ask]) -> list[Answer]:
         """Kept rows of many meters, in as few requests as the PDU allows; in order.
@@ -114,7 +122,7 @@ class StationConversation:
         """
         if self._layouts is None:
             self._layouts = store_forward.decode_layouts(await self._session.get(store_forward.LAYOUTS))
-        told = await self._session.get_items([_item(ask) for ask in asks])
+        told = await self._session.get_items([_item(ask) for ask in asks], timeout_s=BULK_S)
         return [Answer(ask, self._rows(ask, raw, self._layouts)) for ask, raw in zip(asks, told, strict=True)]
 
     def _rows(
