@@ -46,7 +46,7 @@ def test_every_variable_shown_is_a_setting(name: tuple[str, str]) -> None:
 
 
 def test_every_address_shown_is_one() -> None:
-    shown = re.findall(r"^\| `((?:tcp|udp|hdlc\+tcp|hdlc\+serial|inbound):[^`]*)`", README, re.MULTILINE)
-    assert len(shown) == 5
+    shown = re.findall(r"^\| `((?:tcp|udp|hdlc\+tcp|hdlc\+serial|inbound|via):[^`]*)`", README, re.MULTILINE)
+    assert len(shown) == 7
     for address in shown:
         LinkAddress.parse(address)
