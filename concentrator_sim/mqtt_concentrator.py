@@ -64,6 +64,7 @@ class MqttConcentrator(PublishingStation):
             self._speak,
             self._faults,
             self.house.now,
+            will=(f"headend/presence/{code}", "offline"),
             topics=(f"headend/request/{code}", f"headend/ack/{code}"),
             hear=self._hear,
         )
@@ -95,6 +96,7 @@ class MqttConcentrator(PublishingStation):
 
     async def _speak(self, outlet: Outlet) -> None:
         """Announce, send all that is not acknowledged, then what comes."""
+        await outlet.publish(f"headend/presence/{self.station.code}", "online", retain=True)
         await self._send(outlet, [self._announcement()])
         self._forget_batches()  # they are in the outbox too
         await self._send(outlet, self.outbox.waiting(self.house.now()))

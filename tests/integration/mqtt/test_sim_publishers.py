@@ -190,6 +190,17 @@ async def test_a_meter_that_vanishes_leaves_its_will(mosquitto):
         assert wills[1] == [b"true"]
 
 
+async def test_a_concentrator_that_vanishes_leaves_its_will(mosquitto):
+    clock = Clock()
+    restart = {"kind": "reboot", "targets": "DC-0001", "after_s": 50, "for_s": 50}
+    plan = {"kind": "mqtt", "meters": 1, "spread_m": 50, "history_days": 0}
+    async with ear(mosquitto.port) as one, field(mosquitto, clock, restart, **plan):
+        will = one.heard["headend/presence/DC-0001"]
+        await one.until(lambda: will == [b"online"])
+        clock.now += 60
+        await one.until(lambda: will == [b"online", b"offline"])
+
+
 async def test_a_broker_that_is_away_is_found_again(mosquitto):
     topic = "stat/SIM000011000001/STATUS10"
     async with field(mosquitto, Clock(), kind="wifi", meters=1, history_days=0):
