@@ -144,7 +144,6 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
         limits = Limits(
             retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s)
         )
-        _watch(metrics, links, pipeline)
         collector = Collector(
             base.pool.connection,
             drivers,
@@ -165,6 +164,7 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
         meters = Meters(profile_folders=settings.profile_folders)
         decoder = load_decoder(meters, profile_folders=settings.profile_folders)
         ingest = Ingest(base.pool.connection, decoder, FrameDoor(handler))
+        _watch(metrics, links, pipeline, ingest)
         yield House(
             base,
             vault,
@@ -235,7 +235,7 @@ def _links(settings: Settings, metrics: Metrics) -> Links:
     )
 
 
-def _watch(metrics: Metrics, links: Links, pipeline: Pipeline) -> None:
+def _watch(metrics: Metrics, links: Links, pipeline: Pipeline, ingest: Ingest) -> None:
     """Figures that somebody keeps already."""
     metrics.watch(
         "headend_breakers", "Circuit breakers that are remembered", links.breakers.counts, label="state"
@@ -244,21 +244,20 @@ def _watch(metrics: Metrics, links: Links, pipeline: Pipeline) -> None:
         "headend_permits_waiting", "Conversations that wait for permits", lambda: links.permits.waiting
     )
     metrics.watch("headend_pipeline_waiting", "Batches that wait to be stored", lambda: pipeline.waiting)
-    totals = pipeline.totals
-    metrics.watch("headend_pipeline_batches", "Batches committed", lambda: totals.batches, total=True)
-    metrics.watch(
-        "headend_pipeline_refused",
-        "Batches that the store would not have",
-        lambda: totals.refused,
-        total=True,
-    )
-    metrics.watch(
-        "headend_pipeline_retries",
-        "Writes tried again, the database being away",
-        lambda: totals.retries,
-        total=True,
-    )
-    metrics.watch("headend_intervals_new", "New intervals stored", lambda: totals.written.new, total=True)
+    stored, brought = pipeline.totals, ingest.totals
+    for name, about, read in (
+        ("pipeline_batches", "Batches committed", lambda: stored.batches),
+        ("pipeline_refused", "Batches that the store would not have", lambda: stored.refused),
+        ("pipeline_retries", "Writes tried again, the database being away", lambda: stored.retries),
+        ("intervals_new", "New intervals by the pipeline", lambda: stored.written.new),
+        ("mqtt_messages", "Messages of the broker that were dealt with", lambda: brought.received),
+        ("mqtt_repeated", "Messages that came before", lambda: brought.repeated),
+        ("mqtt_ignored", "Messages that are right and have nothing to store", lambda: brought.ignored),
+        ("mqtt_quarantined", "Messages kept with the reason why not", lambda: brought.quarantined),
+        ("mqtt_retries", "Transactions that failed and were tried again", lambda: brought.retries),
+        ("mqtt_intervals_new", "New intervals by the broker", lambda: brought.written.new),
+    ):
+        metrics.watch(f"headend_{name}", about, read, total=True)
 
 
 def _deadlines(settings: Settings) -> Deadlines:

@@ -230,8 +230,9 @@ class Collector:
         run.tell()
 
     def _not_read(self, meter: Meter, error: Exception, attempts: int, run: _Run) -> None:
-        run.outcome.fail(Failure.of(meter.asset_id, error, attempts))
-        log.info("%s: not read: %s", meter.asset_id, error)
+        failure = Failure.of(meter.asset_id, error, attempts)
+        run.outcome.fail(failure)
+        log.info("%s: not read (%s): %s", meter.asset_id, failure.stage or "no conversation", error)
         run.tell()
 
     async def _attempt(

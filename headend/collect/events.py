@@ -174,8 +174,11 @@ class EventRounds:
             this.read.append((meter.meter_id, now))
             this.outcome.read += 1
         except (CommunicationError, SealError, UnavailableError, UnknownMeter, PipelineClosed) as error:
-            this.outcome.fail(Failure.of(meter.asset_id, error, attempts))
-            log.info("%s: events not read: %s", meter.asset_id, error)
+            failure = Failure.of(meter.asset_id, error, attempts)
+            this.outcome.fail(failure)
+            log.info(
+                "%s: events not read (%s): %s", meter.asset_id, failure.stage or "no conversation", error
+            )
         except Exception as error:  # the boundary: a defect met at one meter must not end all others
             this.outcome.fail(Failure.of(meter.asset_id, error, attempts))
             log.exception("%s: events not read, by a defect", meter.asset_id)

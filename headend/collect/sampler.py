@@ -25,6 +25,7 @@ from headend.drivers.contract import Curve, Recall
 from headend.drivers.registry import Drivers, Reachable
 from headend.drivers.targets import targets_of
 from headend.ingest.pipeline import Pipeline, PipelineClosed
+from headend.links.failures import stage_of
 from headend.links.links import Links
 from headend.session.access import Connect
 from headend.session.retry import Verdict, classify
@@ -212,7 +213,7 @@ class Sampler:
         except TimeoutError:
             one.failed = "no answer in time"
         except CommunicationError as error:
-            one.failed = str(error).split("\n", 1)[0]
+            one.failed = f"{stage_of(error)}: {error}".split("\n", 1)[0]
             if classify(error) is Verdict.FATAL:
                 log.info("%s: %s", one.asset_id, one.failed)
         except (UnavailableError, UnknownMeter, PipelineClosed) as error:

@@ -29,6 +29,7 @@ from headend.drivers.dlms.station import STATION, Answer, Ask, StationConversati
 from headend.drivers.registry import Drivers, Reachable
 from headend.ingest.pipeline import Pipeline, PipelineClosed
 from headend.keys.seal import SealError
+from headend.links.failures import stage_of
 from headend.links.links import Links
 from headend.session.access import Connect
 from headend.store import announcements, coverage, meters, network
@@ -194,7 +195,8 @@ class StationRounds:
             log.warning("%s: the round did not end within %.0f s", node.code, ROUND_S)
         except (CommunicationError, SealError, DatabaseError, UnavailableError, PipelineClosed) as error:
             outcome.failure = error
-            log.warning("%s: the round ended: %s", node.code, str(error).split("\n", 1)[0])
+            stage, reason = stage_of(error) or "no conversation", str(error).split("\n", 1)[0]
+            log.warning("%s: the round ended (%s): %s", node.code, stage, reason)
         except Exception as error:  # the boundary: a defect met at one concentrator must not end all others
             outcome.failure = error
             log.exception("%s: the round ended, by a defect", node.code)

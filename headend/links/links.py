@@ -20,6 +20,7 @@ from headend.links.pace import Pace
 from headend.links.permits import Permit, Permits, Urgency
 from headend.observe.metrics import ANSWERED, OURS, REFUSED, Metrics
 from protocols.errors import CommunicationError
+from schemas.address import Scheme
 from schemas.failure import Stage
 from schemas.network import LinkKind
 
@@ -71,6 +72,7 @@ class Links:
         """
         loop = asyncio.get_running_loop()
         name, (subject, behind) = driver.names[0], _subjects(way)
+        force = force or way.address.scheme is Scheme.INBOUND
         try:
             if self.breakers.check(subject, behind, force=force):
                 urgency = min(urgency, Urgency.PROBE)
@@ -108,7 +110,9 @@ class Links:
             if stage is Stage.TIMEOUT:
                 self.pace.timed_out(meter_id)
             took_s = loop.time() - began
-            self._judge(attempt, failed, stage, took_s, answered=bool(answers_s))
+            # of a meter that dials in it is known whether it is connected: no breaker is needed to let it be
+            judged = None if way.address.scheme is Scheme.INBOUND else stage
+            self._judge(attempt, failed, judged, took_s, answered=bool(answers_s))
             outcome = ANSWERED if failed is None else OURS if stage is None else stage.value
             self._metrics.conversations.labels(driver.names[0], outcome).inc()
             self._metrics.conversation_seconds.labels(driver.names[0]).observe(took_s)

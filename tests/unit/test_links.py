@@ -329,6 +329,19 @@ def test_a_concentrator_that_is_silent_itself_is_a_station(run_virtual: Run) -> 
     run_virtual(main())
 
 
+def test_a_meter_that_dials_in_has_no_breaker(run_virtual: Run) -> None:
+    async def main() -> None:
+        house = House()
+        house.driver.errors[1] = LinkError("meter number 1 is not connected: it dials in")
+        await house.fail(way(1, address="inbound:"), 5)
+        assert len(house.links.breakers) == 0
+        del house.driver.errors[1]
+        await house.talk(way(1, address="inbound:"))
+        assert (house.counted("connect"), house.counted("answered")) == (5, 1)
+
+    run_virtual(main())
+
+
 # ---- what dead meters cost ------------------------------------------------------------------------------
 
 METERS = 100
