@@ -171,6 +171,22 @@ def test_a_person_is_served_next(run_virtual: Run) -> None:
     assert run_virtual(main()) == [0, 9, 1, 2]
 
 
+def test_a_probe_runs_beside_what_is_scheduled_and_not_behind_it(run_virtual: Run) -> None:
+    async def main() -> list[int]:
+        house = House(Limits(station=1))
+        house.driver.answer_s[9] = 1e9
+        await house.fail(way(9, BEHIND), 3)
+        await asyncio.sleep(300)
+        house.driver.order.clear()
+        scheduled = [asyncio.create_task(house.talk(way(n, BEHIND))) for n in range(3)]
+        await asyncio.sleep(0.5)
+        await house.fail(way(9, BEHIND))
+        await asyncio.gather(*scheduled)
+        return list(house.driver.order)
+
+    assert run_virtual(main()) == [0, 9, 1, 2]
+
+
 # ---- what a conversation teaches ------------------------------------------------------------------------
 
 
