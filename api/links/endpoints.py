@@ -64,11 +64,12 @@ class LinkModel(BaseModel):
 
 
 class LinkPage(BaseModel):
-    """One page, in order of kind and name."""
+    """One page, in order of kind and name; ``next`` is the cursor of the next page, null on the last."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"links": [_EXAMPLE]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"links": [_EXAMPLE], "next": None}]})
 
     links: list[LinkModel]
+    next: str | None
 
 
 @router.get(
@@ -88,19 +89,19 @@ async def list_links(
     limit: Limit = 100,
     after: Annotated[str | None, Query(max_length=1024, description="cursor of the last page")] = None,
 ) -> LinkPage:
-    """Open circuit breakers, some seconds old. A Link header leads to the next page."""
+    """Open circuit breakers, some seconds old. ``next`` and the Link header lead to the next page."""
     if state is not State.OPEN:
-        return LinkPage(links=[])
+        return LinkPage(links=[], next=None)
     behind = None
     if after is not None:
         kind_, name = paging.decode(after, str, str)
         behind = (kind_, name)
     async with house.pool.connection() as connection:
         found = await link_states.page(connection, kind=kind, limit=limit + 1, after=behind)
-    more = len(found) > limit
-    last = found[limit - 1] if more else None
-    paging.link_next(request, response, None if last is None else paging.encode([last.state.kind, last.name]))
-    return LinkPage(links=[LinkModel.of(one) for one in found[:limit]])
+    page = found[:limit]
+    cursor = paging.encode([page[-1].state.kind, page[-1].name]) if len(found) > limit else None
+    paging.link_next(request, response, cursor)
+    return LinkPage(links=[LinkModel.of(one) for one in page], next=cursor)
 
 
 @router.post(

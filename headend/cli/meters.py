@@ -14,10 +14,11 @@ from headend.foundation import has_master_key, sealer
 from headend.ingest.meter_import import import_meters
 from headend.keys.transport import transport_key
 from headend.keys.vault import Vault
-from headend.store import audit, meters, points
+from headend.store import audit, link_states, meters, network, points
 from headend.store.meters import MeterFilter
 from schemas.config import load_settings
 from schemas.meter import Meter, MeterState
+from schemas.network import NOWHERE
 
 app = typer.Typer(
     help="Meters: import, list, show, change state, exchange.", no_args_is_help=True, add_completion=False
@@ -115,13 +116,18 @@ async def list_command(
 async def show(
     asset_id: Annotated[str, typer.Argument(help="The meter's asset id.")], as_json: AsJson = False
 ) -> None:
-    """Show one meter: identity, life, metering points."""
+    """Show one meter: identity, life, metering points, and whether it is silent."""
     async with base() as opened, opened.pool.connection() as connection:
         meter = await meters.by_asset(connection, asset_id)
         life = await meters.states(connection, meter.meter_id)
         places = await points.codes_at(connection, [meter.meter_id], datetime.now(UTC))
+        stations = await network.places(connection, [meter.meter_id])
+        silent = await link_states.silent(connection, asset_id, stations.get(meter.meter_id, NOWHERE).station)
     shown = _shown(meter) | {
         "point": places.get(meter.meter_id),
+        "silent": None
+        if silent is None
+        else f"{silent.state.kind} {silent.name} since {silent.state.since:%F %T}Z: {silent.state.reason}",
         "life": [{"state": state, "since": since} for state, since in life],
     }
     if as_json:

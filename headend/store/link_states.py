@@ -84,6 +84,14 @@ async def page(
     return [NamedState(row[2], LinkState(*row[:2], *row[3:])) for row in await cursor.fetchall()]
 
 
+async def silent(connection: Connection, asset_id: str, station: str | None) -> NamedState | None:
+    """The open breaker that keeps a meter from being read: its own, else its station's; None: neither is."""
+    for kind, name in (("meter", asset_id), ("station", station)):
+        if name is not None and (found := await page(connection, kind=kind, name=name, limit=1)):
+            return found[0]
+    return None
+
+
 async def ask_reset(connection: Connection, kind: str, name: str) -> NamedState:
     """Ask the service to close a breaker, which it does in seconds. Raises ConflictError: none is open."""
     found = await page(connection, kind=kind, name=name, limit=1)

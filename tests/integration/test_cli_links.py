@@ -52,3 +52,19 @@ def test_what_is_silent_is_shown_and_reset_and_on_record(dsn: str) -> None:
 
 def test_what_is_not_silent_cannot_be_reset(dsn: str) -> None:
     assert "meter M-1 has no open breaker" in run("links", "reset", "meter", "M-1", status=1).stderr
+
+
+def test_a_meter_tells_why_it_is_not_read(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        (number,) = connection.execute(
+            "INSERT INTO meters (asset_id, model) VALUES ('M-1', 'generic-dlms') RETURNING meter_id"
+        ).fetchone() or (0,)
+        connection.execute(
+            "INSERT INTO meter_states (meter_id, state, since) VALUES (%s, 'commissioned', %s)", (number, T0)
+        )
+        connection.execute(
+            "INSERT INTO link_states VALUES ('meter', %s, %s, %s, 3, 0, 'timeout', 'nothing came')",
+            (str(number), T0, T0 + timedelta(minutes=5)),
+        )
+    (shown,) = [json.loads(run("meters", "show", "M-1", "--json").stdout)]
+    assert shown["silent"] == "meter M-1 since 2026-03-01 08:00:00Z: nothing came"

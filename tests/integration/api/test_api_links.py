@@ -40,8 +40,9 @@ async def test_open_breakers_are_listed_in_pages(silent: Any) -> None:
     names = [one["name"] for answer in (first, rest) for one in answer.json()["links"]]
     assert names == [LINE, "M-1", "M-2"]
     assert "link" not in rest.headers
+    assert (first.json()["next"] is None, rest.json()["next"]) == (False, None)
     assert [one["name"] for one in meters.json()["links"]] == ["M-1", "M-2"]
-    assert closed.json() == {"links": []}
+    assert closed.json() == {"links": [], "next": None}
     assert meters.json()["links"][0] == {
         "kind": "meter",
         "name": "M-1",
