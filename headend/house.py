@@ -144,6 +144,7 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
         limits = Limits(
             retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s)
         )
+        forwarded = timedelta(seconds=settings.forwarded_within_s)
         collector = Collector(
             base.pool.connection,
             drivers,
@@ -151,16 +152,22 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             pipeline,
             limits=limits,
             metrics=metrics,
-            forwarded=timedelta(seconds=settings.forwarded_within_s),
+            forwarded=forwarded,
         )
         prober = Collector(
-            base.pool.connection, drivers, links, pipeline, limits=Limits(retry=RetryPolicy(attempts=1))
+            base.pool.connection,
+            drivers,
+            links,
+            pipeline,
+            limits=Limits(retry=RetryPolicy(attempts=1)),
+            forwarded=forwarded,
         )
         sampler = Sampler(base.pool.connection, drivers, links, pipeline)
         events = EventRounds(base.pool.connection, drivers, links, pipeline, limits=limits)
         stations = StationRounds(
             base.pool.connection, drivers, links, pipeline, profile_folders=settings.profile_folders
         )
+        _watch_rounds(metrics, access, stations)
         meters = Meters(profile_folders=settings.profile_folders)
         decoder = load_decoder(meters, profile_folders=settings.profile_folders)
         ingest = Ingest(base.pool.connection, decoder, FrameDoor(handler))
@@ -232,6 +239,22 @@ def _links(settings: Settings, metrics: Metrics) -> Links:
         ),
         pace=Pace(settings.answer_shortest_s, settings.answer_longest_s),
         metrics=metrics,
+    )
+
+
+def _watch_rounds(metrics: Metrics, access: Access, stations: StationRounds) -> None:
+    metrics.watch(
+        "headend_dlms_ignored",
+        "Messages in DLMS sessions that were not the meter's, or made no sense: dropped",
+        lambda: access.ignored,
+        total=True,
+    )
+    metrics.watch(
+        "headend_concentrator_rounds",
+        "Rounds of concentrators: rows fetched, profiles released, rounds failed",
+        lambda: stations.totals,
+        label="what",
+        total=True,
     )
 
 

@@ -123,6 +123,8 @@ class StationRounds:
         self._folders = profile_folders
         self._now = now
         self._one = asyncio.Lock()
+        #: rows fetched and profiles released since the start, by that name
+        self.totals = {"fetched": 0, "released": 0, "failed": 0}
 
     async def run(self, period_s: float) -> None:
         """A round at once, and again every ``period_s`` seconds; ends by cancellation. A database that is
@@ -201,6 +203,9 @@ class StationRounds:
             outcome.failure = error
             log.exception("%s: the round ended, by a defect", node.code)
         outcome.seconds = loop.time() - began
+        self.totals["fetched"] += outcome.fetched
+        self.totals["released"] += outcome.released
+        self.totals["failed"] += outcome.failure is not None
         for identity, reason in outcome.bad.items():
             log.warning("%s: %s: %s", node.code, identity, reason)
         return outcome

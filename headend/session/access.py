@@ -122,6 +122,8 @@ class Access:
         #: who stores what meters tell unasked within sessions
         self.notified: Notified | None = None
         self._handover = Handover()
+        #: messages and frames of others, or without sense, that came in sessions and were dropped
+        self.ignored = 0
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._keep(), name="peer counters")
@@ -263,6 +265,12 @@ class Access:
                 proven = True
                 yield session
         finally:
+            if session.ignored:
+                self.ignored += session.ignored
+                log.warning(
+                    "%s: %d messages from others than meter %s, or without sense, were dropped",
+                    reach.plan.address, session.ignored, reach.meter.asset_id,
+                )  # fmt: skip
             self._handover.start(self.notified, reach.meter, session.notifications, proven=proven)
             peer = _peer(reach.key_id, title)
             # a counter under a verified tag also proves whose title it is

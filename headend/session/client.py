@@ -147,6 +147,11 @@ class MeterSession:
         return None if self._associated is None else self._associated.server_system_title
 
     @property
+    def ignored(self) -> int:
+        """Messages and frames that came and were not our meter's, or made no sense: dropped."""
+        return 0 if self._channel is None else self._channel.ignored
+
+    @property
     def is_usable(self) -> bool:
         """Whether another request may be made."""
         return self._broken is None

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from headend.session.channel import WrapperChannel
+from headend.session.client import MeterSession
 from headend.session.deadlines import Deadlines
 from headend.session.dial import channel_over
 from headend.session.gateway import GatewayChannel, link_to
@@ -14,11 +15,19 @@ from protocols.dlms import axdr, gateway, wrapper
 from protocols.dlms.apdu.exceptions import ExceptionResponseApdu
 from protocols.dlms.apdu.fields import INVOKE, Raw
 from protocols.dlms.apdu.get import GetRequestNormal, GetResponseNormal
+from protocols.dlms.association import ServerSettings
 from protocols.dlms.cosem import Attribute, ClassId
 from protocols.dlms.decode import Status, decode_stream
 from protocols.dlms.gateway import Header
 from protocols.dlms.obis import Obis
-from protocols.errors import Fault, GatewayRefused, LinkTimeout, LocalProtocolError, RemoteProtocolError
+from protocols.errors import (
+    DataAccessRefused,
+    Fault,
+    GatewayRefused,
+    LinkTimeout,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 from schemas.address import AddressError, GatewayAddress, LinkAddress
 from schemas.model import MeterModel
 from schemas.network import NOWHERE, Place
@@ -273,3 +282,39 @@ def test_decode_tells_a_bare_prefix_and_one_that_is_cut_short():
     (message,) = decode_stream(wrapper.encode(1, 1, bytes.fromhex("e700080a0b")))
     assert message.status is Status.BAD
     assert "cut short" in message.problems[0].reason
+
+
+def test_a_session_counts_what_others_sent(run_virtual, fake_meter):
+    async def main():
+        ours, theirs = memory_pair()
+        address = f"tcp://dc:4059?server=1&client=16&gateway={OURS}"
+        session = MeterSession(plan_session(MODEL, LinkAddress.parse(address), {}), stream=ours)
+        meter = fake_meter(Behind(theirs), {16: ServerSettings()}, {})
+        async with session:
+            theirs.write(wrapper.encode(1, 16, gateway.encode(Header.ANSWER, OTHER, APDU)))
+            with pytest.raises(DataAccessRefused):
+                await session.get(Attribute(ClassId.REGISTER, Obis.parse("1-0:1.8.0"), 2))
+        assert session.ignored == 1
+        ours.close()
+        await meter.serving
+
+    run_virtual(main())
+
+
+class Behind:
+    """The end of a concentrator's link as the meter behind it has it: without prefixes."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    async def read_some(self, deadline):
+        data = await self.stream.read_some(deadline)
+        source, destination = int.from_bytes(data[2:4]), int.from_bytes(data[4:6])
+        return wrapper.encode(source, destination, gateway.decode(data[8:]).apdu)
+
+    def write(self, data):
+        source, destination = int.from_bytes(data[2:4]), int.from_bytes(data[4:6])
+        self.stream.write(wrapper.encode(source, destination, gateway.encode(Header.ANSWER, OURS, data[8:])))
