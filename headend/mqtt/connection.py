@@ -11,23 +11,23 @@ same client id. An acknowledgement is only sent on the connection that delivered
 
 import asyncio
 import logging
-import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, Final, NamedTuple, TypeVar
 
 import aiomqtt
 from paho.mqtt.client import MQTT_ERR_SUCCESS, MQTTMessage
 from paho.mqtt.client import Client as PahoClient
 
+from headend.mqtt.broker import Broker, BrokerRefused
+from headend.mqtt.watch import Watch
 from protocols.errors import LinkClosed, LinkError, LinkTimeout
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Messages and bytes that wait for us at most; beyond them the broker is not read.
 MOST_WAITING: Final = 20_000
@@ -37,11 +37,6 @@ _PACKETS: Final = 200
 _QOS: Final = 1
 #: Return code of a subscription that the broker refuses (MQTT 3.1.1, 3.9.3).
 _REFUSED: Final = 0x80
-_SCHEMES: Final = {"mqtt": (1883, False), "mqtts": (8883, True)}
-
-
-class BrokerRefused(Exception):
-    """The broker is there and will not have us: credentials, access, a client id. The message says what."""
 
 
 class Message(NamedTuple):
@@ -56,56 +51,6 @@ class Message(NamedTuple):
     qos: int
 
 
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """Where a broker is, and who we are to it. Secrets are read when a connection is made, and not kept.
-
-    ``url`` is ``mqtt://host:port`` or ``mqtts://host:port``, without user or password.
-    """
-
-    url: str
-    username: str | None = None
-    password_file: Path | None = field(default=None, repr=False)
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    timeout_s: float = 10.0
-    keepalive_s: int = 60
-
-    @property
-    def place(self) -> tuple[str, int, bool]:
-        """Host, port, and whether TLS is spoken. Raises ValueError."""
-        parts = urlsplit(self.url)
-        known = _SCHEMES.get(parts.scheme)
-        if known is None or not parts.hostname or parts.path not in ("", "/") or parts.query:
-            raise ValueError("a broker is mqtt://host:port or mqtts://host:port")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("a broker's address has no user and no password: they are settings of their own")
-        usual, tls = known
-        return parts.hostname, parts.port or usual, tls
-
-    def password(self) -> str | None:
-        """The password of its file. Raises BrokerRefused where that cannot be read."""
-        if self.password_file is None:
-            return None
-        try:
-            return self.password_file.read_text("utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BrokerRefused(f"the password file {self.password_file} cannot be read") from error
-
-    def tls(self) -> ssl.SSLContext | None:
-        """TLS as the settings say. Raises BrokerRefused where a file cannot be used."""
-        if not self.place[2]:
-            return None
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-            if self.cert_file is not None:
-                context.load_cert_chain(self.cert_file, self.key_file)
-        except (OSError, ssl.SSLError) as error:
-            raise BrokerRefused(f"the TLS files cannot be used: {error}") from error
-        return context
-
-
 class Connection:
     """An open connection. Made by `connect`."""
 
@@ -118,11 +63,11 @@ class Connection:
         self._most_bytes = bytes_
         self._waiting: deque[Message] = deque()
         self._bytes = 0
-        self._paused: int | None = None  # file descriptor that is not read
         self._wake = asyncio.Event()
         self.received = 0
         self._paho.manual_ack_set(True)
         self._paho.on_message = self._on_message
+        self._watch = Watch(self._paho, self._read, self._lost)
 
     @property
     def is_open(self) -> bool:
@@ -130,20 +75,20 @@ class Connection:
         return not self._client._disconnected.done()  # noqa: SLF001
 
     def started(self) -> None:
-        """Take the reader of the socket over from aiomqtt."""
+        """The broker has let us in."""
         self._client._disconnected.add_done_callback(self._ended)  # noqa: SLF001
-        sock = self._paho.socket()
-        if sock is not None:
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(sock.fileno())
-            loop.add_reader(sock.fileno(), self._read)
-        self._read()  # what came between
+
+    def close(self) -> None:
+        """Leave nothing of the connection behind, however far it came."""
+        self._watch.close()
 
     async def subscribe(self, filters: Sequence[str]) -> None:
         """Subscribe with QoS 1. Raises BrokerRefused where one is refused, LinkError."""
         if filters:
             with _link_errors():
-                granted: Sequence[Any] = await self._client.subscribe([(one, _QOS) for one in filters])
+                granted: Sequence[Any] = await self._while_open(
+                    self._client.subscribe([(one, _QOS) for one in filters])
+                )
             refused = [
                 one
                 for one, code in zip(filters, granted, strict=True)
@@ -156,12 +101,12 @@ class Connection:
         """End subscriptions. Raises LinkError."""
         if filters:
             with _link_errors():
-                await self._client.unsubscribe(list(filters))
+                await self._while_open(self._client.unsubscribe(list(filters)))
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Publish with QoS 1; done when the broker has it. Raises LinkError."""
         with _link_errors():
-            await self._client.publish(topic, payload, qos=_QOS)
+            await self._while_open(self._client.publish(topic, payload, qos=_QOS))
 
     async def take(self, most: int, most_bytes: int, timeout_s: float) -> list[Message]:
         """The next messages, in order: so many and so long at most (one at least), none after ``timeout_s``.
@@ -185,7 +130,8 @@ class Connection:
                 break
             taken.append(self._waiting.popleft())
             self._bytes -= len(taken[-1].payload)
-        self._resume()
+        if len(self._waiting) <= self._room // 2 and not self._is_full():
+            self._watch.resume()
         return taken
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
@@ -195,6 +141,18 @@ class Connection:
             for message in messages:
                 if message.qos and self._paho.ack(message.mid, message.qos) != MQTT_ERR_SUCCESS:
                     return
+
+    async def _while_open(self, call: Coroutine[Any, Any, T]) -> T:
+        """The broker's answer to a call. aiomqtt would wait for it after the connection's end."""
+        task = asyncio.create_task(call)
+        try:
+            either: list[asyncio.Future[Any]] = [task, self._client._disconnected]  # noqa: SLF001
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise LinkClosed("the broker closed the connection")
+            return await task
+        finally:
+            task.cancel()
 
     def _on_message(self, _client: PahoClient, _userdata: Any, message: MQTTMessage) -> None:
         try:
@@ -215,35 +173,23 @@ class Connection:
             end.exception()  # whoever takes or publishes is told
         self._wake.set()
 
+    def _lost(self, error: Exception) -> None:
+        """The socket gave an error; as aiomqtt does it."""
+        if self.is_open:
+            self._client._disconnected.set_exception(error)  # noqa: SLF001
+
     def _read(self) -> None:
-        try:
-            for _ in range(_PACKETS):
-                before = self.received
-                self._paho.loop_read()
-                if self._is_full() or self.received == before:
-                    break
-        except Exception as error:  # noqa: BLE001 - as aiomqtt does: whatever it is, the connection is lost
-            if self.is_open:
-                self._client._disconnected.set_exception(error)  # noqa: SLF001
-            return
+        """What the socket has, in order, as long as there is room."""
+        for _ in range(_PACKETS):
+            before = self.received
+            self._paho.loop_read()
+            if self._is_full() or self.received == before:
+                break
         if self._is_full():
-            self._pause()
+            self._watch.pause()
 
     def _is_full(self) -> bool:
         return len(self._waiting) >= self._room or self._bytes >= self._most_bytes
-
-    def _pause(self) -> None:
-        sock = self._paho.socket()
-        if sock is not None and self._paused is None:
-            self._paused = sock.fileno()
-            asyncio.get_running_loop().remove_reader(self._paused)
-
-    def _resume(self) -> None:
-        sock = self._paho.socket()
-        if self._paused is not None and len(self._waiting) <= self._room // 2 and not self._is_full():
-            if sock is not None and sock.fileno() == self._paused:
-                asyncio.get_running_loop().add_reader(self._paused, self._read)
-            self._paused = None
 
 
 def now_us() -> int:
@@ -281,6 +227,22 @@ async def connect(
     client.pending_calls_threshold = 1_000
     connection = Connection(client, clock, room, most_bytes)
     try:
+        await _enter(client, broker)
+        connection.started()
+        try:
+            yield connection
+        finally:
+            try:
+                await client.__aexit__(None, None, None)
+            except aiomqtt.MqttError as error:
+                log.debug("the connection did not end politely: %s", error)
+    finally:
+        connection.close()
+
+
+async def _enter(client: aiomqtt.Client, broker: Broker) -> None:
+    host, port, _ = broker.place
+    try:
         async with asyncio.timeout(3 * broker.timeout_s):
             await client.__aenter__()
     except TimeoutError as error:
@@ -289,14 +251,6 @@ async def connect(
         raise BrokerRefused(f"the broker {host}:{port} does not let us in: {error}") from error
     except aiomqtt.MqttError as error:
         raise LinkError(f"the broker {host}:{port} cannot be reached: {error}") from error
-    try:
-        connection.started()
-        yield connection
-    finally:
-        try:
-            await client.__aexit__(None, None, None)
-        except aiomqtt.MqttError as error:
-            log.debug("the connection did not end politely: %s", error)
 
 
 class _link_errors:  # noqa: N801 - a context manager, used as a function

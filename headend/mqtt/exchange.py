@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from headend.drivers.mqtt.driver import Answer
-from headend.mqtt.connection import Broker, BrokerRefused, Connection, connect
+from headend.mqtt.broker import Broker, BrokerRefused
+from headend.mqtt.connection import Connection, connect
 from protocols.errors import PeerRefused
 
 #: Messages and bytes that may wait: answers are few and short.

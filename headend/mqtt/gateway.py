@@ -9,7 +9,8 @@ import asyncio
 import secrets
 from typing import Final
 
-from headend.mqtt.connection import Broker, BrokerRefused, Connection, connect
+from headend.mqtt.broker import Broker, BrokerRefused
+from headend.mqtt.connection import Connection, connect
 from headend.transport.stream import BaseStream, Stream
 from protocols.errors import CommunicationError, LinkClosed, LinkError, LinkTimeout
 from schemas.address import LinkAddress

@@ -1,6 +1,6 @@
 """Broker and plan as the settings say."""
 
-from headend.mqtt.connection import Broker
+from headend.mqtt.broker import Broker
 from headend.mqtt.slots import Plan
 from schemas.config import Settings
 

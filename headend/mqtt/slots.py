@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from headend.mqtt.connection import Broker, BrokerRefused, Connection, Message, connect
+from headend.mqtt.broker import Broker, BrokerRefused
+from headend.mqtt.connection import Connection, Message, connect
 from headend.mqtt.ingest import BatchSpan, Connect, Ingest, Item
 from headend.store import batch_runs, ingest_slots, receipts
 from headend.store.errors import DatabaseError, is_transient
@@ -40,6 +41,7 @@ _REQUEST: Final = "request"
 _ACK: Final = "ack"
 #: Spans of one gap that are asked for at a time.
 _MOST_SPANS: Final = 20
+_IDLE_S: Final = 60.0
 _PRUNE_S: Final = 3600.0
 _LAST_WORDS_S: Final = 5.0
 
@@ -157,30 +159,41 @@ class _SlotReader:
 
     async def run(self) -> None:
         """Connect, read, and connect again. Ends when somebody else has the lease."""
-        bound = 0.5
         try:
-            while True:
-                try:
-                    # who lost the lease must not connect: that would throw its holder out of the session
-                    await self._hold()
-                    async with connect(self._broker, self._client_id) as connection:
-                        await self._subscribe(connection)
-                        log.info("slot %s: reading %s", self._lease.slot, self._broker.url)
-                        bound = 0.5
-                        await self._read(connection)
-                except (CommunicationError, BrokerRefused) as error:
-                    wait = self._draw(bound)
-                    level = logging.ERROR if isinstance(error, BrokerRefused) else logging.WARNING
-                    log.log(level, "slot %s: %s; again in %.1f s", self._lease.slot, error, wait)
-                    await asyncio.sleep(wait)
-                    bound = min(2 * bound, self._plan.retry_longest_s)
-        except LeaseLost as error:
-            log.warning("%s", error)
-        except asyncio.CancelledError:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._beat(), name=f"MQTT lease {self._lease.slot}")
+                tasks.create_task(self._serve(), name=f"MQTT reader {self._lease.slot}")
+        except* LeaseLost as lost:
+            log.warning("%s", _first(lost))
+        except* asyncio.CancelledError:
             with suppress(DatabaseError, TimeoutError):
-                async with asyncio.timeout(_LAST_WORDS_S), self._connect() as connection_:
-                    await ingest_slots.give_back(connection_, self._lease)
+                async with asyncio.timeout(_LAST_WORDS_S), self._connect() as connection:
+                    await ingest_slots.give_back(connection, self._lease)
             raise
+
+    async def _beat(self) -> None:
+        """Renew the lease, whatever else is waited for. Raises LeaseLost."""
+        while True:
+            await asyncio.sleep(self._plan.lease_s / 4)
+            await self._hold()
+
+    async def _serve(self) -> None:
+        bound = 0.5
+        while True:
+            try:
+                # who lost the lease must not connect: that would throw its holder out of the session
+                await self._hold()
+                async with connect(self._broker, self._client_id) as connection:
+                    await self._subscribe(connection)
+                    log.info("slot %s: reading %s", self._lease.slot, self._broker.url)
+                    bound = 0.5
+                    await self._read(connection)
+            except (CommunicationError, BrokerRefused) as error:
+                wait = self._draw(bound)
+                level = logging.ERROR if isinstance(error, BrokerRefused) else logging.WARNING
+                log.log(level, "slot %s: %s; again in %.1f s", self._lease.slot, error, wait)
+                await asyncio.sleep(wait)
+                bound = min(2 * bound, self._plan.retry_longest_s)
 
     async def _hold(self) -> None:
         """Renew the lease. A database that is away renews nothing, and lets nobody else take it either."""
@@ -205,9 +218,8 @@ class _SlotReader:
         plan = self._plan
         try:
             while True:
-                messages = await connection.take(plan.bunch, plan.bunch_bytes, plan.lease_s / 3)
+                messages = await connection.take(plan.bunch, plan.bunch_bytes, _IDLE_S)
                 if not messages:
-                    await self._hold()
                     continue
                 items = await self._ingest.decode(messages)
                 if storing is not None:
@@ -227,9 +239,9 @@ class _SlotReader:
         self, connection: Connection, messages: Sequence[Message], items: Sequence[Item]
     ) -> None:
         committed = await self._ingest.store(self._lease, items)
+        # before the broker: after a crash in between the batch comes again, and its concentrator is told then
+        await asyncio.gather(*(self._tell(connection, span) for span in committed))
         connection.acknowledge(messages)
-        for span in committed:
-            await self._tell(connection, span)
 
     async def _tell(self, connection: Connection, done: BatchSpan) -> None:
         """Let the concentrator forget what is committed. One that missed it sends again, and is told."""

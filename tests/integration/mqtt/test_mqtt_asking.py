@@ -9,7 +9,7 @@ import aiomqtt
 import pytest
 
 from headend.drivers.mqtt.driver import MqttDriver
-from headend.mqtt.connection import Broker
+from headend.mqtt.broker import Broker
 from headend.mqtt.exchange import BrokerExchange
 from protocols.errors import LinkError, LinkTimeout
 from tests.contract.subjects import meter

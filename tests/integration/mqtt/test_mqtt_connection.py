@@ -8,7 +8,8 @@ import aiomqtt
 import paho.mqtt.client as paho
 import pytest
 
-from headend.mqtt.connection import Broker, BrokerRefused, Connection, connect
+from headend.mqtt.broker import Broker, BrokerRefused
+from headend.mqtt.connection import Connection, connect
 from protocols.errors import LinkClosed, LinkError
 
 from .conftest import Mosquitto

@@ -6,7 +6,8 @@ import socket
 import pytest
 
 from headend.demo_broker import DemoBrokerError, demo_broker
-from headend.mqtt.connection import Broker, Message, connect
+from headend.mqtt.broker import Broker
+from headend.mqtt.connection import Message, connect
 
 
 async def test_it_keeps_a_session_and_what_is_not_acknowledged() -> None:

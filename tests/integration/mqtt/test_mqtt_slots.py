@@ -9,7 +9,8 @@ from dataclasses import replace
 import aiomqtt
 import pytest
 
-from headend.mqtt.connection import Broker, connect
+from headend.mqtt.broker import Broker
+from headend.mqtt.connection import connect
 from headend.mqtt.slots import Plan, Worker
 from headend.store import ingest_slots
 from headend.store.pool import Pool, open_pool
