@@ -58,3 +58,17 @@ async def test_devices_are_known_by_address_and_meters_of_batches_by_asset_id(da
         await meters.add(connection, NewMeter("nobody", "headend-sim"), since=SINCE)
         await memory.learn(connection, ["nobody"])
         assert memory.of("nobody").model is None
+
+
+async def test_a_model_that_was_written_wrongly_harms_its_own_meters_alone(database, tmp_path, caplog):
+    (tmp_path / "mqtt").mkdir()
+    (tmp_path / "mqtt/broken.toml").write_text('title = "x"\ndriver = "mqtt"\nform = "no such form"\n')
+    memory = Meters(profile_folders=(tmp_path,))
+    async with await psycopg.AsyncConnection.connect(database.dsn, autocommit=True) as connection:
+        new = [NewMeter("M-1", "broken", address="mqtt:a"), NewMeter("M-2", "tasmota", address="mqtt:b")]
+        await meters.add_many(connection, new, since=SINCE)
+        with caplog.at_level(logging.ERROR):
+            await memory.learn(connection, ["a", "b"])
+    assert "broken.toml: form" in caplog.text
+    assert memory.of("a").model is None
+    assert memory.of("b").model.name == "tasmota"

@@ -215,6 +215,38 @@ def test_what_is_doubted_is_told_and_not_stored():
     assert told.notes == ("frequency_l1: no voltage at this input",)
 
 
+@pytest.mark.parametrize(
+    ("topic", "payload", "says"),
+    [
+        ("tele/m/SENSOR", b" " * (1 << 20) + b"{}", "more than 1048576"),
+        ("headend/batch/C-1", b" " * (1 << 20) + b"{}", "more than 1048576"),
+        ("headend/batch/C-1", b"\xa0" + b" " * (1 << 20), "more than 1048576"),
+        ("dlms/gw", bytes(16_385), "1 to 16384"),
+        ("tele/m/SENSOR", b'{"ENERGY":' * 100_000, "nested too deep"),
+        ("headend/batch/C-1", b'{"run":' * 100_000, "recursion limit"),
+        ("headend/batch/C-1", b"\xa1\x02" * 100_000, "nesting depth"),
+        ("headend/batch/C-1", b"\xa1\x02\xd8\x1c\x81\xd8\x1d\x00", "not CBOR"),
+        ("headend/batch/C-1", b"\xa2\x02\x61a\x02\x61b", "not CBOR"),
+        ("tele/m/SENSOR", b'{"ENERGY":{"Total":' + b"9" * 5000 + b"}}", "too many digits"),
+        ("headend/batch/C-1", b'{"sequence":' + b"9" * 5000 + b"}", "out of range"),
+        ("tele/m/SENSOR", b'{"ENERGY":{"Total":1e999999999}}', "number"),
+        ("tele/m/SENSOR", b'{"ENERGY":{"Total":NaN}}', "NaN"),
+        ("headend/batch/C-1", b'{"sent":NaN}', "not JSON"),
+        ("tele/m/SENSOR", b'{"ENERGY":{"Total":1,"Total":2}}', "twice"),
+        ("tele/m/SENSOR", b'{"ENERGY":{"Total":"1"}}', "not a number"),
+        ("tele/m/SENSOR", b'{"ENERGY":{"Total":true}}', "not a number"),
+        ("tele/m/SENSOR", b"\xff\xfe", "UTF-8"),
+        ("tele/m/SENSOR", b"[1]", "not an object"),
+        ("tele/m/SENSOR", b"", "not JSON"),
+    ],
+)
+def test_what_is_hostile_or_wrong_says_why(topic, payload, says):
+    told = say(decoder(m="tasmota"), topic, payload)
+    assert isinstance(told, Problem), told
+    assert says in told.reason
+    assert len(told.reason) < 300
+
+
 # ---- presence -------------------------------------------------------------------------------------
 
 

@@ -64,7 +64,7 @@ class Decoder:
             if known is None:
                 return Unknown((route.identity,), route.form)
             if known.model is None or known.model.form is not route.form:
-                other = "is no MQTT model" if known.model is None else f"has form {known.model.form}"
+                other = "is none that can be used" if known.model is None else f"has form {known.model.form}"
                 return Problem(f"the topic is of form {route.form}, the model of {known.asset_id} {other}")
             return self._of(known, known.model, route, topic, payload, retained, received_us)
         except RemoteProtocolError as error:

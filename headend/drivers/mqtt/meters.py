@@ -14,6 +14,7 @@ from headend.store import meters
 from headend.store.sql import Connection
 from schemas.address import AddressError, LinkAddress, Scheme
 from schemas.meter import MeterState
+from schemas.model import ModelError
 from schemas.mqtt_model import MqttModel, load_mqtt_model, mqtt_model_names
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ _MOST: Final = 500_000
 
 class Known(NamedTuple):
     """A meter of the fleet. ``model`` is its MQTT model, None where its language is another (a concentrator
-    brings the readings of meters of any language)."""
+    brings the readings of meters of any language), or the model cannot be used."""
 
     meter_id: int
     asset_id: str
@@ -56,7 +57,7 @@ class Meters:
             self._until = now + _BELIEVED_S
 
     async def learn(self, connection: Connection, identities: Iterable[str]) -> None:
-        """Ask the database for these. Raises what the store raises, and ModelError."""
+        """Ask the database for these. Raises what the store raises."""
         asked = sorted(set(identities))
         addresses = [str(address) for one in asked if (address := _address(one)) is not None]
         found = await meters.find(connection, asset_ids=asked, addresses=addresses)
@@ -68,7 +69,7 @@ class Meters:
         by_address: dict[str, Known] = {}
         twice: set[str] = set()
         for meter in found:
-            model = load_mqtt_model(meter.model, self._folders) if meter.model in names else None
+            model = self._model(meter.model) if meter.model in names else None
             known = by_asset[meter.asset_id] = Known(meter.meter_id, meter.asset_id, model)
             identity = _identity(meter.address)
             if identity is None or meter.state is MeterState.REMOVED:
@@ -85,6 +86,13 @@ class Meters:
         for name, known in (by_asset | by_address).items():
             if name in wanted and name not in twice:
                 self._known[name] = known
+
+    def _model(self, name: str) -> MqttModel | None:
+        try:
+            return load_mqtt_model(name, self._folders)
+        except ModelError as error:  # written wrongly since we started: that harms its own meters alone
+            log.error("%s", error)  # noqa: TRY400 - a person's mistake, no traceback to learn from
+            return None
 
 
 def _address(identity: str) -> LinkAddress | None:
