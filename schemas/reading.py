@@ -90,6 +90,7 @@ _PLAIN_COLUMNS: Final = (
     "meter_id", "profile", "start_us", "period_s", "stamp_us", "amr_status", "clock_status", "quality",
     "fragment",
 )  # fmt: skip
+_COLUMNS: Final = (*_PLAIN_COLUMNS, "layout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class ReadingBatch:
 
     def __post_init__(self) -> None:
         n = len(self.meter_id)
-        for name in (*_PLAIN_COLUMNS, "layout"):
+        for name in _COLUMNS:
             if len(getattr(self, name)) != n:
                 raise ValueError(f"ReadingBatch.{name} has {len(getattr(self, name))} rows, meter_id has {n}")
         if self.values.shape != (n, len(INTERVAL_QUANTITIES)) or self.valid.shape != self.values.shape:

@@ -2,7 +2,7 @@
 
 The slaves are pymodbus' server: Eastron SDM630 on one bus, over TCP and over RTU frames in TCP; units that
 are not there are silent. The client reads them by our driver, and by bare calls of pymodbus for the same
-registers, which it does not even decode.
+registers, with and without their conversion to floats.
 """
 
 import asyncio
@@ -168,12 +168,23 @@ async def _bare(request: Mapping[str, Any]) -> worker.Round:
         load_register_model(MODEL), _quantities() if request["what"] == "sample" else _registers()
     )
     blocks = [(block.address, block.count) for block in readout.blocks]
+    model = load_register_model(MODEL)
+    wanted = _quantities() if request["what"] == "sample" else _registers()
+    places = [
+        [model.registers[name].at - at for name in wanted if at <= model.registers[name].at < at + count]
+        for at, count in blocks
+    ]
+    converts = request.get("converts", False)
 
     async def poll(place: int) -> list[list[int]]:
         found = []
         for address, count in blocks:
             answer = await client.read_input_registers(address, count=count, device_id=place + 1)
             found.append(list(answer.registers))
+        if converts:
+            for words, offsets in zip(found, places, strict=True):
+                for at in offsets:
+                    client.convert_from_registers(words[at : at + 2], client.DATATYPE.FLOAT32)
         return found
 
     answers: dict[Span, list[int] | None] = dict(zip(readout.blocks, await poll(0), strict=True))
@@ -215,12 +226,13 @@ async def _bus(request: Mapping[str, Any]) -> Mapping[str, Any]:
 def main() -> None:
     """One of the two processes."""
     if sys.argv[1:] == ["slaves"]:
-        uvloop.run(_slaves())
+        asyncio.run(_slaves())  # as pymodbus runs its servers
     else:
         worker.serve(
             {
                 "ours": lambda request: uvloop.run(_ours(request)),
                 "bare": lambda request: uvloop.run(_bare(request)),
+                "converted": lambda request: uvloop.run(_bare({**request, "converts": True})),
                 "bus": lambda request: uvloop.run(_bus(request)),
             }
         )

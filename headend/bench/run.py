@@ -186,18 +186,15 @@ def modbus(effort: Effort, say: Say) -> list[Line]:
             ):
                 say(f"{scheme}, {title}")
                 where = {"scheme": scheme, "what": what, "port": slaves.hello[port]}
-                rounds = _take_turns({name: (client, name, where) for name in ("ours", "bare")}, effort)
-                mine, bare = wall_us(rounds["ours"]), wall_us(rounds["bare"])
-                lines.append(
-                    compare(
-                        f"Modbus poll of an SDM630: {title}",
-                        f"bare pymodbus, {scheme}",
-                        mine,
-                        bare,
-                        "us",
-                        _POLL,
-                    )
+                rounds = _take_turns(
+                    {name: (client, name, where) for name in ("ours", "bare", "converted")}, effort
                 )
+                mine, work = wall_us(rounds["ours"]), f"Modbus poll of an SDM630: {title}, {scheme}"
+                for name, against, mark in (
+                    ("bare", "bare pymodbus calls", _POLL),
+                    ("converted", "the same, to Python floats", None),
+                ):
+                    lines.append(compare(work, against, mine, wall_us(rounds[name]), "us", mark))
         lines.append(_dead_tenth(client, slaves.hello["rtu"], effort, say))
     return lines
 

@@ -16,6 +16,15 @@ _SCALE_MISSING: Final = -0x8000
 _FLOATS: Final = (RegisterType.F32, RegisterType.F64)
 
 
+class _Plain(NamedTuple):
+    """What there is to know of a float32 without further ado; the long way gives the same."""
+
+    power: int
+    unit: str | None
+    obis: str | None
+    quantity: str | None
+
+
 class _Place(NamedTuple):
     """Where a register stands in the answers: ``block`` counts the blocks, ``at`` and ``end`` bytes."""
 
@@ -26,7 +35,7 @@ class _Place(NamedTuple):
     end: int
     missing: tuple[int, ...]
     scale: "_Place | None"
-    plain_float: bool
+    plain: "_Plain | None"
 
 
 class Readout:
@@ -63,12 +72,28 @@ class Readout:
         read: list[bytes | None] = []
         for block in self.blocks:
             words = answers.get(block)
-            if words is not None and len(words) != block.count:
-                raise RemoteProtocolError(
-                    f"asked for {block.count} registers at {block.address}, got {len(words)}"
-                )
             read.append(None if words is None else values.join(words))
-        return tuple([_value(place, read) for place in self._places])
+        return self.decode_blocks(read)
+
+    def decode_blocks(self, read: Sequence[bytes | None]) -> tuple[RegisterValue, ...]:
+        """As `decode`, of the bytes of the registers, in the order of ``blocks``."""
+        for block, data in zip(self.blocks, read, strict=True):
+            if data is not None and len(data) != 2 * block.count:
+                raise RemoteProtocolError(
+                    f"asked for {block.count} registers at {block.address}, got {len(data) / 2:g}"
+                )
+        found = []
+        for place in self._places:
+            data = read[place.block]
+            if place.plain is not None and data is not None:  # nine registers of ten
+                number = values.float_decimal(data[place.at : place.end])
+                if number is not None:
+                    power, unit, obis, quantity = place.plain
+                    exact = values.scaled(number, power) if power else number
+                    found.append(RegisterValue(place.name, None, exact, None, unit, obis, quantity, True))
+                    continue
+            found.append(_value(place, read))
+        return tuple(found)
 
     def _place(self, name: str) -> _Place:
         register = self._model.registers[name]
@@ -87,11 +112,18 @@ class Readout:
             at + 2 * span.count,
             self._model.missing.get(register.type, ()),
             None if register.scale_register is None else self._place(register.scale_register),
-            register.type is RegisterType.F32
-            and register.scale_register is None
-            and register.order is WordOrder.BIG
-            and register.type not in self._model.missing,
+            self._plain(register),
         )
+
+    def _plain(self, register: MapRegister) -> _Plain | None:
+        if (
+            register.type is not RegisterType.F32
+            or register.scale_register is not None
+            or register.order is not WordOrder.BIG
+            or register.type in self._model.missing
+        ):
+            return None
+        return _Plain(register.scaler, register.unit, register.obis, register.quantity)
 
 
 def _value(place: _Place, read: Sequence[bytes | None]) -> RegisterValue:
@@ -100,13 +132,6 @@ def _value(place: _Place, read: Sequence[bytes | None]) -> RegisterValue:
     if data is None:
         return _told(place.name, register, reason="not read")
     power = register.scaler
-    if place.plain_float:  # nine registers of ten: the long way gives the same
-        number = values.float_decimal(data[place.at : place.end])
-        if number is not None:
-            exact = values.scaled(number, power) if power else number
-            return RegisterValue(
-                place.name, None, exact, None, register.unit, register.obis, register.quantity, True
-            )
     if place.scale is not None:
         scale = read[place.scale.block]
         if scale is None:

@@ -29,6 +29,8 @@ _SMALLEST_NORMAL: Final = 2.0**-126
 #: Wide enough for any float64 and scaler; what would be rounded raises.
 _EXACT: Final = Context(prec=1000, Emin=-9999, Emax=9999, traps=[Inexact, Rounded, Overflow, Underflow])
 _ZERO: Final = Decimal(0)
+#: Decimal places before the point beyond which no column reaches.
+_MOST_DIGITS: Final = 19
 
 
 class RegisterValue(NamedTuple):
@@ -142,22 +144,13 @@ def column_integer(value: Decimal, channel: Channel) -> int | None:
 
     What does not fit is for register_reads, unrounded.
     """
-    sign, digits, exponent = value.as_tuple()
-    if not isinstance(exponent, int):
+    if not value:
+        return 0
+    if not value.is_finite() or value.adjusted() - channel.scaler > _MOST_DIGITS:
         return None
-    shift = exponent - channel.scaler
-    number = int("".join(map(str, digits)))
-    if number and shift > 18:
-        return None
-    if shift >= 0:
-        number *= 10**shift
-    else:
-        # beyond its own digits a divisor leaves a remainder of any number but zero
-        number, rest = divmod(number, 10 ** min(-shift, len(digits) + 1))
-        if rest:
-            return None
-    number = -number if sign else number
-    return number if -(2**63) <= number < 2**63 else None
+    exact = value.scaleb(-channel.scaler, _EXACT)
+    number = int(exact)
+    return number if number == exact and -(2**63) <= number < 2**63 else None
 
 
 def scaled(raw: int | Decimal, scaler: int) -> Decimal:

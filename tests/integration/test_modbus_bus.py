@@ -1,6 +1,7 @@
 """A bus with slaves that are late, silent, noisy or gone: nobody gets another's answer."""
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -58,7 +59,8 @@ async def bus_with(
 
 
 async def read(bus: Bus, unit: int, address: int, answer_s: float = LONG, count: int = 2) -> list[int]:
-    return list((await bus.read(unit, span(address, count), answer_s)).registers)
+    data = (await bus.read(unit, span(address, count), answer_s)).data
+    return list(struct.unpack(f">{count}H", data))
 
 
 @asynccontextmanager
@@ -279,7 +281,7 @@ async def test_bytes_without_end_end(scheme: str) -> None:
 
     async with bus_with(scheme, behaviour) as (bus, _):
         with pytest.raises(RemoteProtocolError):
-            await read(bus, 1, 100, answer_s=SHORT)
+            await read(bus, 1, 100, answer_s=50 * LONG)  # not waited for
         assert await read(bus, 1, 200) == words(200)
 
 

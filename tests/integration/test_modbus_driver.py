@@ -200,7 +200,7 @@ async def test_other_refusals_are_raised(code: int, kind: type[Exception]) -> No
 
 async def test_a_sample_that_came_too_late_does_not_count_and_is_not_lost() -> None:
     model = load_register_model("eastron-sdm120")
-    moments = iter([NOON, NOON, *[NOON + timedelta(seconds=31)] * 9])
+    moments = iter([NOON, *[NOON + timedelta(seconds=31)] * 9])
     driver = ModbusDriver(now=lambda: next(moments))
     async with (
         serving_tcp(slave(1, image(model, {"import_energy_active": Decimal(9000)}))) as server,

@@ -45,6 +45,29 @@ def test_any_answers_give_values(model, data):
         assert told is (value.reason is None)
 
 
+@given(st.sampled_from(MODELS), st.data())
+def test_the_short_way_of_floats_is_the_long_one(model, data):
+    names = [name for name, one in model.registers.items() if one.type is RegisterType.F32]
+    names = [name for name in names if model.registers[name].group != "command"]
+    if not names:
+        return
+    readout = Readout(model, names)
+    answers = {
+        block: data.draw(st.lists(WORD, min_size=block.count, max_size=block.count))
+        for block in readout.blocks
+    }
+    for name, value in zip(names, readout.decode(answers), strict=True):
+        register = model.registers[name]
+        (block,) = (
+            one
+            for one in readout.blocks
+            if one.space is register.space and one.address <= register.at < one.end
+        )
+        at = register.at - block.address
+        words = answers[block][at : at + register.width]
+        assert value == decode_register(name, register, words, model.missing.get(register.type, ()))
+
+
 @given(st.sampled_from([t for t in RegisterType if t is not RegisterType.TEXT]), st.data())
 def test_integers_and_floats_are_what_their_bytes_say(kind, data):
     words = data.draw(st.lists(WORD, min_size=kind.words, max_size=kind.words))

@@ -16,8 +16,6 @@ connection that live slaves share after several requests to a dead one, and take
 """
 
 import asyncio
-import struct
-from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 from pymodbus.framer import FramerRTU, FramerSocket
@@ -70,9 +68,9 @@ class _Owed(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The registers of one read, and the seconds from the request to the whole answer."""
+    """The bytes of the registers of one read, and the seconds from the request to the whole answer."""
 
-    registers: Sequence[int]
+    data: bytes
     took_s: float
 
 
@@ -208,14 +206,14 @@ class Bus:
         finally:
             self._still_since = loop.time()
             if frame is None:
-                self._give_up(_Owed(read, asked_at, answer_s))
+                self._give_up(_Owed(read, asked_at, self._still_since - asked_at))
         took_s = self._still_since - asked_at
         self._longest_s = max(self._longest_s, min(took_s, _LONGEST_S))
         self._silent.clear()
         _, _, _, pdu = (_RTU if self._is_rtu else _TCP).decode(frame)
         if pdu[0] & 0x80:
             raise self._refusal(unit, pdu[1])
-        return Answer(struct.unpack_from(f">{span.count}H", pdu, 2), took_s)
+        return Answer(pdu[2:], took_s)
 
     async def _answer(self, stream: Stream, read: Read, deadline: float) -> bytes:
         """The frame that answers. Raises LinkTimeout, LinkClosed, RemoteProtocolError."""

@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from headend.drivers.contract import Refusal, RegisterReadout, Target
 from headend.drivers.modbus.bus import Bus
-from headend.drivers.modbus.maps import Memory, Reading, Words
+from headend.drivers.modbus.maps import Answered, Memory, Readings
+from headend.drivers.samples import check_range
 from protocols.dlms.obis import Obis
 from protocols.errors import LocalProtocolError, ModbusRefused
 from protocols.modbus import sunspec
 from protocols.modbus.plan import Span
-from protocols.modbus.values import column_integer
+from protocols.modbus.values import RegisterValue, column_integer
 from schemas.address import LinkAddress
 from schemas.reading import (
     I1,
@@ -41,7 +42,7 @@ N = TypeVar("N", bound=np.signedinteger[Any])
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
-_WIDE: Final = (1, len(INTERVAL_QUANTITIES))
+_SECOND_US: Final = 1_000_000
 _COLUMN_OF: Final = {quantity: column for column, quantity in enumerate(INTERVAL_QUANTITIES)}
 #: A register has one value: as attribute 2 of a DLMS register.
 _VALUE: Final = 2
@@ -54,9 +55,11 @@ class CurveForm:
     """The load curve that sampling gives meters of one model: the registers it is made of, and all of a row
     that is the same in each."""
 
-    sampling: Sampling
+    number: int
+    period_us: int
+    tolerance_us: int
     names: tuple[str, ...]
-    layout: ChannelLayout
+    layouts: tuple[ChannelLayout]
     profile: I2
     period_s: I4
     status: I8
@@ -69,16 +72,18 @@ class CurveForm:
     def of(cls, model: RegisterModel, sampling: Sampling) -> "CurveForm":
         """Of meters of ``model``, sampled so."""
         return cls(
-            sampling,
+            sampling.profile,
+            sampling.period_s * _SECOND_US,
+            sampling.tolerance_s * _SECOND_US,
             tuple(name for name, one in model.registers.items() if one.quantity is not None),
-            sunspec.LAYOUT if model.map == "sunspec" else model.layout(),
-            _shared(sampling.profile, np.int16),
-            _shared(sampling.period_s, np.int32),
-            _shared(NO_STATUS, np.int64),
-            _shared(NO_STATUS, np.int16),
-            _shared(Quality.SAMPLED, np.int16),
-            _shared(Fragment.NONE, np.int8),
-            _shared(0, np.int16),
+            (sunspec.LAYOUT if model.map == "sunspec" else model.layout(),),
+            shared(sampling.profile, np.int16),
+            shared(sampling.period_s, np.int32),
+            shared(NO_STATUS, np.int64),
+            shared(NO_STATUS, np.int16),
+            shared(Quality.SAMPLED, np.int16),
+            shared(Fragment.NONE, np.int8),
+            shared(0, np.int16),
         )
 
 
@@ -91,6 +96,7 @@ class ModbusWay:
     unit: int
     model: RegisterModel
     curve: CurveForm
+    meter_ids: I4
     line: tuple[object, ...]
     source: str
 
@@ -120,18 +126,17 @@ class ModbusConversation:
         What is read too late to count, and what fits no column, comes as registers. Raises
         LocalProtocolError for another number, naive or reversed times; and as `Bus.read`.
         """
-        sampling = self._way.curve.sampling
-        if number != sampling.profile:
+        curve = self._way.curve
+        if number != curve.number:
             raise LocalProtocolError(f"model {self._way.model.name} has no load curve {number}")
-        _check(start, end)
-        boundary = _nearest(self._now(), sampling)
-        since = boundary - timedelta(seconds=sampling.period_s)
-        if not start <= since < end or not _counts(self._now(), boundary, sampling):
+        check_range(start, end)
+        now_us = self._now_us()
+        end_us = (now_us + curve.period_us // 2) // curve.period_us * curve.period_us  # the nearest boundary
+        start_us = end_us - curve.period_us
+        if abs(now_us - end_us) > curve.tolerance_us or not _us(start) <= start_us < _us(end):
             return registers_only((), source=self._way.source)
-        readings = await self._memory.read_quantities(
-            self._meter_id, self._way.model, self._way.curve.names, self._ask
-        )
-        return self._sample(readings, boundary)
+        readings = await self._memory.read_quantities(self._meter_id, self._way.model, curve.names, self._ask)
+        return self._sample(readings, start_us, end_us)
 
     async def read_registers(self, obis: Sequence[str] = ()) -> RegisterReadout:
         """The values of these codes, or of all registers of the model that have one.
@@ -139,15 +144,15 @@ class ModbusConversation:
         Raises LocalProtocolError for what is no OBIS code; and as `Bus.read`.
         """
         codes = tuple(dict.fromkeys(_code(text) for text in obis))
-        readings = await self._memory.read_codes(self._meter_id, self._way.model, codes, self._ask)
+        values, at_us = await self._memory.read_codes(self._meter_id, self._way.model, codes, self._ask)
         reads, refusals = [], []
-        for one in readings:
-            read = self._register(one, Quality.MEASURED)
+        for value, moment_us in zip(values, at_us, strict=True):
+            read = self._register(value, moment_us, Quality.MEASURED)
             if read is None:
-                refusals.append(Refusal(one.value.obis or "", _VALUE, one.value.reason or "no value"))
+                refusals.append(Refusal(value.obis or "", _VALUE, value.reason or "no value"))
             else:
                 reads.append(read)
-        there = {one.value.obis for one in readings}
+        there = {one.obis for one in values} if codes else set()
         refusals += [
             Refusal(code, _VALUE, "the meter has no such register") for code in codes if code not in there
         ]
@@ -155,107 +160,83 @@ class ModbusConversation:
 
     async def read_events(self, since: datetime, until: datetime) -> ReadingBatch:
         """None: such meters keep no log. Raises LocalProtocolError for naive or reversed times."""
-        _check(since, until)
+        check_range(since, until)
         return registers_only((), source=self._way.source)
 
-    async def _ask(self, span: Span) -> Words:
+    async def _ask(self, span: Span) -> Answered:
         """One read. Refusals that say something of these registers are told, others raised."""
         try:
             answer = await self._bus.read(self._way.unit, span, self._answer_s)
         except ModbusRefused as error:
             if error.code not in _NOT_THESE:
                 raise
-            return Words(None, error.reason, self._now())
+            return Answered(None, error.reason, self._now_us())
         self._answers_s.append(answer.took_s)
-        return Words(answer.registers, None, self._now())
+        return Answered(answer.data, None, self._now_us())
+
+    def _now_us(self) -> int:
+        return _us(self._now())
 
     # ---- what was read ----------------------------------------------------------------------------
 
-    def _sample(self, readings: Sequence[Reading], boundary: datetime) -> ReadingBatch:
-        """A row where all that was read counts for the boundary; else registers."""
+    def _sample(self, readings: Readings, start_us: int, end_us: int) -> ReadingBatch:
+        """A row where all that was read counts for the boundary ``end_us``; else registers."""
         curve = self._way.curve
-        channels = curve.layout.channels
-        values, valid = np.zeros(_WIDE, np.int64), np.zeros(_WIDE, np.bool_)
+        channels = curve.layouts[0].channels
+        cells: list[int | None] = [None] * len(INTERVAL_QUANTITIES)
         rest: list[RegisterRead] = []
-        last = max((one.at for one in readings), default=boundary)
-        first = min((one.at for one in readings), default=boundary)
-        in_time = _counts(first, boundary, curve.sampling) and _counts(last, boundary, curve.sampling)
-        has_cells = False
-        for one in readings:
-            value = one.value
+        times = set(readings.at_us)  # one for each read
+        in_time = all(abs(at_us - end_us) <= curve.tolerance_us for at_us in times)
+        for value, at_us in zip(*readings, strict=True):
             if value.quantity is None or value.value is None:
                 continue
             column = _COLUMN_OF[value.quantity]
             channel = channels[column]
             raw = None if channel is None or not in_time else column_integer(value.value, channel)
             if raw is not None:
-                values[0, column], valid[0, column], has_cells = raw, True, True
-            elif (read := self._register(one, Quality.SAMPLED)) is not None:
+                cells[column] = raw
+            elif (read := self._register(value, at_us, Quality.SAMPLED)) is not None:
                 rest.append(read)
-        if not has_cells:
+        valid = [cell is not None for cell in cells]
+        if not any(valid):
             return registers_only(rest, source=self._way.source)
-        end_us = (boundary - _EPOCH) // _US
-        start_us = end_us - curve.sampling.period_s * 1_000_000
         return ReadingBatch(
-            meter_id=np.array([self._meter_id], np.int32),
+            meter_id=self._way.meter_ids,
             profile=curve.profile,
             start_us=np.array([start_us], np.int64),
             period_s=curve.period_s,
-            stamp_us=np.array([(last - _EPOCH) // _US], np.int64),
+            stamp_us=np.array([max(times)], np.int64),
             amr_status=curve.status,
             clock_status=curve.clock_status,
             quality=curve.quality,
             fragment=curve.fragment,
             layout=curve.layout_at,
-            values=values,
-            valid=valid,
-            layouts=(curve.layout,),
-            covered_us=((self._meter_id, curve.sampling.profile, start_us, end_us),),
+            values=np.array([[cell or 0 for cell in cells]], np.int64),
+            valid=np.array([valid], np.bool_),
+            layouts=curve.layouts,
+            covered_us=((self._meter_id, curve.number, start_us, end_us),),
             source=self._way.source,
             registers=tuple(rest),
         )
 
-    def _register(self, one: Reading, quality: Quality) -> RegisterRead | None:
+    def _register(self, value: RegisterValue, at_us: int, quality: Quality) -> RegisterRead | None:
         """The value as a register reading; None where there is none. A number goes before its label."""
-        value = one.value
-        if value.obis is None or (value.value is None and value.text is None):
+        _, _, number, text, unit, obis, _, rounded, _ = value
+        if obis is None or (number is None and text is None):
             return None
-        return RegisterRead(
-            self._meter_id,
-            value.obis,
-            _VALUE,
-            (one.at - _EPOCH) // _US,
-            None,
-            value.value,
-            value.text if value.value is None else None,
-            value.unit,
-            quality,
-            value.rounded,
-        )
+        label = text if number is None else None
+        return RegisterRead(self._meter_id, obis, _VALUE, at_us, None, number, label, unit, quality, rounded)
 
 
-def _shared(value: int, kind: type[N]) -> npt.NDArray[N]:
+def shared(value: int, kind: type[N]) -> npt.NDArray[N]:
     """A column of one row that all batches share, and so nobody may change."""
     column = np.array([value], kind)
     column.flags.writeable = False
     return column
 
 
-def _check(start: datetime, end: datetime) -> None:
-    if start.utcoffset() is None or end.utcoffset() is None:
-        raise LocalProtocolError("a meter is asked for what lies between aware times")
-    if start >= end:
-        raise LocalProtocolError(f"from {start} to {end} there is no time")
-
-
-def _nearest(moment: datetime, sampling: Sampling) -> datetime:
-    """The boundary of an interval that is nearest. Periods are counted from midnight UTC of 1970."""
-    period = timedelta(seconds=sampling.period_s)
-    return _EPOCH + (moment - _EPOCH + period / 2) // period * period
-
-
-def _counts(moment: datetime, boundary: datetime, sampling: Sampling) -> bool:
-    return abs(moment - boundary) <= timedelta(seconds=sampling.tolerance_s)
+def _us(moment: datetime) -> int:
+    return (moment - _EPOCH) // _US
 
 
 def _code(text: str) -> str:

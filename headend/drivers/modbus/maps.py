@@ -1,12 +1,12 @@
 """What a slave's registers mean: by its model's table, or, for SunSpec, by what it tells itself.
 
-Both give `Reading`s. What was learnt of single meters is remembered by the `Memory` that all conversations
+Both give `Readings`. What was learnt of single meters is remembered by the `Memory` that all conversations
 share: SunSpec maps, and who does not let unwanted registers be read along.
 """
 
+import struct
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from datetime import datetime
 from typing import Final, NamedTuple, TypeVar
 
 from protocols.errors import RemoteProtocolError
@@ -25,22 +25,23 @@ MAX_METERS: Final = 200_000
 MAX_PLANS: Final = 1024
 
 
-class Reading(NamedTuple):
-    """A value, or the reason why there is none, and when the answer came that says so (aware)."""
+class Readings(NamedTuple):
+    """Values, or reasons why there are none; and for each when the answer came that says so (microseconds
+    since 1970-01-01 UTC)."""
 
-    value: RegisterValue
-    at: datetime
+    values: Sequence[RegisterValue]
+    at_us: Sequence[int]
 
 
-class Words(NamedTuple):
-    """The registers of one read, or the slave's refusal, and when the answer came."""
+class Answered(NamedTuple):
+    """The bytes of the registers of one read, or the slave's refusal, and when the answer came."""
 
-    words: Sequence[int] | None
+    data: bytes | None
     refusal: str | None
-    at: datetime
+    at_us: int
 
 
-Ask = Callable[[Span], Awaitable[Words]]
+Ask = Callable[[Span], Awaitable[Answered]]
 
 
 class Memory:
@@ -54,21 +55,22 @@ class Memory:
 
     async def read_quantities(
         self, meter_id: int, model: RegisterModel, names: tuple[str, ...], ask: Ask
-    ) -> list[Reading]:
+    ) -> Readings:
         """The values that the columns of the load curve are made of; ``names`` are their registers."""
         if model.map == "sunspec":
-            return [one for one in await self._sunspec(meter_id, ask) if one.value.quantity is not None]
+            return await self._sunspec(meter_id, ask)
         return await self._registers(meter_id, model, names, ask)
 
     async def read_codes(
         self, meter_id: int, model: RegisterModel, codes: tuple[str, ...], ask: Ask
-    ) -> list[Reading]:
+    ) -> Readings:
         """The values of these OBIS codes, as far as the meter has them; no codes: all that have one."""
         if model.map == "sunspec":
-            found = await self._sunspec(meter_id, ask)
-            return [one for one in found if one.value.obis and (not codes or one.value.obis in codes)]
+            values, at_us = await self._sunspec(meter_id, ask)
+            values = [one for one in values if one.obis and (not codes or one.obis in codes)]
+            return Readings(values, at_us[: len(values)])
         names = self._named(model, codes)
-        return await self._registers(meter_id, model, names, ask) if names else []
+        return await self._registers(meter_id, model, names, ask) if names else Readings((), ())
 
     def _named(self, model: RegisterModel, codes: tuple[str, ...]) -> tuple[str, ...]:
         key = (model.name, codes)
@@ -88,7 +90,7 @@ class Memory:
 
     async def _registers(
         self, meter_id: int, model: RegisterModel, names: tuple[str, ...], ask: Ask
-    ) -> list[Reading]:
+    ) -> Readings:
         if meter_id not in self._gapless:
             readings, is_refused = await _read(self._planned(model, names), ask)
             if not is_refused:
@@ -110,7 +112,7 @@ class Memory:
 
     # ---- SunSpec ----------------------------------------------------------------------------------
 
-    async def _sunspec(self, meter_id: int, ask: Ask) -> list[Reading]:
+    async def _sunspec(self, meter_id: int, ask: Ask) -> Readings:
         known = self._devices.get(meter_id)
         if known is not None:
             try:
@@ -124,35 +126,41 @@ class Memory:
         _remember(self._devices, meter_id, device, MAX_METERS)
         return await self._poll(device, ask)
 
-    async def _poll(self, device: sunspec.Device, ask: Ask) -> list[Reading]:
+    async def _poll(self, device: sunspec.Device, ask: Ask) -> Readings:
         # A device that tells its meter twice, in integers and in floats, tells the same twice.
-        values, at = await _follow(sunspec.poll(device.meters[0]), ask)
-        return [Reading(value, at) for value in values]
+        values, at_us = await _follow(sunspec.poll(device.meters[0]), ask)
+        return Readings(values, [at_us] * len(values))
 
 
-async def _read(readout: Readout, ask: Ask) -> tuple[list[Reading], bool]:
+async def _read(readout: Readout, ask: Ask) -> tuple[Readings, bool]:
     """The values, and whether a block was refused."""
     answers = [await ask(block) for block in readout.blocks]
-    values = readout.decode({block: one.words for block, one in zip(readout.blocks, answers, strict=True)})
-    readings = []
-    is_refused = False
-    for value, number in zip(values, readout.block_of, strict=True):
-        answer = answers[number]
-        if answer.refusal is not None:
-            value, is_refused = value._replace(reason=answer.refusal), True
-        readings.append(Reading(value, answer.at))
-    return readings, is_refused
+    values = readout.decode_blocks([one.data for one in answers])
+    at_us = [answers[number].at_us for number in readout.block_of]
+    if all(one.refusal is None for one in answers):
+        return Readings(values, at_us), False
+    refusals = [answers[number].refusal for number in readout.block_of]
+    told = [
+        value if refusal is None else value._replace(reason=refusal)
+        for value, refusal in zip(values, refusals, strict=True)
+    ]
+    return Readings(told, at_us), True
 
 
-async def _follow(steps: Generator[Span, Sequence[int] | None, T], ask: Ask) -> tuple[T, datetime]:
+async def _follow(steps: Generator[Span, Sequence[int] | None, T], ask: Ask) -> tuple[T, int]:
     """Give a generator the words that it asks for; its result, and when the last of them came."""
     span = next(steps)
     while True:
         answer = await ask(span)
         try:
-            span = steps.send(answer.words)
+            span = steps.send(None if answer.data is None else _words(answer.data))
         except StopIteration as end:
-            return end.value, answer.at
+            return end.value, answer.at_us
+
+
+def _words(data: bytes) -> tuple[int, ...]:
+    """Registers as numbers."""
+    return struct.unpack(f">{len(data) // 2}H", data)
 
 
 def _remember(memory: "OrderedDict[K, T]", key: K, what: T, most: int) -> None:
