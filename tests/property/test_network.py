@@ -97,17 +97,28 @@ ROW = st.tuples(
 )  # fmt: skip
 
 
+#: Where nodes mostly hang: what is told twice is as likely as a move.
+USUAL = {"F": "S", "T": "F", "C": "T", "G": "T", "R1": "C", "R2": "R1", "M1": "R1", "M2": "M1", "M3": "C"}
+
+
 @st.composite
 def files(draw):
     """Rows by code; mostly in order, so that most files are taken."""
     rows = {}
-    for code in draw(st.lists(st.sampled_from(list(KINDS)), unique=True, max_size=len(KINDS))):
+    for code in draw(st.lists(st.sampled_from(list(KINDS)), unique=True, min_size=3, max_size=len(KINDS))):
         parent, link, hops, quality, title = draw(ROW)
-        if draw(st.integers(0, 9)):
+        choice = draw(st.integers(0, 19))
+        if choice < 12:
+            parent = USUAL.get(code)
+        elif choice < 19:
             above = [one for one in KINDS if _fits(code, one)]
-            parent = draw(st.sampled_from(above)) if above and draw(st.booleans()) else None
-            link, hops, quality = (link, hops, quality) if parent else (None, None, None)
+            parent = draw(st.sampled_from(above)) if above else None
+        if parent is None:
+            link, hops, quality = None, None, None
         rows[code] = (parent, link, hops, quality, title)
+    if draw(st.integers(0, 3)):  # with all that it names
+        for code in [row[0] for row in rows.values() if row[0] is not None]:
+            rows.setdefault(code, (None, None, None, None, None))
     return rows
 
 
