@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from headend.store import meters, registers, sql
+from headend.store import meters, network, registers, sql
 from headend.store.sql import Connection
 from schemas.meter import NewMeter
 
@@ -101,3 +101,36 @@ async def test_events_of_a_meter_and_the_newest_of_all_are_found_by_index(connec
         )
         assert told["Actual Rows"] == 100
         assert read < 2000, f"of 50,000 for {asked}"
+
+
+async def test_the_place_of_a_few_meters_does_not_read_the_network(connection: Connection) -> None:
+    await connection.execute(
+        """INSERT INTO meters (asset_id, model, address)
+           SELECT 'M' || n, 'headend-sim', 'via:?gateway=0:0A' FROM generate_series(1, 20000) n;
+           INSERT INTO network_nodes (code, kind)
+           SELECT left(kind, 1) || n, lower(kind)
+             FROM unnest(ARRAY['Transformer', 'Concentrator']) kind, generate_series(1, 100) n
+            ORDER BY kind DESC, n;
+           INSERT INTO network_nodes (code, kind, meter_id) SELECT asset_id, 'meter', meter_id FROM meters;
+           INSERT INTO network_links (child, parent, hops, during)
+           SELECT node_id, CASE kind WHEN 'meter' THEN 101 + node_id % 100 ELSE node_id - 100 END, 1,
+                  tstzrange('2026-01-01', NULL)
+             FROM network_nodes WHERE kind <> 'transformer';
+           ANALYZE meters; ANALYZE network_nodes; ANALYZE network_links"""
+    )
+    ids = list(range(1, 6))
+    found = await network.places(connection, ids)
+    assert [(found[n].station, found[n].transformer, found[n].hops) for n in (1, 5)] == [
+        ("C2", "T2", 1), ("C6", "T6", 1),
+    ]  # fmt: skip
+    for name, values in (
+        ("places", {"meters": ids}),
+        ("meters_below", {"nodes": [101]}),
+        ("lineage", {"nodes": [201, 202]}),
+        ("find", {"nodes": [], "codes": ["M1", "M2"], "meters": [3]}),
+    ):
+        told = await plan(connection, "network", name, **values)
+        read = sum(
+            node["Actual Rows"] * node["Actual Loops"] for node in nodes(told) if "Scan" in node["Node Type"]
+        )
+        assert read < 2_000, f"{name} reads {read} of 20,200"

@@ -89,13 +89,17 @@ WITH RECURSIVE up (child, parent) AS (
 SELECT child, parent FROM up;
 
 -- name: meters_below
--- Numbers of the meters at or below these nodes.
+-- Numbers of the meters at or below these nodes. OFFSET 0 and LIMIT 1 keep every step to the index.
 WITH RECURSIVE down (node_id) AS (
     SELECT unnest(%(nodes)s::integer[])
     UNION
-    SELECT l.child FROM down JOIN network_links l ON l.parent = down.node_id AND upper_inf(l.during)
+    SELECT l.child
+      FROM down
+     CROSS JOIN LATERAL (SELECT child FROM network_links WHERE parent = down.node_id AND upper_inf(during) OFFSET 0) l
 )
-SELECT n.meter_id FROM down JOIN network_nodes n USING (node_id) WHERE n.meter_id IS NOT NULL ORDER BY 1;
+SELECT n.meter_id
+  FROM down CROSS JOIN LATERAL (SELECT meter_id FROM network_nodes WHERE node_id = down.node_id LIMIT 1) n
+ WHERE n.meter_id IS NOT NULL ORDER BY 1;
 
 -- name: places
 -- Where meters stand: nearest station with the hops to it, the last link, transformer and feeder. The way up is walked
