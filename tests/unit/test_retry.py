@@ -2,9 +2,11 @@
 
 import asyncio
 import random
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from headend.links.opened import BreakerOpen, Kind, Opened, Subject
 from headend.session.deadlines import Deadlines
 from headend.session.retry import RetryPolicy, Verdict, classify, retrying
 from protocols.errors import (
@@ -21,6 +23,13 @@ from protocols.errors import (
     SecurityError,
     ServiceRefused,
 )
+from schemas.failure import Stage
+
+
+def test_an_open_breaker_is_not_waited_for() -> None:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    opened = Opened(now, now + timedelta(seconds=5), 3, Stage.TIMEOUT, "silent")
+    assert classify(BreakerOpen(Subject(Kind.METER, "1"), opened)) is Verdict.FATAL
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,18 @@ def test_refusals_leave_the_session_usable(run_virtual, fake_meter):
     run_virtual(main())
 
 
+def test_what_is_refused_while_associating_is_the_association(run_virtual, fake_meter):
+    async def main():
+        session, meter, _ = session_with(fake_meter)
+        meter.meddle = lambda apdu: [bytes((0xD8, 1, 2))]
+        with pytest.raises(ExceptionResponse) as caught:
+            async with session:
+                pass
+        assert stage_of(caught.value) is Stage.ASSOCIATION
+
+    run_virtual(main())
+
+
 def test_an_exception_response_is_an_answer_too(run_virtual, fake_meter):
     async def main():
         session, meter, _ = session_with(fake_meter)

@@ -19,7 +19,7 @@ from protocols.dlms import axdr, wrapper
 from protocols.dlms.association import GetRequested, ServerAssociation, ServerSettings, Transmit
 from protocols.dlms.cosem import Attribute
 from protocols.dlms.obis import Obis
-from protocols.errors import LinkClosed, LinkTimeout
+from protocols.errors import LinkClosed, LinkError, LinkTimeout
 from schemas.address import LinkAddress
 from schemas.failure import Stage
 from schemas.model import MeterModel
@@ -158,3 +158,21 @@ def test_a_link_is_small():
         assert not hasattr(Bare("x"), "__dict__")
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("address", "stage"),
+    [
+        ("tcp://no-such-host.invalid:4059?client=16", Stage.DNS),
+        ("udp://no-such-host.invalid:4059?client=16", Stage.DNS),
+        ("tcp://127.0.0.1:1?client=16", Stage.CONNECT),
+    ],
+)
+def test_a_link_that_cannot_be_had_tells_its_stage(run, address, stage):
+    async def main():
+        with pytest.raises(LinkError) as caught:
+            async with MeterSession(plan(address)):
+                pass
+        assert stage_of(caught.value) is stage
+
+    run(main())
