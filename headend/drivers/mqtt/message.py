@@ -52,10 +52,12 @@ class Decoder:
             return Ignored("no meter model has this topic")
         if route.role is Role.IGNORED:
             return Ignored(f"{route.model.name} has nothing to tell here")
+        if retained and route.role is not Role.READINGS:
+            return Ignored("a retained presence does not tell when it began")
         try:
             documents.check_size(payload)
             if route.role is Role.STATION:
-                return _presence(route.identity, route.model, topic, payload, retained, received_us)
+                return presence.read(route.identity, route.model, topic, payload, received_us)
             if route.form is Form.BATCH:
                 return self._batches.read(payload, route.identity, received_us)
             if route.form is Form.DLMS:
@@ -81,7 +83,7 @@ class Decoder:
         received_us: int,
     ) -> Told:
         if route.role is Role.PRESENCE:
-            return _presence(known, model, topic, payload, retained, received_us)
+            return presence.read(known, model, topic, payload, received_us)
         if model.form is Form.ZCL:
             found = self._zcl(known, model, route.identity, payload)
         else:
@@ -140,14 +142,6 @@ def load_decoder(meters: Meters, *, profile_folders: tuple[Path, ...] = ()) -> D
     """A decoder of all MQTT models, the operator's folders first. Raises ModelError."""
     names = mqtt_model_names(profile_folders)
     return Decoder([load_mqtt_model(name, profile_folders) for name in names], meters)
-
-
-def _presence(
-    whose: Known | str, model: MqttModel, topic: str, payload: bytes, retained: bool, received_us: int
-) -> Told:
-    if retained:
-        return Ignored("a retained presence does not tell when it began")
-    return presence.read(whose, model, topic, payload, received_us)
 
 
 def _frames(identity: str, payload: bytes) -> Told:
