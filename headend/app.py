@@ -38,6 +38,7 @@ from headend.house import House, open_house
 from headend.listen.inbound import InboundListener
 from headend.listen.push import PushListener
 from headend.serving import LAST_ANSWERS_S, AddressInUse, Server, listen, make_server, url_of
+from headend.store.errors import UnavailableError
 from headend.store.network import Delivered, delivered
 from headend.store.pool import Pool
 from schemas.config import Settings
@@ -203,18 +204,18 @@ async def _collect(house: House, view: View, url: str, collected: asyncio.Event)
 
 async def _show_deliveries(house: House, view: View, collected: asyncio.Event) -> None:
     """Tell of a demonstration what has come over each kind of link: behind the first collection, and when
-    something has come over all of them."""
+    something has come over all of them. A database that is away is looked into later."""
     await collected.wait()
-    is_all = False
-    shown = False
+    is_all = shown = False
     since = utc_now() - timedelta(days=house.base.settings.read_days + 1)
     while not is_all:
-        async with house.base.pool.connection() as connection:
-            rows = await delivered(connection, since)
-        is_all = all(row.delivering for row in rows)
-        if is_all or not shown:
-            view.delivered(rows, is_all=is_all)
-            shown = True
+        with contextlib.suppress(UnavailableError):
+            async with house.base.pool.connection() as connection:
+                rows = await delivered(connection, since)
+            is_all = all(row.delivering for row in rows)
+            if is_all or not shown:
+                view.delivered(rows, is_all=is_all)
+                shown = True
         await asyncio.sleep(_LOOK_S)
     await asyncio.Event().wait()
 
