@@ -96,7 +96,10 @@ async def demonstration(demo: Demo, base: Base) -> AsyncIterator[Demonstration]:
         try:
             imported = await _import(base, meters_file)
             await asyncio.to_thread(meters_file.unlink)
-            network = None if network_file is None else await _import_network(base, network_file)
+            network = None
+            if network_file is not None:
+                network = await _import_network(base, network_file)
+                await asyncio.to_thread(network_file.unlink)
             token, file, is_new = await _token(base)
             yield Demonstration(demo, imported, network, token, file, is_new, process)
         finally:

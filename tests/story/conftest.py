@@ -17,6 +17,8 @@ import pytest
 BIN = Path(sys.executable).parent
 DEADLINE_S = 60
 METERS = 20
+#: Ports that the whole field takes at most.
+FIELD = 250
 
 
 def free_ports(count: int) -> int:
@@ -48,11 +50,14 @@ class Service:
         self.said: list[str] = []
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, *, meters: int = METERS, port: int = 0) -> None:
+    def start(self, *, meters: int | None = METERS, port: int = 0) -> None:
+        """With so many direct meters; None: the whole field."""
         command = [
-            str(BIN / "headend"), "run", "--demo", "--meters", str(meters), "--days", "1",
+            str(BIN / "headend"), "run", "--demo", "--days", "1",
             "--port", str(port), "--base-port", str(self.base_port),
         ]  # fmt: skip
+        if meters is not None:
+            command += ["--meters", str(meters)]
         self.said = []
         self.process = subprocess.Popen(
             command,
@@ -117,7 +122,7 @@ class Service:
 def service() -> Iterator[Service]:
     folder = Path(tempfile.mkdtemp(prefix="headend-story-"))
     folder.chmod(0o711)  # as root the server runs as another user, who must get to its data
-    made = Service(folder, free_ports(METERS))
+    made = Service(folder, free_ports(FIELD))
     try:
         yield made
     finally:
