@@ -93,12 +93,15 @@ async def silent(connection: Connection, asset_id: str, station: str | None) -> 
 
 
 async def ask_reset(connection: Connection, kind: str, name: str) -> NamedState:
-    """Ask the service to close a breaker, which it does in seconds. Raises ConflictError: none is open."""
+    """Close a breaker: forgotten here, so that no new start finds it, and asked of the services that run, who
+    do it within seconds. What it was. Raises ConflictError: none is open."""
     found = await page(connection, kind=kind, name=name, limit=1)
     if not found:
         raise ConflictError(f"{kind} {name} has no open breaker")
+    state = found[0].state
+    await keep(connection, [], [(state.kind, state.id)])
     await connection.execute(_QUERIES["forget_resets"])
-    await connection.execute(_QUERIES["ask_reset"], {"kind": kind, "id": found[0].state.id})
+    await connection.execute(_QUERIES["ask_reset"], {"kind": state.kind, "id": state.id})
     return found[0]
 
 

@@ -68,3 +68,28 @@ def test_a_meter_tells_why_it_is_not_read(dsn: str) -> None:
         )
     (shown,) = [json.loads(run("meters", "show", "M-1", "--json").stdout)]
     assert shown["silent"] == "meter M-1 since 2026-03-01 08:00:00Z: nothing came"
+
+
+def test_a_meter_that_nobody_reaches_is_told_then_let_be_then_tried_again(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADEND_RETRY_FIRST_S", "0.001")
+    monkeypatch.setenv("HEADEND_BREAKER_FIRST_S", "86400")
+    monkeypatch.setenv("HEADEND_BREAKER_LONGEST_S", "86400")
+    table = tmp_path / "meters.csv"
+    table.write_text("asset_id,model,address,state\nM-1,headend-sim,tcp://127.0.0.1:1,commissioned\n")
+    run("meters", "import", str(table))
+
+    def collected() -> dict[str, Any]:
+        (failure,) = json.loads(run("collect", "--days", "1", "--json", status=1).stdout)["failures"]
+        return dict(failure)
+
+    tried = collected()
+    assert (tried["stage"], tried["kind"], tried["attempts"]) == ("connect", "LinkError", 3)
+    let_be = collected()
+    assert (let_be["stage"], let_be["kind"]) == ("connect", "BreakerOpen")
+    (shown,) = json.loads(run("links", "show", "--json").stdout)
+    assert (shown["kind"], shown["name"], shown["stage"]) == ("meter", "M-1", "connect")
+    run("links", "reset", "meter", "M-1")
+    assert json.loads(run("links", "show", "--json").stdout) == []
+    assert collected()["kind"] == "LinkError"

@@ -132,6 +132,17 @@ async def test_what_a_person_resets_is_closed_by_the_service(pool, meter_id):
         assert some.state(Subject(Kind.METER, str(meter_id))) is State.OPEN
 
 
+async def test_what_was_reset_while_no_service_ran_is_closed_for_the_next(pool, meter_id):
+    before = breakers(Clock())
+    async with Keeper(pool.connection, before, period_s=3600):
+        fail(before, meter_id)
+    async with pool.connection() as connection:
+        await link_states.ask_reset(connection, "meter", "M-1")
+    after = breakers(Clock())
+    async with Keeper(pool.connection, after, period_s=3600):
+        assert after.state(Subject(Kind.METER, str(meter_id))) is State.CLOSED
+
+
 async def test_what_is_not_open_cannot_be_reset(pool, meter_id):
     async with pool.connection() as connection:
         with pytest.raises(ConflictError, match="meter M-1 has no open breaker"):
