@@ -121,10 +121,14 @@ async def show(
         meter = await meters.by_asset(connection, asset_id)
         life = await meters.states(connection, meter.meter_id)
         places = await points.codes_at(connection, [meter.meter_id], datetime.now(UTC))
-        stations = await network.places(connection, [meter.meter_id])
-        silent = await link_states.silent(connection, asset_id, stations.get(meter.meter_id, NOWHERE).station)
+        stands = (await network.places(connection, [meter.meter_id])).get(meter.meter_id, NOWHERE)
+        silent = await link_states.silent(connection, asset_id, stands.station)
     shown = _shown(meter) | {
         "point": places.get(meter.meter_id),
+        "station": stands.station,
+        "link": stands.link,
+        "hops": stands.hops,
+        "quality": stands.quality,
         "silent": None
         if silent is None
         else f"{silent.state.kind} {silent.name} since {silent.state.since:%F %T}Z: {silent.state.reason}",

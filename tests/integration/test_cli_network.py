@@ -92,6 +92,8 @@ def test_a_meter_moves_and_keeps_its_past(headend: Headend) -> None:
         "network", "move", "M001", "DC2", "--link", "plc_broadband", "--since", "2026-03-02T00:00:00Z"
     )
     assert "M001 is below DC2 since 2026-03-02 00:00:00Z, before DC1" in said(moved)
+    shown = json.loads(headend("meters", "show", "M001", "--json").stdout)
+    assert (shown["station"], shown["link"], shown["hops"]) == ("DC2", "plc_broadband", 1)
     past = json.loads(headend("network", "history", "M001", "--json").stdout)
     assert [(one["parent"], one["link"], one["from"], one["to"]) for one in past] == [
         ("DC1", "plc_narrowband", "2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"),

@@ -49,6 +49,8 @@ async def test_an_import_is_all_or_nothing(house: Any) -> None:
         assert since.json()["errors"][0]["parameter"] == "since"
         large = await client.post(IMPORTS, content=b"node,kind\n" + b"\n" * (2 << 20), headers=CSV)
         assert large.status_code == 200
+        for rubbish in (b"", b"\xff\xfe\0", b'node,kind\n"', b"," * 5000, b"node,kind\nA\0B,relay\n"):
+            assert (await client.post(IMPORTS, content=rubbish, headers=CSV)).status_code == 422, rubbish
         over = await client.post(IMPORTS, content=b"\n" * ((32 << 20) + 1), headers=CSV)
         assert over.status_code == 413
     async with house.client(Scope.READ) as client:
