@@ -45,8 +45,7 @@ class Reading(NamedTuple):
     fraction: Fraction | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Readings:
+class Readings(NamedTuple):
     """The values of one message, none where it had nothing of a meter (a gateway's own state).
 
     ``meter`` is the identity that topic or payload tells. ``time`` is the device's own, aware; None where it

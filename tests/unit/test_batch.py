@@ -5,7 +5,9 @@ from importlib.resources import files
 import pytest
 from pydantic import ValidationError
 
-from schemas.batch import BATCH, Batch, BatchLost, BatchRequest, json_schema
+from protocols.errors import RemoteProtocolError
+from protocols.mqtt import batches
+from schemas.batch import BATCH, CBOR_KEYS, Batch, BatchLost, BatchRequest, json_schema
 
 BATCH_DOCUMENT = {
     "format": "headend.batch.1",
@@ -92,3 +94,92 @@ def changed(*path, value):
 def test_what_is_refused(path, value):
     with pytest.raises(ValidationError):
         read(changed(*path, value=value))
+
+
+def names_in(schema):
+    """All names of members that the schema has."""
+    found = set()
+    for part in schema["$defs"].values():
+        found |= set(part.get("properties", ()))
+    return found
+
+
+def test_every_name_has_a_number_of_its_own_in_the_compact_form():
+    assert set(CBOR_KEYS) == names_in(json_schema())
+    assert sorted(CBOR_KEYS.values()) == list(range(len(CBOR_KEYS)))
+    assert json_schema()["x-cbor-keys"] == CBOR_KEYS
+    # what is published stays: a concentrator in the field has these
+    assert [CBOR_KEYS[name] for name in ("format", "run", "series", "stamps", "heard")] == [0, 2, 6, 16, 36]
+
+
+ANNOUNCED = {"meter": "a", "model": "m", "title": "t", "address": "mqtt:a", "parent": "b", "link": "zigbee",
+             "hops": 3, "quality": 0, "heard": 0}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        BATCH_DOCUMENT,
+        {**RANGE, "format": "headend.batch-request.1"},
+        {**RANGE, "format": "headend.batch-lost.1"},
+        {**RANGE, "format": "headend.batch-ack.1"},
+        {
+            "format": "headend.batch-announce.1",
+            "concentrator": "c",
+            "sent": 0,
+            "meters": [ANNOUNCED, {"meter": "x"}],
+        },
+    ],
+)
+def test_both_forms_of_a_message_mean_the_same(document):
+    message = read(document)
+    plain, compact = batches.encode(message), batches.encode_compact(message)
+    assert batches.decode(plain) == batches.decode(compact) == message
+    assert batches.decode(b"\xd9\xd9\xf7" + compact) == message
+    assert len(compact) < 0.7 * len(plain)
+    assert batches.tree(compact) == json.loads(plain)
+
+
+@pytest.mark.parametrize(
+    ("compact", "says"),
+    [
+        ("a0", "format"),
+        ("a10005", "format"),
+        ("a1186305", "99"),
+        ("a1616105", "is the number of no name"),
+        ("a1f505", "is the number of no name"),
+        ("a100f97e00", "float"),
+        ("a1004100", "bytes"),
+        ("a100c100", "datetime"),
+        ("a100c24101", "not CBOR"),
+        ("a10005a0", "bytes behind"),
+        ("a1", "not CBOR"),
+        ("a100", "not CBOR"),
+        ("bf0005", "not CBOR"),
+        ("a10061ff", "not CBOR"),
+    ],
+)
+def test_a_compact_message_that_is_none_says_why(compact, says):
+    with pytest.raises(RemoteProtocolError, match=says):
+        batches.decode(bytes.fromhex(compact))
+
+
+@pytest.mark.parametrize(
+    ("event", "good"),
+    [
+        ({"time": 0, "code": 0}, True),
+        ({"time": 0, "meaning": "meter_silent", "log": "station", "meter": "a"}, True),
+        ({"time": 0, "code": 1, "duration_s": 0}, True),
+        ({"time": 0}, False),
+        ({"time": 0, "meaning": "no such meaning"}, False),
+        ({"time": 0, "code": 1, "log": "no such log"}, False),
+        ({"time": 0, "code": 1, "duration_s": -1}, False),
+    ],
+)
+def test_an_event_has_a_code_or_a_meaning(event, good):
+    document = {**BATCH_DOCUMENT, "events": [event]}
+    if good:
+        assert read(document).events[0].time == 0
+    else:
+        with pytest.raises(ValidationError):
+            read(document)
