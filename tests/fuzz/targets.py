@@ -14,7 +14,7 @@ from headend.drivers.mqtt.told import Readings, StationBatch, merge
 from headend.ingest.csv_table import read_table
 from headend.listen.push_stream import PushStream
 from protocols import decode
-from protocols.dlms import apdu, axdr, ber, security, tolerant
+from protocols.dlms import apdu, axdr, ber, forwarded, gateway, security, store_forward, tolerant
 from protocols.dlms import decode as dlms
 from protocols.dlms.apdu.block_transfer import GeneralBlockTransfer
 from protocols.dlms.association import ServerAssociation
@@ -380,6 +380,25 @@ class _Everybody:
 _MESSAGES: Final = load_decoder(_Everybody())  # type: ignore[arg-type]
 
 
+def concentrator(data: bytes) -> None:
+    """The gateway prefix, and what a concentrator says and pushes."""
+    for read in (
+        lambda: gateway.encode(*gateway.decode(data)),
+        lambda: store_forward.encode_directory(store_forward.decode_directory(data)),
+        lambda: store_forward.encode_layouts(store_forward.decode_layouts(data)),
+        lambda: store_forward.encode_release(store_forward.decode_release(data)),
+        lambda: forwarded.read_forwarded(axdr.decode_exact(data)),
+        lambda: forwarded.read_forwarded(
+            axdr.structure(axdr.octets(forwarded.NAME.raw), axdr.decode(data)[0])
+        ),
+    ):
+        try:
+            read()
+        except CommunicationError:
+            continue
+    gateway.refusal(data)
+
+
 def mqtt_message(data: bytes) -> None:
     """A message of any device or concentrator: the topic, a line's end, the payload."""
     topic, _, payload = data.partition(b"\n")
@@ -396,7 +415,7 @@ TARGETS: Final[dict[str, Target]] = {
         axdr_decode, ber_span, apdu_decode, times, profile_buffer, wrapper_reader, hdlc_reader, hdlc_link,
         hdlc_parameters, mbus_reader, scanner, general_blocks, deciphering, client_association,
         server_association, modbus_frames, modbus_registers, sunspec_meter, zcl_frame, mqtt_payload,
-        mqtt_message,
+        mqtt_message, concentrator,
         push_stream, tolerant_reader, decode_with_keys, hex_text, csv_file,
         dlt645_reader, dlt645_values, dlt645_conversation, iec62056_21_reader,
         iec62056_21_client, p1_reader, every_language,

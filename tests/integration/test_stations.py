@@ -30,7 +30,7 @@ from headend.listen.push import PushListener
 from headend.store import meters, network
 from headend.store.errors import UnknownError
 from headend.store.writer import Written, write
-from protocols.errors import GatewayRefused
+from protocols.errors import CommunicationError, GatewayRefused
 from schemas.address import GatewayAddress
 from schemas.config import load_settings
 from schemas.failure import Stage
@@ -471,6 +471,27 @@ async def test_a_plain_push_in_the_name_of_a_ciphered_concentrator_is_refused(em
         with psycopg.connect(embedded_database.dsn) as connection:
             (reason,) = connection.execute("SELECT reason FROM inbox").fetchone() or ("",)
         assert "allows no push without ciphering" in reason
+
+
+async def test_a_hostile_concentrator_costs_the_others_nothing(embedded_database: Any) -> None:
+    async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(64)
+        writer.write(b"\x00\x01\x00\x01\x00\x01\xff\xff" + bytes(range(256)) * 300)
+        await writer.drain()
+        writer.close()
+
+    hostile = await asyncio.start_server(garbage, "127.0.0.1", 0)
+    station = Station()
+    async with hostile, house_with(embedded_database.dsn, station) as house:
+        port = hostile.sockets[0].getsockname()[1]
+        async with house.base.pool.connection() as connection:
+            more = f"\nDC-2,concentrator,,,,,tcp://127.0.0.1:{port},{station.model},".encode()
+            hung = await import_network(connection, station.network_csv() + more, since=NOW, actor="test")
+            assert not hung.errors
+        one, two = await house.stations.read()
+        assert (one.station, one.failure, one.fetched) == ("DC-1", None, 3 * ROWS)
+        assert isinstance(two.failure, CommunicationError)
+        assert two.fetched == 0
 
 
 async def test_a_round_of_named_concentrators_only(embedded_database: Any) -> None:
