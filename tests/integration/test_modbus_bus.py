@@ -367,6 +367,19 @@ async def test_a_connection_that_is_closed_ends_the_request_at_once(scheme: str)
         assert rogue.accepted == 2
 
 
+async def test_half_a_frame_of_a_lost_connection_is_not_the_head_of_the_next_ones() -> None:
+    def behaviour(request: Request, send: Send) -> None:
+        send(request.answer()[:9] if request.address == 100 else request.answer())
+
+    async with bus_with("modbus+tcp", behaviour) as (bus, rogue):
+        with pytest.raises(LinkTimeout):
+            await read(bus, 1, 100, answer_s=SHORT)
+        rogue.hang_up()
+        while bus.is_open:  # noqa: ASYNC110 - until the end of the connection has come
+            await asyncio.sleep(0.01)
+        assert await read(bus, 1, 200) == words(200)
+
+
 async def test_nobody_there() -> None:
     rogue = Rogue(honest, is_rtu=False)
     async with rogue.serving_tcp() as port:

@@ -1,5 +1,6 @@
 """Every Modbus model, and SunSpec by discovery, read from pymodbus' server: exact values, few requests."""
 
+import asyncio
 import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import SimDevice
 
 from headend.drivers.contract import Conversation, Recall
-from headend.drivers.modbus.driver import ModbusDriver
+from headend.drivers.modbus.driver import ModbusDriver, Timing
 from protocols.errors import GatewayRefused, LinkTimeout, ModbusRefused, RemoteProtocolError
 from protocols.modbus import sunspec
 from schemas.model import ModelError
@@ -219,6 +220,18 @@ async def test_a_load_curve_out_of_reach_asks_the_meter_nothing() -> None:
     async with rogue.serving_tcp() as port, talking(port, "eastron-sdm120") as conversation:
         assert len(await conversation.read_load_curve(1, NOON - 5 * HOUR, NOON - HOUR)) == 0
         assert rogue.requests == []
+
+
+async def test_a_bus_that_nobody_uses_is_let_go_also_after_an_error() -> None:
+    rogue = Rogue(lambda request, send: send(request.refusal(6)), is_rtu=False)
+    driver = ModbusDriver(timing=Timing(idle_s=0.05))
+    async with rogue.serving_tcp() as port:
+        with pytest.raises(ModbusRefused):
+            async with talking(port, "eastron-sdm120", driver=driver) as conversation:
+                await conversation.read_registers()
+        while rogue.connections:  # noqa: ASYNC110 - a timer of the bus ends it
+            await asyncio.sleep(0.01)
+        assert rogue.accepted == 1
 
 
 # ---- sampling, by the model and by the settings -----------------------------------------------------

@@ -4,7 +4,7 @@ import struct
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.dlms import units
@@ -31,6 +31,7 @@ WORD = st.integers(0, 0xFFFF)
 MODELS = [load_register_model(name) for name in register_model_names() if name != "sunspec"]
 
 
+@settings(deadline=None)  # many models, many cuts
 @given(st.sampled_from(MODELS), st.data())
 def test_any_answers_give_values(model, data):
     readout = Readout(model)
@@ -45,6 +46,7 @@ def test_any_answers_give_values(model, data):
         assert told is (value.reason is None)
 
 
+@settings(deadline=None)  # many models, many cuts
 @given(st.sampled_from(MODELS), st.data())
 def test_the_short_way_of_floats_is_the_long_one(model, data):
     names = [name for name, one in model.registers.items() if one.type is RegisterType.F32]
@@ -221,6 +223,7 @@ def rtu(unit, pdu):
     return body + crc16(body).to_bytes(2, "little")
 
 
+@settings(deadline=None)  # many models, many cuts
 @given(
     READ,
     st.lists(WORD, min_size=1, max_size=9),
@@ -258,6 +261,7 @@ def test_any_bytes_hold_an_answer_or_none(read, data):
     assert frame is None or (frame in data and read.is_answered_by(frame[7:]))
 
 
+@settings(deadline=None)  # many models, many cuts
 @given(READ, st.lists(WORD, min_size=1, max_size=9), st.integers(0, 255), st.integers(1, 0xFFFF))
 def test_a_stream_of_tcp_is_searched_at_every_length(read, words, code, other):
     def tcp(transaction, pdu):

@@ -217,6 +217,36 @@ def test_a_scale_register_is_fetched_with_its_value(power, value, reason):
     assert found.reason == "its scale was not read"
 
 
+@pytest.mark.parametrize(
+    ("more", "words", "told"),
+    [
+        ({}, [0x42C8, 0], "100"),
+        ({"order": "little"}, [0, 0x42C8], "100"),
+        ({"scale_register": "sf"}, [0x42C8, 0], "1000"),
+        ({"scaler": 3}, [0x42C8, 0], "100000"),
+    ],
+)
+def test_floats_by_the_long_way_and_the_short_one(more, words, told):
+    def model(**rest):
+        return RegisterModel.model_validate(
+            {
+                "name": "m", "title": "m", "driver": "modbus",
+                "registers": {
+                    "w": {"at": 0, "space": "input", "type": "f32", **more},
+                    "sf": {"at": 2, "space": "input", "type": "s16"},
+                },
+                **rest,
+            }
+        )  # fmt: skip
+
+    readout = Readout(model(), ["w"])
+    answers = {block: [*words, 1][: block.count] for block in readout.blocks}
+    (found,) = readout.decode(answers)
+    assert (str(found.value), found.rounded, found.reason) == (told, True, None)
+    (found,) = Readout(model(missing={"f32": [0x42C80000]}), ["w"]).decode(answers)
+    assert (found.value, found.reason) == (None, "not implemented by the meter")
+
+
 def rtu(body):
     data = bytes.fromhex(body)
     return data + crc16(data).to_bytes(2, "little")
