@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import IntEnum, StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -134,8 +134,7 @@ class ReadingBatch:
         return len(self.meter_id)
 
 
-@dataclass(frozen=True, slots=True)
-class RegisterRead:
+class RegisterRead(NamedTuple):
     """One value of any OBIS code, outside the load curve: exact decimal or text, never both.
 
     ``read_us`` is the head-end's time of reading, ``meter_us`` the meter's own time where it gave one.

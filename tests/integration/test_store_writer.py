@@ -314,10 +314,10 @@ async def test_a_push_that_comes_again_is_the_same_push(database, meters):
     again = (
         push(START_US + 20),
         push(START_US + 30 * DAY_US, value=Decimal("0.5")),
-        replace(text, read_us=START_US + 21),
+        text._replace(read_us=START_US + 21),
     )
     async with open_pool(database.dsn) as pool:
-        twice = (first, replace(first, read_us=START_US + 2), text)
+        twice = (first, first._replace(read_us=START_US + 2), text)
         one = await write(pool, batch(meters[:1], 0, registers=twice))
         assert (one.registers, one.repeated) == (2, 1)
         assert (await write(pool, batch(meters[:1], 0, registers=others))).registers == 6
@@ -331,7 +331,7 @@ async def test_a_float_stays_flagged(database, meters):
     volts = RegisterRead(
         meters[0], "1-0:32.7.0*255", 2, START_US, None, Decimal("230.1"), None, "V", from_float=True
     )
-    amperes = replace(volts, obis="1-0:31.7.0*255", unit="A", from_float=False)
+    amperes = volts._replace(obis="1-0:31.7.0*255", unit="A", from_float=False)
     async with open_pool(database.dsn) as pool:
         await write(pool, batch(meters[:1], 0, registers=(volts, amperes)))
         async with pool.connection() as connection:
@@ -346,7 +346,7 @@ async def test_a_register_is_not_overwritten(database, meters):
     first = RegisterRead(meters[0], "1-0:1.8.0*255", 2, START_US, None, Decimal(0), None, "Wh")
     async with open_pool(database.dsn) as pool:
         await write(pool, batch(meters[:1], 0, registers=(first,)))
-        second = await write(pool, batch(meters[:1], 0, registers=(replace(first, value=Decimal(1)),)))
+        second = await write(pool, batch(meters[:1], 0, registers=(first._replace(value=Decimal(1)),)))
     assert (second.registers, second.quarantined, second.repeated) == (0, 1, 0)
     assert query(database.dsn, "SELECT value FROM register_reads") == [(Decimal(0),)]
 

@@ -16,11 +16,11 @@ connection that live slaves share after several requests to a dead one, and take
 """
 
 import asyncio
+import struct
 from typing import Final, Literal, NamedTuple
 
 from pymodbus.framer import FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU
-from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
 
 from headend.transport.serial import open_serial
 from headend.transport.stream import Stream
@@ -54,6 +54,9 @@ _MOST_BYTES: Final = 4096
 _CHARACTER: Final = 11
 _CLOSING_S: Final = 5.0
 
+#: Function codes of reads, and what a request says: function, first address, how many.
+_FUNCTIONS: Final = {Space.HOLDING: 3, Space.INPUT: 4}
+_REQUEST: Final = struct.Struct(">BHH")
 _PDUS: Final = DecodePDU(False)
 _RTU: Final = FramerRTU(_PDUS)
 _TCP: Final = FramerSocket(_PDUS)
@@ -189,14 +192,15 @@ class Bus:
 
     async def _ask(self, stream: Stream, unit: int, span: Span, answer_s: float) -> Answer:
         self._transaction = self._transaction % 0xFFFF + 1
-        kind = ReadInputRegistersRequest if span.space is Space.INPUT else ReadHoldingRegistersRequest
-        request = kind(unit, self._transaction, span.address, span.count)
-        read = Read(unit, kind.function_code, span.count, self._transaction)
+        function = _FUNCTIONS[span.space]
+        read = Read(unit, function, span.count, self._transaction)
+        framer = _RTU if self._is_rtu else _TCP
+        request = framer.encode(_REQUEST.pack(function, span.address, span.count), unit, self._transaction)
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
         frame: bytes | None = None
         try:
-            stream.write((_RTU if self._is_rtu else _TCP).buildFrame(request))
+            stream.write(request)
             frame = await self._answer(stream, read, asked_at + answer_s)
         except LinkTimeout:
             raise self._silence(unit, answer_s) from None
@@ -210,7 +214,7 @@ class Bus:
         took_s = self._still_since - asked_at
         self._longest_s = max(self._longest_s, min(took_s, _LONGEST_S))
         self._silent.clear()
-        _, _, _, pdu = (_RTU if self._is_rtu else _TCP).decode(frame)
+        _, _, _, pdu = framer.decode(frame)
         if pdu[0] & 0x80:
             raise self._refusal(unit, pdu[1])
         return Answer(pdu[2:], took_s)

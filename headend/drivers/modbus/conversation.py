@@ -7,7 +7,8 @@ it; the row keeps the time of that reading as its stamp.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -102,7 +103,7 @@ class ModbusWay:
 
 
 class ModbusConversation:
-    """One slave's turn, as a `headend.drivers.contract.Conversation`."""
+    """One slave's turn, as a `headend.drivers.contract.Conversation`; the bus is used inside the context."""
 
     def __init__(
         self, bus: Bus, way: ModbusWay, memory: Memory, answer_s: float, now: Callable[[], datetime]
@@ -114,6 +115,15 @@ class ModbusConversation:
         self._now = now
         self._answers_s: list[float] = []
         self._meter_id = way.target.meter.meter_id
+
+    async def __aenter__(self) -> Self:
+        await self._bus.take(self._way.address)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bus.release()
 
     @property
     def answers_s(self) -> Sequence[float]:

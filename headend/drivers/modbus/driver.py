@@ -1,10 +1,10 @@
 """Modbus behind the contract: TCP, RTU over TCP gateways, RTU on serial lines."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 import numpy as np
@@ -85,7 +85,7 @@ class ModbusDriver:
         """Never: slaves wait to be asked."""
         return False
 
-    def open(self, way: Way, *, answer_s: float | None = None) -> "_Turn":
+    def open(self, way: Way, *, answer_s: float | None = None) -> AbstractAsyncContextManager[Conversation]:
         """The bus, connected. Raises LinkTimeout, LinkError."""
         if not isinstance(way, ModbusWay):
             raise TypeError(f"a way of Modbus is a ModbusWay, not a {type(way).__name__}")
@@ -94,7 +94,7 @@ class ModbusDriver:
         if bus is None:
             bus = self._buses[way.line] = Bus(way.address, connect_s=timing.connect_s, idle_s=timing.idle_s)
         patience_s = timing.answer_s if answer_s is None else answer_s
-        return _Turn(bus, way, ModbusConversation(bus, way, self._memory, patience_s, self._now))
+        return ModbusConversation(bus, way, self._memory, patience_s, self._now)
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -140,23 +140,3 @@ class ModbusDriver:
             raise ModelError(
                 f"{model.name}: sampling, together with the settings: {explain(error)}"
             ) from error
-
-
-class _Turn:
-    """The bus held for one conversation. A class, since generators cost a poll a tenth of its time."""
-
-    __slots__ = ("_bus", "_conversation", "_way")
-
-    def __init__(self, bus: Bus, way: ModbusWay, conversation: ModbusConversation) -> None:
-        self._bus = bus
-        self._way = way
-        self._conversation = conversation
-
-    async def __aenter__(self) -> Conversation:
-        await self._bus.take(self._way.address)
-        return self._conversation
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._bus.release()

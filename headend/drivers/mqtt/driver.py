@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -186,7 +186,7 @@ class MqttConversation:
         told = await self._ask()
         wanted = set(codes)
         reads = [
-            replace(one, quality=Quality.MEASURED)
+            one._replace(quality=Quality.MEASURED)
             for one in told.registers
             if not wanted or one.obis in wanted
         ]

@@ -1,7 +1,6 @@
 """Meters, registers, reads now and metering points over REST, against a real database."""
 
 import re
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -147,7 +146,7 @@ async def test_history_of_a_register(registers: Any) -> None:
 async def test_read_now(house: Any) -> None:
     number = await house.add_meter("M-1", address="tcp://127.0.0.1:4059")
     read = RegisterRead(number, "1-0:1.8.0*255", 2, micros(T0), None, Decimal("12.50"), None, "Wh")
-    float_ = replace(read, obis="1-0:32.7.0*255", value=Decimal("230.1"), unit="V", from_float=True)
+    float_ = read._replace(obis="1-0:32.7.0*255", value=Decimal("230.1"), unit="V", from_float=True)
     house.meters.answer = ReadResult(
         (read, float_),
         (Refused("0-0:1.0.0*255", "read-write-denied"),),
