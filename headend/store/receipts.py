@@ -15,13 +15,13 @@ _QUERIES: Final = sql.load("receipts")
 
 async def note(connection: Connection, digests: Sequence[bytes]) -> set[bytes]:
     """Remember messages by their digests (each once); those that did not come within the last 24 hours."""
-    cursor = await connection.execute(_QUERIES["note"], {"digests": list(digests)}, binary=True)
+    cursor = await connection.execute(_QUERIES["note"], {"digests": _array(digests)}, binary=True)
     return {bytes(digest) for (digest,) in await cursor.fetchall()}
 
 
 async def known(connection: Connection, digests: Sequence[bytes]) -> set[bytes]:
     """Which of these came within the last 24 hours; nothing is remembered."""
-    cursor = await connection.execute(_QUERIES["known"], {"digests": list(digests)}, binary=True)
+    cursor = await connection.execute(_QUERIES["known"], {"digests": _array(digests)}, binary=True)
     return {bytes(digest) for (digest,) in await cursor.fetchall()}
 
 
@@ -37,3 +37,9 @@ async def has_changed(connection: Connection, topic: str, state: str) -> bool:
     """Whether ``state`` is another than the one that the topic told before; it is remembered."""
     cursor = await connection.execute(_QUERIES["presence"], {"topic": topic, "state": state})
     return await cursor.fetchone() is not None
+
+
+def _array(digests: Sequence[bytes]) -> str:
+    """An array literal: psycopg dumps a list element by element."""
+    elements = ",".join(f'"\\\\x{digest.hex()}"' for digest in digests)
+    return f"{{{elements}}}"

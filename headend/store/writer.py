@@ -25,7 +25,7 @@ from headend.store import events, layouts, register_rows, rows
 from headend.store.merge import Row, Verdict, merge
 from headend.store.pool import Pool
 from headend.store.sql import Connection, load
-from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout, Kind, ReadingBatch
+from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout, Kind, ReadingBatch, RegisterRead
 
 _QUERIES: Final = load("writer")
 _NO_TIME: Final = "time outside of 1990 to 2200"
@@ -235,12 +235,16 @@ class _Writing:
         if not self._batch.registers:
             return
         await self._need_meters({read.meter_id for read in self._batch.registers})
-        fit = [read for read in self._batch.registers if register_rows.fits(read)]
+        fit: list[RegisterRead] = []
+        unfit: list[RegisterRead] = []
+        for read in self._batch.registers:
+            (fit if register_rows.fits(read) else unfit).append(read)
         reads = register_rows.without_repeats(fit)
-        unfit = [read for read in self._batch.registers if not register_rows.fits(read)]
         parameters = {**register_rows.parameters(reads), "batch_id": self._batch_id}
         new = await self._number("insert_registers", parameters)
-        conflicts = [reads[place] for place in await self._places("registers_in_conflict", parameters)]
+        conflicts: list[RegisterRead] = []
+        if new < len(reads):
+            conflicts = [reads[place] for place in await self._places("registers_in_conflict", parameters)]
         self._count(registers=new, repeated=len(fit) - new - len(conflicts))
         await self._quarantine(
             [
@@ -268,7 +272,7 @@ class _Writing:
         ])  # fmt: skip
 
     async def _need_meters(self, meters: set[int]) -> None:
-        if unknown := await self._column("unknown_meters", {"meters": sorted(meters)}):
+        if unknown := await self._column("unknown_meters", {"meters": rows.integers(sorted(meters))}):
             raise UnknownMeter(unknown)
 
     async def _quarantine_rows(self, index: rows.Index) -> None:
