@@ -9,6 +9,7 @@ from typing import Any, Final
 import uvloop
 
 from headend.bench import concentrator, store
+from headend.bench import mqtt as broker
 from headend.bench.meter import KEYS, MAX_PDU
 from headend.bench.processes import BenchError, Process, meter, modbus_client, modbus_slaves, ours, peers
 from headend.bench.report import Line, Report, compare, cpu_us, wall_us
@@ -20,6 +21,8 @@ _GURUX: Final = "gurux-dlms"
 _COSEM: Final = "dlms-cosem"
 _MOST_KB: Final = 30.0
 _COPY_SHARE: Final = 0.8
+_BATCH_SHARE: Final = 0.6
+_TASMOTA_SHARE: Final = 0.4
 _POLL: Final = 0.8
 #: At most 1.15 times as long, as a ratio of better.
 _DEAD: Final = 0.87
@@ -31,7 +34,7 @@ class Effort:
     """How much is measured.
 
     ``rounds`` of ``seconds`` of CPU for each client, ``stores`` rounds of ``batches`` batches stored in each
-    way, and so many ``associations`` at once.
+    way, so many ``associations`` at once, and so many ``messages`` of a broker in each of ``rounds``.
     """
 
     rounds: int
@@ -39,10 +42,11 @@ class Effort:
     stores: int
     batches: int
     associations: int
+    messages: int = 10_000
 
 
 FULL: Final = Effort(rounds=7, seconds=1.5, stores=9, batches=4, associations=10_000)
-QUICK: Final = Effort(rounds=2, seconds=0.3, stores=1, batches=1, associations=500)
+QUICK: Final = Effort(rounds=2, seconds=0.3, stores=1, batches=1, associations=500, messages=1_000)
 
 
 class _Peers:
@@ -243,6 +247,22 @@ def concentrators(effort: Effort, say: Say) -> list[Line]:
     ]
 
 
+def mqtt(effort: Effort, say: Say) -> list[Line]:
+    """From a broker to committed rows, one worker, beside a bare paho consumer that only parses the JSON."""
+    lines = []
+    for kind, title, share, mark in (
+        ("batch", "MQTT to committed rows, a batch of 100 readings", 10, _BATCH_SHARE),
+        ("tasmota", "MQTT to a committed row, a one-reading Tasmota message", 1, _TASMOTA_SHARE),
+    ):
+        say(title)
+        where, turns = uvloop.run(broker.measure(kind, effort.rounds, effort.messages // share))
+        cpu = {who: statistics.median(turn.cpu_us for turn in of_one) for who, of_one in turns.items()}
+        note = f"{where}; CPU of the consumer {cpu['ours']:.0f} us, of the bare one {cpu['bare']:.0f} us"
+        wall = {who: [turn.wall_us for turn in of_one] for who, of_one in turns.items()}
+        lines.append(compare(title, "bare paho", wall["ours"], wall["bare"], "us", mark, note))
+    return lines
+
+
 #: The parts by the names that ``--only`` takes.
 PARTS: Final[Mapping[str, Callable[[Effort, Say], list[Line]]]] = {
     "decode": decode,
@@ -251,6 +271,7 @@ PARTS: Final[Mapping[str, Callable[[Effort, Say], list[Line]]]] = {
     "associations": associations,
     "modbus": modbus,
     "concentrators": concentrators,
+    "mqtt": mqtt,
 }
 
 
