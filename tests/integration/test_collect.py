@@ -250,3 +250,21 @@ async def test_without_a_master_key_meters_without_keys_are_read(embedded_databa
                 done = await import_meters(connection, csv.encode(), vault=None, since=SINCE, actor="test")
             assert not done.errors
             assert (await house.collector.collect(SINCE, UNTIL)).read == 1
+
+
+@pytest.mark.parametrize("security", ["none", "hls5"])
+@pytest.mark.parametrize("framing", ["wrapper", "hdlc"])
+async def test_meters_behind_one_port_are_told_apart_by_their_logical_device(
+    embedded_database: Any, framing: str, security: str
+) -> None:
+    async with (
+        field_of(meters=4, shared_port=True, framing=framing, security=security) as field,
+        house_of(embedded_database.dsn) as house,
+    ):
+        addresses = [field.address(item) for item in field.meters]
+        assert len({address.partition("?")[0] for address in addresses}) == 1
+        await add(house, field.csv())
+        outcome = await house.collector.collect(SINCE, UNTIL)
+        assert (outcome.read, outcome.failures) == (4, [])
+        rows = stored(embedded_database.dsn)
+        assert all(rows[item.meter.serial] == truth(field, n) for n, item in enumerate(field.meters))
