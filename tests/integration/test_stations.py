@@ -22,12 +22,13 @@ from headend.collect.stations import StationOutcome, StationRounds, missing_rang
 from headend.drivers.read_now import read_now
 from headend.foundation import open_base
 from headend.house import House, open_house
+from headend.ingest.acceptance import accept
 from headend.ingest.meter_import import import_meters
 from headend.ingest.network_import import import_network
 from headend.ingest.pipeline import Pipeline
 from headend.links.failures import stage_of
 from headend.listen.push import PushListener
-from headend.store import meters, network
+from headend.store import announcements, meters, network
 from headend.store.errors import UnknownError
 from headend.store.writer import Written, write
 from protocols.errors import CommunicationError, GatewayRefused
@@ -287,6 +288,26 @@ async def test_unknown_meters_stay_in_the_concentrator_and_go_to_the_inbox(embed
             (one.meter.serial, one.meter.mode.model, f"via:?gateway={one.address}")
             for one in station.members[1:]
         ]
+
+
+async def test_an_announced_meter_that_is_accepted_is_fetched_from_the_beginning(
+    embedded_database: Any,
+) -> None:
+    station = Station(("none", "none"))
+    station.port = await station.concentrator.listen()
+    data = station.meters_csv(among=station.members[:1])
+    async with house_with(embedded_database.dsn, station, meters_csv=data) as house:
+        assert (await one_round(house)).unknown == 1
+        async with house.base.pool.connection() as connection:
+            (device,) = await announcements.page(connection, limit=10)
+            meter = await accept(connection, device.number, actor="test", now=NOW)
+        assert (meter.asset_id, meter.model) == (station.members[1].meter.serial, "headend-sim")
+        outcome = await one_round(house)
+        assert (outcome.unknown, outcome.fetched, outcome.bad) == (0, ROWS, {})
+        assert stored(embedded_database.dsn) == everything(station)
+        # and it is reached through its concentrator, as it was announced
+        done = await read_now(house.drivers, house.links, house.write, await house.target(meter))
+        assert len(done.registers) == 4
 
 
 async def test_a_gap_of_the_concentrator_is_read_through_it(embedded_database: Any) -> None:
