@@ -98,8 +98,9 @@ HDLC_INBOUND: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-#: Ports of stations, where not set, begin so far above those of direct meters.
-_STATIONS_ABOVE: Final = 10_000
+#: Ports of stations, where not set, begin at the next multiple of this above those of direct meters.
+_STATIONS_ABOVE: Final = 1_000
+_PORTS: Final = 65_536
 
 
 class Scenario(BaseModel):
@@ -116,7 +117,8 @@ class Scenario(BaseModel):
     Data-Notification there every ``push_every_s`` seconds, the meters spread over that time; with
     ``push_confirm`` over TCP it waits for the confirmation.
 
-    Stations listen from ``station_base_port`` on (0: the system chooses; default: ``base_port`` + 10,000).
+    Stations listen from ``station_base_port`` on (0: the system chooses; default: the next full thousand
+    above ``base_port`` that direct meters leave).
     ``mqtt_url`` (``mqtt://host:port``) is the broker of those that publish, ``publish_after_s`` seconds after
     their start, so that who starts with the field has subscribed; without a broker they are silent.
     ``device_dir`` is a folder for the names of pseudo-terminals, so that a line keeps its name; without one
@@ -158,6 +160,8 @@ class Scenario(BaseModel):
     def _somebody_is_there(self) -> Self:
         if not self.meters and not self.stations:
             raise ValueError("without stations a field has at least one of its own meters")
+        if self.station_port(sum(plan.count for plan in self.stations)) > _PORTS:
+            raise ValueError("the ports of the stations go beyond 65535: station_base_port names others")
         if self.stations and self.dial_in is not None:
             raise ValueError("stations do not go with dial_in")
         return self
@@ -190,7 +194,8 @@ class Scenario(BaseModel):
         """Port of the station at ``place``, from 0; 0 where the system chooses."""
         first = self.station_base_port
         if first is None:
-            first = self.base_port and self.base_port + _STATIONS_ABOVE
+            above = (self.meters // _STATIONS_ABOVE + 1) * _STATIONS_ABOVE
+            first = self.base_port and self.base_port + above
         return first and first + place
 
     @property

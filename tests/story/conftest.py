@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,16 @@ import pytest
 BIN = Path(sys.executable).parent
 DEADLINE_S = 60
 METERS = 20
-#: Ports that the whole field takes at most.
-FIELD = 250
+#: Ports of the whole field above the first: its direct meters, and its stations a thousand further.
+FIELD = (*range(250), *range(1000, 1020))
 
 
-def free_ports(count: int) -> int:
-    """The first of ``count`` free ports in a row."""
-    for first in range(20_000 + os.getpid() % 5000, 60_000, count):
+def free_ports(wanted: Sequence[int] = FIELD) -> int:
+    """The first of some ports that are free together with others so far above it."""
+    for first in range(20_000 + os.getpid() % 5000, 60_000, max(wanted) + 1):
         held = []
         try:
-            for port in range(first, first + count):
+            for port in (first + above for above in wanted):
                 one = socket.socket()
                 held.append(one)
                 one.bind(("127.0.0.1", port))
@@ -122,7 +122,7 @@ class Service:
 def service() -> Iterator[Service]:
     folder = Path(tempfile.mkdtemp(prefix="headend-story-"))
     folder.chmod(0o711)  # as root the server runs as another user, who must get to its data
-    made = Service(folder, free_ports(FIELD))
+    made = Service(folder, free_ports())
     try:
         yield made
     finally:

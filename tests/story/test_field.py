@@ -5,13 +5,18 @@ of them is compared with what the API serves.
 """
 
 import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.story.test_run import assert_true, truth
+from concentrator_sim.generator import Consumption
+from concentrator_sim.scenario import find_scenario, load_scenario
+from concentrator_sim.tree import grow
+from tests.story.test_run import QUANTITIES, assert_true, truth
 
 LINKS = {
     ("ethernet", "dlms"), ("plc broadband", "dlms"), ("plc narrowband", "dlms"), ("plc narrowband", "mqtt"),
@@ -52,6 +57,7 @@ def test_every_kind_of_link_delivers_on_the_first_run(service: Any) -> None:
                 params={"from": start.isoformat(), "to": end.isoformat()},
             ).raise_for_status()
             assert_true(curve.json(), truth(meter["asset_id"], start, end), 48)
+        assert_all_is_true(client)
         # one meter behind a concentrator, on a bus, and of another language, now
         for meter in (
             kept[0],
@@ -67,3 +73,46 @@ def test_every_kind_of_link_delivers_on_the_first_run(service: Any) -> None:
         assert client.get("/api/v1/quarantine").raise_for_status().json()["payloads"] == []
     assert service.stop() == 0
     assert service.relatives() == {}
+
+
+def assert_all_is_true(client: httpx.Client) -> None:
+    """Every value of every meter below a station is what it metered at its own stamp."""
+    scenario = load_scenario(find_scenario("demo"))
+    tree = grow(scenario.seed, scenario.network, scenario.stations)
+    checked: Counter[str] = Counter()
+    for number in (leaf.number for station in tree.stations for leaf in station.leaves):
+        asset_id, metered = f"SIM{scenario.seed:05d}{number:07d}", Consumption(scenario.seed, number)
+        address = client.get(f"/api/v1/meters/{asset_id}").raise_for_status().json()["address"]
+        scheme = address.partition(":")[0]
+        for row in kept_rows(client, asset_id):
+            moment = int(datetime.fromisoformat(row["stamp"]).timestamp())
+            for place, quantity in enumerate(QUANTITIES):
+                value = row["values"].get(quantity)
+                if value is not None:
+                    assert_is(Decimal(value), metered.at(place, moment), scheme, (asset_id, row))
+                    checked[scheme] += 1
+    assert set(checked) == {
+        "via", "mqtt", "modbus+tcp", "modbus+rtu", "dlt645+tcp", "iec62056+tcp", "p1+tcp",
+    }  # fmt: skip
+
+
+def kept_rows(client: httpx.Client, asset_id: str) -> list[dict[str, Any]]:
+    """What the service has of a meter: profile 2 is that of load records beside samples."""
+    end = datetime.now(UTC) + timedelta(hours=1)
+    asked = {"from": (end - timedelta(days=2)).isoformat(), "to": end.isoformat()}
+    found: list[dict[str, Any]] = []
+    for profile in ("1", "2"):
+        told = client.get(f"/api/v1/meters/{asset_id}/load-curve", params=asked | {"profile": profile})
+        if told.status_code == httpx.codes.OK:
+            found += told.json()["rows"]
+    return found
+
+
+def assert_is(value: Decimal, truth_: int, scheme: str, where: object) -> None:
+    """Registers of Modbus meters are floats, or count in 100 Wh; DL/T 645 tells 10 Wh."""
+    if scheme.startswith("modbus"):
+        assert abs(value - truth_) <= max(100, truth_ * Decimal("2e-7")), (where, truth_)
+    elif scheme.startswith("dlt645"):
+        assert value == truth_ // 10 * 10, (where, truth_)
+    else:
+        assert value == truth_, (where, truth_)

@@ -8,7 +8,7 @@ import pytest
 
 from concentrator_sim.field import Field
 from concentrator_sim.network_file import network_csv
-from concentrator_sim.scenario import find_scenario, load_scenario, make_scenario
+from concentrator_sim.scenario import ScenarioError, find_scenario, load_scenario, make_scenario
 from concentrator_sim.stations import Unserved
 from headend.ingest.meter_rows import ImportRules, read_meters
 from headend.ingest.network_rows import read_network
@@ -140,3 +140,13 @@ async def test_every_meter_of_the_demonstration_has_a_model_and_an_address(tmp_p
         network = read_network(network_csv(one).encode())
         assert list(network.errors) == []
         assert {row["asset_id"] for row in told} <= network.codes
+
+
+def test_ports_of_stations_last():
+    one = make_scenario({"meters": 150, "base_port": 20_000, "stations": [{"kind": "wifi"}]})
+    assert [one.station_port(n) for n in (0, 1)] == [21_000, 21_001]
+    assert make_scenario({"meters": 1_500, "base_port": 20_000}).station_port(0) == 22_000
+    assert make_scenario({"base_port": 0}).station_port(7) == 0
+    assert make_scenario({"base_port": 0, "station_base_port": 400}).station_port(7) == 407
+    with pytest.raises(ScenarioError, match="beyond 65535"):
+        make_scenario({"base_port": 64_500, "stations": [{"kind": "wifi", "count": 37}]})
