@@ -184,6 +184,8 @@ async def hang(connection: Connection, wanted: Sequence[Hanging], *, at: datetim
 
 async def measure(connection: Connection, measured: Mapping[int, tuple[int | None, int | None]]) -> None:
     """Set (hops, quality) of the links that nodes hang on now; None leaves what is stored."""
+    if not measured:
+        return
     await connection.execute(
         _QUERIES["measure_links"],
         {

@@ -55,9 +55,12 @@ SELECT n.node_id, n.code, n.kind, n.meter_id, n.model, n.address, n.title,
  LIMIT %(limit)s;
 
 -- name: later
--- Of these nodes those whose link began at a moment or later: they cannot move then.
-SELECT child FROM network_links
- WHERE child = ANY (%(children)s::integer[]) AND upper_inf(during) AND lower(during) >= %(at)s;
+-- Of these nodes those whose link began at a moment or later: they cannot move then. Locks the links of all, in order.
+WITH mine AS MATERIALIZED (
+    SELECT child, lower(during) AS since FROM network_links
+     WHERE child = ANY (%(children)s::integer[]) AND upper_inf(during) ORDER BY child FOR UPDATE
+)
+SELECT child FROM mine WHERE since >= %(at)s;
 
 -- name: close_links
 -- Ends the links of nodes.
@@ -72,12 +75,16 @@ SELECT child, parent, link, hops, quality, tstzrange(%(at)s, NULL)
               %(qualities)s::smallint[]) AS w (child, parent, link, hops, quality);
 
 -- name: measure_links
--- What was measured of the links that nodes hang on; NULL says nothing.
+-- What was measured of the links that nodes hang on; NULL says nothing. In order, so that two never wait in a ring.
+WITH mine AS MATERIALIZED (
+    SELECT link_id, child FROM network_links
+     WHERE child = ANY (%(children)s::integer[]) AND upper_inf(during) ORDER BY child FOR UPDATE
+)
 UPDATE network_links l
    SET hops = coalesce(w.hops, l.hops), quality = coalesce(w.quality, l.quality)
-  FROM unnest(%(children)s::integer[], %(hops)s::smallint[], %(qualities)s::smallint[])
-       AS w (child, hops, quality)
- WHERE l.child = w.child AND upper_inf(l.during);
+  FROM mine JOIN unnest(%(children)s::integer[], %(hops)s::smallint[], %(qualities)s::smallint[])
+       AS w (child, hops, quality) USING (child)
+ WHERE l.link_id = mine.link_id;
 
 -- name: lineage
 -- Every link on the way up from these nodes: child and parent.
