@@ -40,6 +40,7 @@ from protocols.iec62056_21.client import ReadoutClient, Want
 from protocols.iec62056_21.messages import Block, IecReader
 from protocols.iec62056_21.p1 import P1Reader, P1Telegram
 from protocols.modbus import sunspec
+from protocols.modbus.answers import Read, find_rtu, find_tcp
 from protocols.modbus.frames import parse_rtu, parse_tcp
 from protocols.modbus.readout import Readout
 from protocols.mqtt import decode as mqtt
@@ -328,6 +329,17 @@ def modbus_frames(data: bytes) -> None:
     parse_tcp(data)
 
 
+def modbus_answers(data: bytes) -> None:
+    """What answers a read, on a line and on TCP; the read is that of the first bytes."""
+    unit, function, registers, number = (*data[:4], 0, 0, 0, 0)[:4]
+    read = Read(unit, 3 + function % 2, 1 + registers % 125, number)
+    frame = find_rtu(read, data[4:])
+    assert frame is None or (frame in data and read.is_answered_by(frame[1:-2]))
+    frame, rest = find_tcp(read, data[4:])
+    assert data.endswith(rest)
+    assert frame is not None or len(rest) < 6 + 254
+
+
 def modbus_registers(data: bytes) -> None:
     """The input as the registers of every meter model, over and over."""
     words = [data[at] << 8 | data[at + 1] for at in range(0, len(data) - 1, 2)] or [0]
@@ -414,8 +426,8 @@ TARGETS: Final[dict[str, Target]] = {
     for target in (
         axdr_decode, ber_span, apdu_decode, times, profile_buffer, wrapper_reader, hdlc_reader, hdlc_link,
         hdlc_parameters, mbus_reader, scanner, general_blocks, deciphering, client_association,
-        server_association, modbus_frames, modbus_registers, sunspec_meter, zcl_frame, mqtt_payload,
-        mqtt_message, concentrator,
+        server_association, modbus_frames, modbus_answers, modbus_registers, sunspec_meter, zcl_frame,
+        mqtt_payload, mqtt_message, concentrator,
         push_stream, tolerant_reader, decode_with_keys, hex_text, csv_file,
         dlt645_reader, dlt645_values, dlt645_conversation, iec62056_21_reader,
         iec62056_21_client, p1_reader, every_language,
