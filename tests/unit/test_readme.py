@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from headend.cli.main import app
-from schemas.address import LinkAddress
+from schemas.address import LinkAddress, Scheme
 from schemas.config import Settings
 from schemas.model import load_model
 
@@ -45,8 +45,7 @@ def test_every_variable_shown_is_a_setting(name: tuple[str, str]) -> None:
     assert variable == "CONFIG" or variable.lower() in Settings.model_fields
 
 
-def test_every_address_shown_is_one() -> None:
-    shown = re.findall(r"^\| `((?:tcp|udp|hdlc\+tcp|hdlc\+serial|inbound|via):[^`]*)`", README, re.MULTILINE)
-    assert len(shown) == 7
-    for address in shown:
-        LinkAddress.parse(address)
+def test_an_address_of_every_scheme_is_shown_and_is_one() -> None:
+    table = README.split("| address | link |")[1].split("\n\n")[0]
+    shown = [one for line in table.splitlines()[2:] for one in re.findall(r"`([^`]+)`", line.split("|")[1])]
+    assert {LinkAddress.parse(address).scheme for address in shown} == set(Scheme)
