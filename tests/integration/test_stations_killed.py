@@ -3,11 +3,13 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,10 @@ import pytest
 
 from concentrator_sim.forwarder import Forwarder
 from concentrator_sim.generator import moment_of, quarter_of
+from headend.house import House
+from headend.store.embedded import EmbeddedPostgres
+from headend.store.errors import UnavailableError
+from headend.store.migrate import migrate
 from tests.integration.test_stations import (
     MASTER_KEY,
     NEWEST,
@@ -24,6 +30,7 @@ from tests.integration.test_stations import (
     Station,
     hang_below,
     house_with,
+    pushed_to,
     stored,
 )
 
@@ -85,9 +92,14 @@ async def test_each_interval_is_stored_once_whenever_the_head_end_is_killed(embe
         await station.concentrator.stop()
     assert forwarder.confirmed > 0
     assert forwarder.failed > 0  # or nothing was ever cut off
+    check_each_once(embedded_database.dsn, station)
+
+
+def check_each_once(dsn: str, station: Station) -> None:
+    """Every interval that the concentrator ever had is stored, as its meter had it."""
     first, last = quarter_of(int(NEWEST.timestamp())) - ROWS + 1, quarter_of(int(station.now.timestamp()))
     assert all(shelf.lost == 0 for shelf in station.store.shelves.values())
-    rows = stored(embedded_database.dsn)
+    rows = stored(dsn)
     for member in station.members:
         assert rows[member.meter.serial] == [
             (
@@ -96,3 +108,55 @@ async def test_each_interval_is_stored_once_whenever_the_head_end_is_killed(embe
             )
             for quarter in range(first, last + 1)
         ]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="headend-kill-"))
+    made.chmod(0o711)  # as root the server runs as another user
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+async def rounds_of(house: House) -> None:
+    while True:
+        with suppress(UnavailableError):
+            await house.stations.read()
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.timeout(300)
+async def test_each_interval_is_stored_once_when_the_database_is_killed_and_comes_back(folder: Path) -> None:
+    server = EmbeddedPostgres(folder, port=free_port())
+    dsn = await asyncio.to_thread(server.__enter__)
+    try:
+        await asyncio.to_thread(migrate, dsn)
+        station = Station()
+        station.port = await station.concentrator.listen()
+        data = station.meters_csv(with_station=True)
+        async with (
+            house_with(dsn, station, meters_csv=data) as house,
+            pushed_to(house, station) as forwarder,
+            asyncio.TaskGroup() as tasks,
+        ):
+            busy = [tasks.create_task(forwarder.run(0.02)), tasks.create_task(rounds_of(house))]
+            for _ in range(20):
+                station.now += QUARTER
+                await asyncio.sleep(0.05)
+            pid = server.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            for _ in range(10):
+                station.now += QUARTER
+                await asyncio.sleep(0.3)
+            assert any(shelf.rows for shelf in station.store.shelves.values())  # nothing was let go meanwhile
+            await asyncio.to_thread(server.__exit__, None, None, None)
+            assert await asyncio.to_thread(server.__enter__) == dsn
+            async with asyncio.timeout(60):
+                while any(shelf.rows for shelf in station.store.shelves.values()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            for task in busy:
+                task.cancel()
+        await asyncio.to_thread(check_each_once, dsn, station)
+    finally:
+        await asyncio.to_thread(server.__exit__, None, None, None)
