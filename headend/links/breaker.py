@@ -153,7 +153,7 @@ class Breakers:
                 found.setdefault(behind, int(meter.id))
             if len(found) == most:
                 break
-        return list(found.values())
+        return list(dict.fromkeys(found.values()))
 
     # ---- around one conversation --------------------------------------------------------------------
 
@@ -229,6 +229,8 @@ class Breakers:
             self._fail(attempt.subject, stage, reason, attempt.failures)
         else:
             self._silence(attempt, behind, stage, reason)
+        if (found := self._breakers.get(attempt.subject)) is not None:
+            found.behind = behind
 
     def abandoned(self, attempt: Attempt) -> None:
         """The conversation ended before it could show anything: cancelled, or by a failure of ours."""

@@ -70,8 +70,8 @@ async def test_every_operation_with_a_body_takes_each_name_once(house: Any) -> N
     async with house.client(Scope.ADMIN) as client:
         for path, item in house.app.openapi()["paths"].items():
             for method, operation in item.items():
-                if "requestBody" not in operation:
-                    continue
+                if "application/json" not in operation.get("requestBody", {}).get("content", {}):
+                    continue  # none, or a file
                 where = re.sub(r"{[^}]*}", "1", path)
                 headers = {"content-type": "application/json"}
                 answer = await client.request(method, where, content=body, headers=headers)
