@@ -15,6 +15,7 @@ has a name and is watched: one that ends by itself stops the service and says wh
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -159,6 +160,7 @@ async def ingest(settings: Settings, reading: Callable[[str], None]) -> None:
             ingesting = tasks.start("MQTT ingest", house.mqtt_worker().run())
             stack.push_async_callback(_cancelled, ingesting)
             reading(settings.mqtt_url)
+            gc.freeze()  # what is there now stays: the collector need not look at it with every bunch
             await tasks.first_end(stop)
 
 

@@ -6,6 +6,7 @@ headend.bench.mqtt`` is the process of both, asked as `headend.bench.worker` say
 """
 
 import asyncio
+import gc
 import json
 import shutil
 import socket
@@ -39,7 +40,10 @@ _T0: Final = 1_772_409_600  # 2026-03-02T00:00Z
 _PLUGS: Final = 1_000
 _CONCENTRATORS: Final = 50
 _BEHIND: Final = 25  # meters of each concentrator
-_ROWS: Final = 4  # quarter-hours of each meter in a batch
+_LAYOUT: Final = [
+    {"obis": f"1-0:{group}.8.0*255", "unit": unit}
+    for group, unit in ((1, "Wh"), (2, "Wh"), (3, "varh"), (4, "varh"))
+]
 _WAIT_S: Final = 300.0
 #: Where mosquitto is besides PATH.
 _SBIN: Final = "/usr/sbin:/usr/local/sbin"
@@ -60,21 +64,20 @@ def _tasmota(n: int) -> tuple[str, str]:
 
 def _batch(n: int) -> tuple[str, str]:
     sequence, concentrator = divmod(n, _CONCENTRATORS)
-    first = _T0 + 900 * (_ROWS * sequence + 1)
-    values = [[1000 * sequence + row for row in range(_ROWS)], [sequence] * _ROWS]
+    stamp = _T0 + 900 * (sequence + 1)
     document = {
         "format": "headend.batch.1",
         "concentrator": f"dc{concentrator}",
         "run": "r",
         "sequence": sequence,
-        "sent": first,
-        "layouts": [[{"obis": "1-0:1.8.0*255", "unit": "Wh"}, {"obis": "1-0:2.8.0*255", "unit": "Wh"}]],
+        "sent": stamp,
+        "layouts": [_LAYOUT],
         "series": [
             {
                 "meter": f"m-{_BEHIND * concentrator + meter}",
                 "period_s": 900,
-                "stamps": [first + 900 * row for row in range(_ROWS)],
-                "values": values,
+                "stamps": [stamp],
+                "values": [[100_000 * meter + 1000 * column + sequence] for column in range(len(_LAYOUT))],
             }
             for meter in range(_BEHIND)
         ],
@@ -82,7 +85,7 @@ def _batch(n: int) -> tuple[str, str]:
     return f"headend/batch/dc{concentrator}", json.dumps(document, separators=(",", ":"))
 
 
-#: A one-reading message, and a batch of 100 readings: 25 meters, four quarter-hours, import and export.
+#: A one-reading message, and a batch of 100 readings: a quarter-hour of 25 meters, four quantities of each.
 STREAMS: Final = {
     "tasmota": Stream("tele/#", _tasmota),
     "batch": Stream("headend/batch/+", _batch),
@@ -232,6 +235,7 @@ async def _ingest(request: Mapping[str, Any]) -> Mapping[str, Any]:
         ingest = Ingest(pool.connection, decoder)
         plan = Plan({"0": (request["filter"],)}, client_id=request["session"])
         broker = Broker(f"mqtt://127.0.0.1:{request['port']}")
+        gc.freeze()
         wall, cpu = time.perf_counter(), time.process_time()
         task = asyncio.create_task(Worker(broker, pool.connection, ingest, plan).run())
         while ingest.totals.received < request["count"] and not task.done():  # noqa: ASYNC110 - a counter

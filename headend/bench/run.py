@@ -251,7 +251,7 @@ def mqtt(effort: Effort, say: Say) -> list[Line]:
     """From a broker to committed rows, one worker, beside a bare paho consumer that only parses the JSON."""
     lines = []
     for kind, title, share, mark in (
-        ("batch", "MQTT to committed rows, a batch of 100 readings", 10, _BATCH_SHARE),
+        ("batch", "MQTT to committed rows, a batch of 100 readings (25 meters x 4)", 5, _BATCH_SHARE),
         ("tasmota", "MQTT to a committed row, a one-reading Tasmota message", 1, _TASMOTA_SHARE),
     ):
         say(title)

@@ -48,6 +48,9 @@ log = logging.getLogger(__name__)
 #: Longest wait before a bunch is tried again while the database is away; each is drawn from [0, bound].
 LONGEST_RETRY_S: Final = 5.0
 
+#: Messages that are decoded before others on the event loop have their turn.
+_AT_ONCE: Final = 16
+
 Connect = Callable[[], AbstractAsyncContextManager[Connection]]
 
 
@@ -107,7 +110,11 @@ class Ingest:
 
     async def decode(self, messages: Sequence[Message]) -> list[Item]:
         """What the messages say, devices that were not known yet looked up. Waits for the database."""
-        items = [Item(message, self._one(message)) for message in messages]
+        items: list[Item] = []
+        for number, message in enumerate(messages, 1):
+            items.append(Item(message, self._one(message)))
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # what is being stored meanwhile goes on
         unknown = {name for item in items for name in _unknown(item.told)}
         if unknown:
             await self._again(lambda: self._learn(unknown))

@@ -85,8 +85,18 @@ async def note(connection: Connection, slot: str, came: Sequence[Came]) -> list[
     """
     runs = await _lock(connection, slot, came)
     news = [_count(runs[one.concentrator, one.run], one) for one in came]
+    moved = {key: state for key, state in runs.items() if state.next != state.stored}
+    if moved:
+        await connection.execute(
+            _QUERIES["advance"],
+            {
+                "concentrators": [concentrator for concentrator, _ in moved],
+                "runs": [run for _, run in moved],
+                "nexts": [state.next for state in moved.values()],
+            },
+        )
     for (concentrator, run), state in runs.items():
-        await _save(connection, concentrator, run, state)
+        await _save_gaps(connection, concentrator, run, state)
     return news
 
 
@@ -178,10 +188,8 @@ def _without(spans: Sequence[Span], taken: Span) -> list[Span]:
     return left
 
 
-async def _save(connection: Connection, concentrator: str, run: str, state: _Run) -> None:
+async def _save_gaps(connection: Connection, concentrator: str, run: str, state: _Run) -> None:
     key = {"concentrator": concentrator, "run": run}
-    if state.next != state.stored:
-        await connection.execute(_QUERIES["advance"], {**key, "next": state.next})
     for gap in state.gaps:
         if gap.changed:
             found = {"missing": _multirange(gap.missing), "lost": _multirange(gap.lost)}

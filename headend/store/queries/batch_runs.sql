@@ -15,8 +15,10 @@ SELECT gap_id, g.concentrator, g.run, gap, missing, lost
  ORDER BY gap_id;
 
 -- name: advance
--- The next sequence number that a run should have.
-UPDATE batch_runs SET next_sequence = %(next)s WHERE concentrator = %(concentrator)s AND run = %(run)s;
+-- The next sequence number that each run should have.
+UPDATE batch_runs r SET next_sequence = a.next
+  FROM unnest(%(concentrators)s::text[], %(runs)s::text[], %(nexts)s::bigint[]) AS a (concentrator, run, next)
+ WHERE r.concentrator = a.concentrator AND r.run = a.run;
 
 -- name: add_gap
 -- Batches that did not come in their turn.

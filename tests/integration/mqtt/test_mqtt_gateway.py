@@ -10,7 +10,7 @@ import pytest
 
 from headend.drivers.dlt645.driver import Dlt645Driver
 from headend.drivers.line_driver import LineTiming
-from headend.mqtt.connection import Broker
+from headend.mqtt.broker import Broker
 from headend.mqtt.gateway import GatewayLines
 from protocols.errors import LinkClosed, LinkError, LinkTimeout
 from schemas.address import LinkAddress
