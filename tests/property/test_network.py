@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from headend.ingest.network_import import NetworkImport, export_network, import_network
 from headend.ingest.network_rows import COLUMNS, read_network
-from headend.store import meters, network
+from headend.store import announcements, meters, network
+from headend.store.announcements import announce
 from schemas.meter import NewMeter
-from schemas.network import LinkKind, NodeKind, check_order
+from schemas.network import Announced, LinkKind, NodeKind, check_order
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 CELL = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=20)
@@ -187,3 +188,62 @@ def test_any_bytes_and_any_cells(data, cells):
     writer.writerow(cells.values())
     file = read_network(text.getvalue().encode())
     assert len(file.lines) == (0 if file.errors else 1)
+
+
+TELLING = st.tuples(
+    st.sampled_from(["A", "B", None]),
+    st.integers(0, 5),
+    st.lists(
+        st.tuples(
+            st.sampled_from([*("M1", "M2", "M3") * 3, "R", "A", "X1", "X2"]),
+            st.sampled_from([*("M1", "M2", "M3") * 3, None, "R", "A", "X1"]),
+            LINK,
+            st.integers(1, 3),
+            st.none() | st.integers(0, 2),
+        ),
+        min_size=2,
+        max_size=8,
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tellings=st.lists(TELLING, min_size=1, max_size=6))
+def test_whatever_stations_announce(embedded_database, tellings):
+    asyncio.run(_announced(embedded_database.dsn, tellings))
+
+
+async def _announced(dsn, tellings):
+    """No circle and no meter out of nothing; all that a station heard have a place, all others wait."""
+    guarded = psycopg.conninfo.make_conninfo(dsn, options="-c statement_timeout=10000")
+    async with await psycopg.AsyncConnection.connect(guarded, autocommit=True) as connection:
+        await connection.execute("TRUNCATE network_nodes, meters, audit_log RESTART IDENTITY CASCADE")
+        numbers = await meters.add_many(connection, [NewMeter(f"M{n}", "m") for n in (1, 2, 3)], since=T0)
+        file = b"node,kind,parent\nT,transformer,\nA,concentrator,T\nB,gateway,T\nR,relay,A\n"
+        assert (await import_network(connection, file, since=T0, actor="cli")).errors == ()
+        stations = {one.code: one.node_id for one in await network.stations(connection)}
+        placed: set[int] = set()
+        told: dict[str | None, set[str]] = {}
+        for station, day, devices in tellings:
+            now = T0 + timedelta(days=1 + day)
+            heard = [
+                Announced(name, None, None, link, hops, q, parent) for name, parent, link, hops, q in devices
+            ]
+            result = await announce(connection, stations.get(station or ""), heard, now=now)
+            names = {one.identity for one in heard}
+            assert result.known == {name: numbers[name] for name in names & set(numbers)}
+            strange = names - set(numbers) - ({"R", "A"} if station is not None else set())
+            assert set(result.unknown) == strange
+            told.setdefault(station, set()).update(strange)
+            placed.update(result.known.values() if station is not None else ())
+        stands = await network.places(connection, list(numbers.values()))
+        standing = await network.find(connection, codes=list(numbers))
+        parents = {one.node.node_id: one.link.parent_id for one in standing if one.link is not None}
+        assert await network.find_circles(connection, parents) == set()
+        assert set(stands) == placed
+        assert all(place.station in stations for place in stands.values())
+        waiting = await announcements.page(connection, limit=99)
+        assert {(one.station, one.announced.identity) for one in waiting} == {
+            (station, name) for station, names in told.items() for name in names
+        }
+        assert len(await meters.page(connection, limit=99)) == 3
