@@ -7,7 +7,7 @@ from rich.table import Table
 
 from headend.cli.shell import base, reported
 from headend.cli.terminal import out, print_json
-from headend.collect.stations import StationOutcome
+from headend.collect.station_outcome import StationOutcome
 from headend.house import open_house
 
 #: Invocation counters that one command takes per key: it asks for little.

@@ -16,14 +16,15 @@ Rows of devices that are no meters of ours stay where they are.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from headend.clock import utc_now
 from headend.collect.periodic import JITTER
+from headend.collect.shelves import Shelf, missing_range, parts
+from headend.collect.station_outcome import StationOutcome, summary
 from headend.drivers.contract import Target
 from headend.drivers.dlms.station import STATION, Answer, Ask, StationConversation
 from headend.drivers.registry import Drivers, Reachable
@@ -47,50 +48,15 @@ from schemas.reading import registers_only
 
 log = logging.getLogger(__name__)
 
-#: Rows that one fetch asks for at most, but for those of a single meter: a megabyte or so of answer.
-ROWS_AT_ONCE: Final = 24_000
-#: Meters that one fetch asks for at most: a list that fits a request.
-METERS_AT_ONCE: Final = 32
 #: How long a round may take, waiting for permits and for the database included, in seconds.
 ROUND_S: Final = 1800.0
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
-_Range = tuple[datetime, datetime]
-
-
-@dataclass(slots=True)
-class StationOutcome:
-    """What came of one concentrator's round.
-
-    ``meters`` are in its directory, ``unknown`` of them no meters of ours, ``silent`` not reached by it;
-    ``lost`` rows it overwrote before they were released, in all its time. ``fetched`` rows came, and
-    ``released`` profiles were released. ``bad`` says what is wrong with a meter's part, by identity;
-    ``failure`` what ended the round, None where it came to its end.
-    """
-
-    station: str
-    meters: int = 0
-    unknown: int = 0
-    silent: int = 0
-    lost: int = 0
-    fetched: int = 0
-    released: int = 0
-    seconds: float = 0.0
-    bad: dict[str, str] = field(default_factory=dict)
-    failure: Exception | None = None
-
-
-class _Shelf(NamedTuple):
-    """A kept profile of a meter of ours: what is asked of it, None where we have it all."""
-
-    identity: str
-    release: Release
-    ask: Ask | None
 
 
 class _Committing(NamedTuple):
-    shelf: _Shelf
+    shelf: Shelf
     committed: "asyncio.Future[Written]"
 
 
@@ -221,7 +187,7 @@ class StationRounds:
             outcome.unknown = len(entries) - len(known)
             told = await self._tell_silent(node, entries, known, outcome)
             before: list[_Committing] = []
-            for part in _parts(await self._shelves(entries, known, outcome)):
+            for part in parts(await self._shelves(entries, known, outcome)):
                 answers = await conversation.fetch([shelf.ask for shelf in part if shelf.ask is not None])
                 now = await self._submit(part, answers, outcome)
                 # the one before is committed while this one was on its way
@@ -284,7 +250,7 @@ class StationRounds:
 
     async def _shelves(
         self, entries: Sequence[Entry], known: Mapping[str, int], outcome: StationOutcome
-    ) -> list[_Shelf]:
+    ) -> list[Shelf]:
         """What is kept of meters of ours, with what of it the database has not."""
         async with self._connect() as connection:
             have = await coverage.covered(connection, list(known.values()))
@@ -304,7 +270,7 @@ class StationRounds:
                 since = kept.oldest - timedelta(seconds=kept.period_s)
                 missing = missing_range((since, kept.newest), have.get((meter_id, kept.profile), ()))
                 ask = None if missing is None else Ask(meter_id, model, entry.slot, kept, *missing)
-                found.append(_Shelf(entry.identity, Release(entry.slot, kept.profile, kept.newest), ask))
+                found.append(Shelf(entry.identity, Release(entry.slot, kept.profile, kept.newest), ask))
         return found
 
     async def _models(
@@ -323,7 +289,7 @@ class StationRounds:
         return found
 
     async def _submit(
-        self, part: Sequence[_Shelf], answers: Sequence[Answer], outcome: StationOutcome
+        self, part: Sequence[Shelf], answers: Sequence[Answer], outcome: StationOutcome
     ) -> list[_Committing]:
         asked = [shelf for shelf in part if shelf.ask is not None]
         committing = []
@@ -338,7 +304,7 @@ class StationRounds:
     async def _release(
         self,
         conversation: StationConversation,
-        part: Sequence[_Shelf],
+        part: Sequence[Shelf],
         committing: Sequence[_Committing],
         outcome: StationOutcome,
     ) -> None:
@@ -353,52 +319,6 @@ class StationRounds:
                 releases.append(shelf.release)
         await conversation.release(releases)
         outcome.released += len(releases)
-
-
-def summary(outcomes: Sequence[StationOutcome]) -> str:
-    """One line on a round of all concentrators."""
-    failed = [one for one in outcomes if one.failure is not None]
-    return (
-        f"concentrators: {len(outcomes) - len(failed)} read, {len(failed)} failed, "
-        f"{sum(one.fetched for one in outcomes)} rows of {sum(one.meters for one in outcomes)} meters, "
-        f"{sum(one.silent for one in outcomes)} silent, {sum(one.unknown for one in outcomes)} unknown"
-    )
-
-
-def missing_range(whole: _Range, covered: Sequence[_Range]) -> _Range | None:
-    """From the first to the last moment of ``whole`` that none of the ``covered`` ranges, in order, has; None
-    where they have it all. What lies between is asked for again with it: one range costs one request."""
-    since, until = whole
-    for begin, end in covered:
-        if begin > since:
-            break
-        since = max(since, end)
-    for begin, end in reversed(covered):
-        if end < until:
-            break
-        until = min(until, begin)
-    return (since, until) if since < until else None
-
-
-def _parts(shelves: Sequence[_Shelf]) -> Iterator[list[_Shelf]]:
-    """Shelves in parts that are fetched at once."""
-    part: list[_Shelf] = []
-    rows = asked = 0
-    for shelf in shelves:
-        more = 0 if shelf.ask is None else _rows(shelf.ask)
-        if part and (rows + more > ROWS_AT_ONCE or asked >= METERS_AT_ONCE):
-            yield part
-            part, rows, asked = [], 0, 0
-        part.append(shelf)
-        rows += more
-        asked += shelf.ask is not None
-    if part:
-        yield part
-
-
-def _rows(ask: Ask) -> int:
-    period = timedelta(seconds=max(1, ask.kept.period_s))
-    return min(ask.kept.rows, (ask.until - ask.since) // period + 1)
 
 
 def _device(node: Node) -> Meter:

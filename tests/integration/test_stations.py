@@ -18,7 +18,9 @@ from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.security import MODES
 from concentrator_sim.store_forward import MISSES, StoreForward
-from headend.collect.stations import StationOutcome, StationRounds, missing_range
+from headend.collect.shelves import missing_range
+from headend.collect.station_outcome import StationOutcome
+from headend.collect.stations import StationRounds
 from headend.drivers.read_now import read_now
 from headend.foundation import open_base
 from headend.house import House, open_house
