@@ -146,9 +146,12 @@ def column_integer(value: Decimal, channel: Channel) -> int | None:
     """
     if not value:
         return 0
-    if not value.is_finite() or value.adjusted() - channel.scaler > _MOST_DIGITS:
+    if not value.is_finite() or not 0 <= value.adjusted() - channel.scaler <= _MOST_DIGITS:
         return None
-    exact = value.scaleb(-channel.scaler, _EXACT)
+    try:
+        exact = value.scaleb(-channel.scaler, _EXACT)
+    except ArithmeticError:  # more digits than any meter has
+        return None
     number = int(exact)
     return number if number == exact and -(2**63) <= number < 2**63 else None
 

@@ -107,7 +107,8 @@ def test_a_word_that_is_none(word):
         ("0", -6, 0), ("0", 3, 0), ("1.5", -1, 15), ("1.5", 0, None), ("-1.50", -1, -15), ("700", 2, 7),
         ("1E+2", 0, 100), ("9223372036854775807", 0, 2**63 - 1), ("9223372036854775808", 0, None),
         ("-9223372036854775808", 0, -(2**63)), ("1E+400", 0, None), ("1E-400", 0, None), ("0E+400", 0, 0),
-        ("NaN", 0, None), ("Infinity", 0, None),
+        ("NaN", 0, None), ("Infinity", 0, None), ("1E-99999", 0, None), ("1E+99999", 0, None),
+        ("0E-99999", 0, 0), (f"1.{'0' * 2000}1", 0, None), ("0.5", 0, None), ("5", 1, None), ("-5", 1, None),
     ],
 )  # fmt: skip
 def test_a_column_takes_what_it_can_hold_exactly(value, scaler, raw):
