@@ -42,6 +42,7 @@ _ACK: Final = "ack"
 #: Spans of one gap that are asked for at a time.
 _MOST_SPANS: Final = 20
 _IDLE_S: Final = 60.0
+_MODESTY_S: Final = 0.5
 _PRUNE_S: Final = 3600.0
 _LAST_WORDS_S: Final = 5.0
 
@@ -124,6 +125,8 @@ class Worker:
             task = tasks.create_task(reader.run(), name=f"MQTT slot {lease.slot}")
             self._readers[lease.slot] = task
             task.add_done_callback(partial(self._left, lease.slot))
+            # workers that start together share: who has more waits longer for another
+            await asyncio.sleep(self._draw(_MODESTY_S * len(self._readers)))
 
     def _left(self, slot: str, task: "asyncio.Task[None]") -> None:
         if self._readers.get(slot) is task:
