@@ -90,7 +90,6 @@ _PLAIN_COLUMNS: Final = (
     "meter_id", "profile", "start_us", "period_s", "stamp_us", "amr_status", "clock_status", "quality",
     "fragment",
 )  # fmt: skip
-_COLUMNS: Final = (*_PLAIN_COLUMNS, "layout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +123,13 @@ class ReadingBatch:
 
     def __post_init__(self) -> None:
         n = len(self.meter_id)
-        for name in _COLUMNS:
-            if len(getattr(self, name)) != n:
-                raise ValueError(f"ReadingBatch.{name} has {len(getattr(self, name))} rows, meter_id has {n}")
+        if not (
+            n == len(self.profile) == len(self.start_us) == len(self.period_s) == len(self.stamp_us)
+            == len(self.amr_status) == len(self.clock_status) == len(self.quality) == len(self.fragment)
+            == len(self.layout)
+        ):  # fmt: skip
+            rows = {name: len(getattr(self, name)) for name in (*_PLAIN_COLUMNS, "layout")}
+            raise ValueError(f"the columns of a ReadingBatch are not of one length: {rows}")
         if self.values.shape != (n, len(INTERVAL_QUANTITIES)) or self.valid.shape != self.values.shape:
             raise ValueError(f"ReadingBatch.values/valid must be ({n}, {len(INTERVAL_QUANTITIES)})")
 

@@ -95,6 +95,21 @@ class Readout:
             found.append(_value(place, read))
         return tuple(found)
 
+    def integers(self, read: Sequence[bytes | None], scalers: Sequence[int]) -> list[int] | None:
+        """The values as integers of columns with these powers of ten, in the order of the names; None where
+        one is no plain float that fits: then `decode_blocks` tells what it is."""
+        found = []
+        for place, scaler in zip(self._places, scalers, strict=True):
+            data = read[place.block]
+            if place.plain is None or data is None:
+                return None
+            number = values.float_decimal(data[place.at : place.end])
+            raw = None if number is None else values.moved_integer(number, place.plain.power - scaler)
+            if raw is None:
+                return None
+            found.append(raw)
+        return found
+
     def _place(self, name: str) -> _Place:
         register = self._model.registers[name]
         span = _span(register)

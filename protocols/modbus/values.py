@@ -144,12 +144,17 @@ def column_integer(value: Decimal, channel: Channel) -> int | None:
 
     What does not fit is for register_reads, unrounded.
     """
+    return moved_integer(value, -channel.scaler)
+
+
+def moved_integer(value: Decimal, places: int) -> int | None:
+    """``value`` x 10**``places``, None where that is no integer of 64 bits."""
     if not value:
         return 0
-    if not value.is_finite() or not 0 <= value.adjusted() - channel.scaler <= _MOST_DIGITS:
+    if not value.is_finite() or not 0 <= value.adjusted() + places <= _MOST_DIGITS:
         return None
     try:
-        exact = value.scaleb(-channel.scaler, _EXACT)
+        exact = value.scaleb(places, _EXACT)
     except ArithmeticError:  # more digits than any meter has
         return None
     number = int(exact)

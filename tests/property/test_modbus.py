@@ -70,6 +70,27 @@ def test_the_short_way_of_floats_is_the_long_one(model, data):
         assert value == decode_register(name, register, words, model.missing.get(register.type, ()))
 
 
+@settings(deadline=None)
+@given(st.sampled_from(MODELS), st.data())
+def test_integers_of_columns_by_the_short_way_are_those_by_the_long_one(model, data):
+    names = [name for name, one in model.registers.items() if one.quantity is not None]
+    channels = [model.registers[name].channel() for name in names]
+    readout = Readout(model, names)
+    number = st.floats(width=32) | st.integers(0, 10**6).map(float)
+    read = []
+    for block in readout.blocks:
+        floats = data.draw(st.lists(number, min_size=block.count // 2, max_size=block.count // 2))
+        read.append(b"".join(struct.pack(">f", one) for one in floats).ljust(2 * block.count, b"\0"))
+    short = readout.integers(read, [channel.scaler for channel in channels])
+    long = [
+        None if value.value is None else column_integer(value.value, channel)
+        for value, channel in zip(readout.decode_blocks(read), channels, strict=True)
+    ]
+    assert short is None or short == long
+    if all(model.registers[name].type is RegisterType.F32 for name in names) and None not in long:
+        assert short == long
+
+
 @given(st.sampled_from([t for t in RegisterType if t is not RegisterType.TEXT]), st.data())
 def test_integers_and_floats_are_what_their_bytes_say(kind, data):
     words = data.draw(st.lists(WORD, min_size=kind.words, max_size=kind.words))

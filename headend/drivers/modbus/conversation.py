@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from headend.drivers.contract import Refusal, RegisterReadout, Target
 from headend.drivers.modbus.bus import Bus
-from headend.drivers.modbus.maps import Answered, Memory, Readings
+from headend.drivers.modbus.maps import Answered, Memory, Readings, readings
 from headend.drivers.samples import check_range
 from protocols.dlms.obis import Obis
 from protocols.errors import LocalProtocolError, ModbusRefused
 from protocols.modbus import sunspec
 from protocols.modbus.plan import Span
+from protocols.modbus.readout import Readout
 from protocols.modbus.values import RegisterValue, column_integer
 from schemas.address import LinkAddress
 from schemas.reading import (
@@ -30,6 +31,7 @@ from schemas.reading import (
     I8,
     INTERVAL_QUANTITIES,
     NO_STATUS,
+    Bool,
     ChannelLayout,
     Fragment,
     Quality,
@@ -60,6 +62,9 @@ class CurveForm:
     period_us: int
     tolerance_us: int
     names: tuple[str, ...]
+    columns: tuple[int, ...]
+    scalers: tuple[int, ...]
+    valid: Bool
     layouts: tuple[ChannelLayout]
     profile: I2
     period_s: I4
@@ -72,11 +77,18 @@ class CurveForm:
     @classmethod
     def of(cls, model: RegisterModel, sampling: Sampling) -> "CurveForm":
         """Of meters of ``model``, sampled so."""
+        quantities = {name: one.quantity for name, one in model.registers.items() if one.quantity}
+        columns = tuple(_COLUMN_OF[quantity] for quantity in quantities.values())
+        valid = np.array([[column in columns for column in range(len(INTERVAL_QUANTITIES))]], np.bool_)
+        valid.flags.writeable = False
         return cls(
             sampling.profile,
             sampling.period_s * _SECOND_US,
             sampling.tolerance_s * _SECOND_US,
-            tuple(name for name, one in model.registers.items() if one.quantity is not None),
+            tuple(quantities),
+            columns,
+            tuple(model.registers[name].channel().scaler for name in quantities),
+            valid,
             (sunspec.LAYOUT if model.map == "sunspec" else model.layout(),),
             shared(sampling.profile, np.int16),
             shared(sampling.period_s, np.int32),
@@ -145,8 +157,12 @@ class ModbusConversation:
         start_us = end_us - curve.period_us
         if abs(now_us - end_us) > curve.tolerance_us or not _us(start) <= start_us < _us(end):
             return registers_only((), source=self._way.source)
-        readings = await self._memory.read_quantities(self._meter_id, self._way.model, curve.names, self._ask)
-        return self._sample(readings, start_us, end_us)
+        memory, meter_id, model = self._memory, self._meter_id, self._way.model
+        if model.map == "sunspec":
+            return self._sample(await memory.read_sunspec(meter_id, self._ask), start_us, end_us)
+        readout, answers = await memory.ask(meter_id, model, curve.names, self._ask)
+        row = self._plain_row(readout, answers, start_us, end_us)
+        return self._sample(readings(readout, answers), start_us, end_us) if row is None else row
 
     async def read_registers(self, obis: Sequence[str] = ()) -> RegisterReadout:
         """The values of these codes, or of all registers of the model that have one.
@@ -189,15 +205,31 @@ class ModbusConversation:
 
     # ---- what was read ----------------------------------------------------------------------------
 
-    def _sample(self, readings: Readings, start_us: int, end_us: int) -> ReadingBatch:
+    def _plain_row(
+        self, readout: Readout, answers: Sequence[Answered], start_us: int, end_us: int
+    ) -> ReadingBatch | None:
+        """The row where nothing is odd: every value a plain float that fits, in time; else None."""
+        curve = self._way.curve
+        first_us, last_us = answers[0].at_us, answers[-1].at_us
+        if abs(first_us - end_us) > curve.tolerance_us or abs(last_us - end_us) > curve.tolerance_us:
+            return None
+        integers = readout.integers([one.data for one in answers], curve.scalers)
+        if integers is None:
+            return None
+        cells = [0] * len(INTERVAL_QUANTITIES)
+        for column, raw in zip(curve.columns, integers, strict=True):
+            cells[column] = raw
+        return self._row(cells, curve.valid, last_us, start_us, end_us)
+
+    def _sample(self, found: Readings, start_us: int, end_us: int) -> ReadingBatch:
         """A row where all that was read counts for the boundary ``end_us``; else registers."""
         curve = self._way.curve
         channels = curve.layouts[0].channels
         cells: list[int | None] = [None] * len(INTERVAL_QUANTITIES)
         rest: list[RegisterRead] = []
-        times = set(readings.at_us)  # one for each read
+        times = set(found.at_us)  # one for each read
         in_time = all(abs(at_us - end_us) <= curve.tolerance_us for at_us in times)
-        for value, at_us in zip(*readings, strict=True):
+        for value, at_us in zip(*found, strict=True):
             if value.quantity is None or value.value is None:
                 continue
             column = _COLUMN_OF[value.quantity]
@@ -210,19 +242,33 @@ class ModbusConversation:
         valid = [cell is not None for cell in cells]
         if not any(valid):
             return registers_only(rest, source=self._way.source)
+        return self._row(
+            [cell or 0 for cell in cells], np.array([valid], np.bool_), max(times), start_us, end_us, rest
+        )
+
+    def _row(
+        self,
+        cells: Sequence[int],
+        valid: Bool,
+        stamp_us: int,
+        start_us: int,
+        end_us: int,
+        rest: Sequence[RegisterRead] = (),
+    ) -> ReadingBatch:
+        curve = self._way.curve
         return ReadingBatch(
             meter_id=self._way.meter_ids,
             profile=curve.profile,
             start_us=np.array([start_us], np.int64),
             period_s=curve.period_s,
-            stamp_us=np.array([max(times)], np.int64),
+            stamp_us=np.array([stamp_us], np.int64),
             amr_status=curve.status,
             clock_status=curve.clock_status,
             quality=curve.quality,
             fragment=curve.fragment,
             layout=curve.layout_at,
-            values=np.array([[cell or 0 for cell in cells]], np.int64),
-            valid=np.array([valid], np.bool_),
+            values=np.array([cells], np.int64),
+            valid=valid,
             layouts=curve.layouts,
             covered_us=((self._meter_id, curve.number, start_us, end_us),),
             source=self._way.source,

@@ -53,24 +53,16 @@ class Memory:
         self._choices: OrderedDict[tuple[str, tuple[str, ...]], tuple[str, ...]] = OrderedDict()
         self._plans: OrderedDict[tuple[str, bool, tuple[str, ...]], Readout] = OrderedDict()
 
-    async def read_quantities(
-        self, meter_id: int, model: RegisterModel, names: tuple[str, ...], ask: Ask
-    ) -> Readings:
-        """The values that the columns of the load curve are made of; ``names`` are their registers."""
-        if model.map == "sunspec":
-            return await self._sunspec(meter_id, ask)
-        return await self._registers(meter_id, model, names, ask)
-
     async def read_codes(
         self, meter_id: int, model: RegisterModel, codes: tuple[str, ...], ask: Ask
     ) -> Readings:
         """The values of these OBIS codes, as far as the meter has them; no codes: all that have one."""
         if model.map == "sunspec":
-            values, at_us = await self._sunspec(meter_id, ask)
+            values, at_us = await self.read_sunspec(meter_id, ask)
             values = [one for one in values if one.obis and (not codes or one.obis in codes)]
             return Readings(values, at_us[: len(values)])
         names = self._named(model, codes)
-        return await self._registers(meter_id, model, names, ask) if names else Readings((), ())
+        return readings(*await self.ask(meter_id, model, names, ask)) if names else Readings((), ())
 
     def _named(self, model: RegisterModel, codes: tuple[str, ...]) -> tuple[str, ...]:
         key = (model.name, codes)
@@ -88,16 +80,19 @@ class Memory:
 
     # ---- a table of registers ---------------------------------------------------------------------
 
-    async def _registers(
+    async def ask(
         self, meter_id: int, model: RegisterModel, names: tuple[str, ...], ask: Ask
-    ) -> Readings:
+    ) -> tuple[Readout, list[Answered]]:
+        """The answers to the reads that fetch these registers."""
         if meter_id not in self._gapless:
-            readings, is_refused = await _read(self._planned(model, names), ask)
-            if not is_refused:
-                return readings
+            readout = self._planned(model, names)
+            answers = [await ask(block) for block in readout.blocks]
+            if all(one.refusal is None for one in answers):
+                return readout, answers
             # A slave may refuse a read for a register in it that nobody wanted.
             _remember(self._gapless, meter_id, None, MAX_METERS)
-        return (await _read(self._planned(model, names, gapless=True), ask))[0]
+        readout = self._planned(model, names, gapless=True)
+        return readout, [await ask(block) for block in readout.blocks]
 
     def _planned(self, model: RegisterModel, names: tuple[str, ...], *, gapless: bool = False) -> Readout:
         key = (model.name, gapless, names)
@@ -112,7 +107,8 @@ class Memory:
 
     # ---- SunSpec ----------------------------------------------------------------------------------
 
-    async def _sunspec(self, meter_id: int, ask: Ask) -> Readings:
+    async def read_sunspec(self, meter_id: int, ask: Ask) -> Readings:
+        """All values of the meter that a SunSpec device is."""
         known = self._devices.get(meter_id)
         if known is not None:
             try:
@@ -132,19 +128,18 @@ class Memory:
         return Readings(values, [at_us] * len(values))
 
 
-async def _read(readout: Readout, ask: Ask) -> tuple[Readings, bool]:
-    """The values, and whether a block was refused."""
-    answers = [await ask(block) for block in readout.blocks]
+def readings(readout: Readout, answers: Sequence[Answered]) -> Readings:
+    """What the answers say."""
     values = readout.decode_blocks([one.data for one in answers])
     at_us = [answers[number].at_us for number in readout.block_of]
     if all(one.refusal is None for one in answers):
-        return Readings(values, at_us), False
+        return Readings(values, at_us)
     refusals = [answers[number].refusal for number in readout.block_of]
     told = [
         value if refusal is None else value._replace(reason=refusal)
         for value, refusal in zip(values, refusals, strict=True)
     ]
-    return Readings(told, at_us), True
+    return Readings(told, at_us)
 
 
 async def _follow(steps: Generator[Span, Sequence[int] | None, T], ask: Ask) -> tuple[T, int]:
