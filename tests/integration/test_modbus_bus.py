@@ -162,6 +162,33 @@ async def test_a_late_answer_of_another_slave_does_not_fail_the_request_that_is_
         assert await read(bus, 2, 200) == words(200)
 
 
+@pytest.mark.parametrize("scheme", ALL)
+async def test_an_answer_that_comes_twice_is_not_the_next_one(scheme: str) -> None:
+    """The second copy crosses with the next request, so that no silence before it could tell."""
+    loop = asyncio.get_running_loop()
+    answers: list[bytes] = []
+
+    def behaviour(request: Request, send: Send) -> None:
+        if answers:
+            send(answers[-1])
+        answers.append(request.answer())
+        loop.call_soon(send, answers[-1])
+
+    async with bus_with(scheme, behaviour) as (bus, _):
+        for address in range(100, 120, 2):
+            assert await read(bus, 1, address) == words(address)
+
+
+@pytest.mark.parametrize("scheme", ALL)
+async def test_two_stretches_of_the_same_contents_are_both_read(scheme: str) -> None:
+    def behaviour(request: Request, send: Send) -> None:
+        send(request.answer([0, 0]))
+
+    async with bus_with(scheme, behaviour) as (bus, _):
+        for address in (100, 200, 200, 100):
+            assert await read(bus, 1, address) == [0, 0]
+
+
 @pytest.mark.parametrize("scheme", RTU)
 async def test_both_answers_in_one_piece_of_the_stream(scheme: str) -> None:
     def behaviour(request: Request, send: Send) -> None:

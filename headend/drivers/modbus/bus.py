@@ -12,6 +12,8 @@ connection that live slaves share after several requests to a dead one, and take
 - A TCP answer counts by its transaction id. An RTU answer has none, so after a request that was given up the
   line is left alone until it has been silent for the longest answer time seen; and the same slave, whose late
   answer could not be told from its next one, for as long as it had been waited for.
+- Nor can a copy of the last answer, as a link below a gateway may bring, be told from the next one, unless by
+  its contents: the same bytes to a request for other registers are only taken when no others follow.
 - Bytes pass a filter first (`protocols.modbus.answers`): noise and other slaves' answers harm nobody.
 """
 
@@ -53,6 +55,8 @@ _MOST_BYTES: Final = 4096
 #: Bits of one character on the line: start, eight, parity or stop, stop.
 _CHARACTER: Final = 11
 _CLOSING_S: Final = 5.0
+#: How long at least another answer is waited for behind what may be a copy of the last one.
+_COPY_S: Final = 0.05
 
 #: Function codes of reads, and what a request says: function, first address, how many.
 _FUNCTIONS: Final = {Space.HOLDING: 3, Space.INPUT: 4}
@@ -107,6 +111,9 @@ class Bus:
         self._last_given_up: _Owed | None = None
         self._owed: dict[int, _Owed] = {}
         self._silent: set[int] = set()
+        self._last: tuple[Span, bytes] | None = (
+            None  # what was asked on an RTU line, and the frame that answered
+        )
 
     @property
     def is_open(self) -> bool:
@@ -202,6 +209,10 @@ class Bus:
         try:
             stream.write(request)
             frame = await self._answer(stream, read, asked_at + answer_s)
+            if self._is_rtu:
+                if self._last is not None and self._last[0] != span and self._last[1] == frame:
+                    frame = await self._other(stream, read, frame, asked_at + answer_s)
+                self._last = (span, frame)
         except LinkTimeout:
             raise self._silence(unit, answer_s) from None
         except RemoteProtocolError as error:
@@ -233,6 +244,21 @@ class Bus:
                 return frame
             if len(self._rest) > _MOST_BYTES:
                 raise RemoteProtocolError("bytes without end, and no answer")
+
+    async def _other(self, stream: Stream, read: Read, copy: bytes, deadline: float) -> bytes:
+        """The answer that follows a frame which may be a copy of the last one; that frame where none follows.
+
+        Raises LinkClosed, RemoteProtocolError.
+        """
+        self._rest = self._rest[self._rest.find(copy) + len(copy) :]
+        frame = find_rtu(read, self._rest)
+        if frame is not None:
+            return frame
+        until = asyncio.get_running_loop().time() + max(self._longest_s, _COPY_S)
+        try:
+            return await self._answer(stream, read, min(until, deadline))
+        except LinkTimeout:
+            return copy
 
     def _silence(self, unit: int, answer_s: float) -> LinkTimeout | RemoteProtocolError:
         if self._is_rtu and self._rest:
