@@ -12,10 +12,10 @@ from typing import Final
 from headend.clock import utc_now
 from headend.drivers.contract import Conversation, Curve, Feature, Recall, Target, Way
 from headend.drivers.samples import Value
+from headend.drivers.ways import settled, to_each
 from protocols.errors import LinkTimeout, LocalProtocolError
-from schemas.address import AddressError, LinkAddress, Scheme
+from schemas.address import LinkAddress, Scheme
 from schemas.line_model import LineModel, load_line_model
-from schemas.model import ModelError
 from schemas.register_model import Sampling
 
 #: Answers whose times are remembered in a conversation.
@@ -95,13 +95,7 @@ class LineDriver:
 
     async def prepare(self, targets: Sequence[Target]) -> dict[int, Way | LocalProtocolError]:
         """The line of each."""
-        found: dict[int, Way | LocalProtocolError] = {}
-        for target in targets:
-            try:
-                found[target.meter.meter_id] = self._way(target)
-            except LocalProtocolError as error:
-                found[target.meter.meter_id] = error
-        return found
+        return to_each(targets, self._way)
 
     def is_away(self, way: Way) -> bool:
         """Never: such meters wait to be asked, or tell all the time."""
@@ -120,12 +114,7 @@ class LineDriver:
     def _way(self, target: Target) -> LineWay:
         """Raises LocalProtocolError, saying what of the meter's settings to change."""
         meter = target.meter
-        try:
-            model = self._model(meter.model)
-            address = LinkAddress.parse(meter.address or "")
-        except (ModelError, AddressError) as error:
-            reason = str(error) if meter.address else "has no address"
-            raise LocalProtocolError(f"{meter.asset_id}: {reason}") from error
+        model, address = settled(target, self._model)
         if address.scheme not in self.schemes:
             known = ", ".join(sorted(self.schemes))
             raise LocalProtocolError(

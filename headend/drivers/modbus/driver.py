@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +16,9 @@ from headend.drivers.contract import Conversation, Curve, Feature, Recall, Targe
 from headend.drivers.modbus.bus import Bus
 from headend.drivers.modbus.conversation import CurveForm, ModbusConversation, ModbusWay, shared
 from headend.drivers.modbus.maps import Memory
+from headend.drivers.ways import settled, to_each
 from protocols.errors import LocalProtocolError
-from schemas.address import AddressError, LinkAddress, Scheme
+from schemas.address import Scheme
 from schemas.model import ModelError, explain
 from schemas.register_model import RegisterModel, Sampling, load_register_model
 
@@ -73,13 +75,7 @@ class ModbusDriver:
 
     async def prepare(self, targets: Sequence[Target]) -> dict[int, Way | LocalProtocolError]:
         """The slave of each."""
-        found: dict[int, Way | LocalProtocolError] = {}
-        for target in targets:
-            try:
-                found[target.meter.meter_id] = self._way(target)
-            except LocalProtocolError as error:
-                found[target.meter.meter_id] = error
-        return found
+        return to_each(targets, self._way)
 
     def is_away(self, way: Way) -> bool:
         """Never: slaves wait to be asked."""
@@ -104,12 +100,7 @@ class ModbusDriver:
     def _way(self, target: Target) -> ModbusWay:
         """Raises LocalProtocolError, saying what of the meter's settings to change."""
         meter = target.meter
-        try:
-            model = load_register_model(meter.model, self._folders)
-            address = LinkAddress.parse(meter.address or "")
-        except (ModelError, AddressError) as error:
-            reason = "has no address" if not meter.address else str(error)
-            raise LocalProtocolError(f"{meter.asset_id}: {reason}") from error
+        model, address = settled(target, partial(load_register_model, folders=self._folders))
         if address.scheme not in SCHEMES:
             known = ", ".join(sorted(SCHEMES))
             raise LocalProtocolError(

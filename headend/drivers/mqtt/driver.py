@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -31,11 +32,11 @@ from headend.drivers.mqtt.meters import Known
 from headend.drivers.mqtt.sampling import Sampler
 from headend.drivers.mqtt.told import Readings
 from headend.drivers.mqtt.topics import fill
+from headend.drivers.ways import settled, to_each
 from protocols.dlms.obis import Obis
 from protocols.errors import LinkTimeout, LocalProtocolError, PeerRefused
 from protocols.mqtt import documents
-from schemas.address import AddressError, LinkAddress, Scheme
-from schemas.model import ModelError
+from schemas.address import LinkAddress, Scheme
 from schemas.mqtt_model import ASK, Ask, MqttModel, load_mqtt_model
 from schemas.reading import Quality, ReadingBatch, registers_only
 
@@ -113,13 +114,7 @@ class MqttDriver:
 
     async def prepare(self, targets: Sequence[Target]) -> dict[int, Way | LocalProtocolError]:
         """Where each is asked."""
-        found: dict[int, Way | LocalProtocolError] = {}
-        for target in targets:
-            try:
-                found[target.meter.meter_id] = self._way(target)
-            except LocalProtocolError as error:
-                found[target.meter.meter_id] = error
-        return found
+        return to_each(targets, self._way)
 
     def is_away(self, way: Way) -> bool:
         """Never known before it is asked."""
@@ -140,12 +135,7 @@ class MqttDriver:
     def _way(self, target: Target) -> MqttWay:
         """Raises LocalProtocolError, saying what of the meter's settings to change."""
         meter = target.meter
-        try:
-            model = load_mqtt_model(meter.model, self._folders)
-            address = LinkAddress.parse(meter.address or "")
-        except (ModelError, AddressError) as error:
-            reason = "has no address" if not meter.address else str(error)
-            raise LocalProtocolError(f"{meter.asset_id}: {reason}") from error
+        model, address = settled(target, partial(load_mqtt_model, folders=self._folders))
         if address.scheme is not Scheme.MQTT or address.identity is None:
             raise LocalProtocolError(f"{meter.asset_id}: {address} is no device of a broker, as mqtt:NAME is")
         if model.ask is None:
