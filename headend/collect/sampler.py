@@ -27,6 +27,7 @@ from headend.drivers.targets import targets_of
 from headend.ingest.pipeline import Pipeline, PipelineClosed
 from headend.links.failures import stage_of
 from headend.links.links import Links
+from headend.links.opened import BreakerOpen
 from headend.session.access import Connect
 from headend.session.retry import Verdict, classify
 from headend.store import coverage
@@ -58,6 +59,9 @@ _LATE: Final = "its answer came too late for the boundary"
 _NEWEST: Final = 0.3
 
 
+_NO_TIME: Final = "its line had no time for it"
+
+
 @dataclass(slots=True)
 class Round:
     """What came of one boundary. ``due`` meters' curves; each ends among ``sampled`` or ``missed``.
@@ -80,7 +84,7 @@ class _Task:
     tolerance: timedelta
     asset_id: str
     way: Reachable
-    failed: str = "its line had no time for it"
+    failed: str = _NO_TIME
 
 
 class Sampler:
@@ -114,6 +118,8 @@ class Sampler:
         self._took: dict[object, float] = {}
         self._silent: set[int] = set()
         self._caught_up = False
+        #: the last boundary that was sampled: a round may end before its boundary has come
+        self._last = _EPOCH
 
     async def run(self) -> None:
         """One boundary after another. A database that is away costs boundaries, which are told."""
@@ -133,6 +139,7 @@ class Sampler:
                     continue
                 await asyncio.sleep(max(0.0, wait))
                 self._on_round(await self.sample(boundary, at))
+                self._last = boundary
             except UnavailableError as error:
                 log.error("nothing is sampled, the database is away: %s", str(error).split("\n", 1)[0])  # noqa: TRY400
                 await asyncio.sleep(1.0)
@@ -212,6 +219,9 @@ class Sampler:
             await committed
         except TimeoutError:
             one.failed = "no answer in time"
+        except BreakerOpen as refused:
+            if one.failed == _NO_TIME:  # else what it failed of is the better reason
+                one.failed = str(refused)
         except CommunicationError as error:
             one.failed = f"{stage_of(error)}: {error}".split("\n", 1)[0]
             if classify(error) is Verdict.FATAL:
@@ -243,8 +253,8 @@ class Sampler:
 
     def _next(self, curves: Sequence[tuple[str, Curve]]) -> datetime | None:
         """The next boundary of any of the curves that can still be sampled."""
-        now = self._now()
-        return min((_boundary_after(now, curve) for _, curve in curves), default=None)
+        behind = max(self._now(), self._last)
+        return min((_boundary_after(behind, curve) for _, curve in curves), default=None)
 
     async def _passed(
         self, connection: Connection, boundary: datetime, curves: Sequence[tuple[str, Curve]]

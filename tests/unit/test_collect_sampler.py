@@ -102,7 +102,9 @@ class Field:
                 SimpleNamespace(
                     target=one,
                     address=LinkAddress.parse(
-                        f"modbus+rtu:///dev/tty{self.lines.get(one.meter.meter_id, 0)}?unit=1"
+                        "tcp://192.0.2.1"
+                        if (line := self.lines.get(one.meter.meter_id, 0)) is None
+                        else f"modbus+rtu:///dev/tty{line}?unit=1"
                     ),
                 ),
             )
@@ -173,11 +175,27 @@ def test_a_line_is_read_around_the_boundary_once_it_is_known_how_long_it_takes(r
     assert later == [2.0 * n - 10 for n in range(10)]
 
 
-def test_a_silent_meter_is_asked_once_more_at_the_end_and_comes_last_next_time(run_virtual, monkeypatch):
-    field = Field(monkeypatch, {1: None, 2: 0.5, 3: 0.5})
+def test_a_silent_meter_is_asked_once_more(run_virtual, monkeypatch):
+    field = Field(monkeypatch, {1: None, 2: 0.5}, lines={1: None, 2: None})
     first, _ = sampled(run_virtual, field, BOUNDARY + QUARTER + timedelta(minutes=1))
-    assert [number for number, _ in field.asked] == [1, 2, 3, 1, 2, 3, 1, 1]
-    assert (first.sampled, first.missed, first.failures) == (2, 1, {"M1": "silent"})
+    assert [number for number, _ in field.asked][:3] == [1, 2, 1]
+    assert (first.sampled, first.missed, first.failures) == (1, 1, {"M1": "timeout: silent"})
+
+
+def test_a_dead_slave_is_timed_out_once_and_then_costs_its_line_nothing(run_virtual, monkeypatch):
+    field = Field(monkeypatch, {1: None, 2: 0.5, 3: 0.5})
+    first, second = sampled(run_virtual, field, BOUNDARY + QUARTER + timedelta(minutes=1))
+    assert [number for number, _ in field.asked] == [1, 2, 3, 2, 3]
+    assert (first.sampled, first.missed, first.failures) == (2, 1, {"M1": "timeout: silent"})
+    assert (second.boundary, second.sampled, second.missed) == (BOUNDARY + QUARTER, 2, 1)
+    assert "silent" in second.failures["M1"]
+
+
+def test_a_round_that_ends_before_its_boundary_is_not_held_again(run_virtual, monkeypatch):
+    """All that is due is refused at once: the next boundary is waited for, and not this one over and over."""
+    field = Field(monkeypatch, {1: None})
+    rounds = sampled(run_virtual, field, BOUNDARY + 3 * QUARTER + timedelta(minutes=1))
+    assert [one.boundary for one in rounds] == [BOUNDARY + n * QUARTER for n in range(4)]
 
 
 def test_what_is_missed_is_claimed_as_covered_without_a_row(run_virtual, monkeypatch):
