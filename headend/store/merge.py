@@ -5,6 +5,8 @@ they mean: 1234 x 10^1 Wh is 12340 Wh. Of equal values the stored one stays, wit
 
 A row is as good as the worst of its values. One that both rows tell is as good as the better of them, so a
 row whose every value is confirmed by a better source becomes as good as that: a completion.
+
+Of a meter that keeps no curve two samples near one boundary are two readings, neither wrong: the first stands.
 """
 
 from dataclasses import dataclass
@@ -52,10 +54,15 @@ def merge(stored: Row, new: Row) -> tuple[Verdict, Row]:
     values: list[int | None] = []
     channels: list[Channel | None] = []
     qualities: list[int] = []
+    sampled_again = stored.quality == new.quality == Quality.SAMPLED
     for old_value, old_channel, value, channel in zip(
         stored.values, stored.layout.channels, new.values, new.layout.channels, strict=True
     ):
-        same = value is not None and old_value is not None and _same(old_value, old_channel, value, channel)
+        same = (
+            value is not None
+            and old_value is not None
+            and (sampled_again or _same(old_value, old_channel, value, channel))
+        )
         if value is None or same:
             if old_value is not None:
                 qualities.append(_better(stored.quality, new.quality) if same else stored.quality)

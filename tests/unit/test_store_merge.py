@@ -92,3 +92,13 @@ def test_each_value_keeps_the_channel_it_came_with():
     assert merged.values == (13, None, 0, None)
     assert merged.layout == ChannelLayout((TEN_WH, None, VARH, None))
     assert merge(merged, new) == (Verdict.REPEATED, merged)
+
+
+def test_of_two_samples_near_one_boundary_the_first_stands():
+    first = replace(STORED, quality=Quality.SAMPLED)
+    second = replace(first, values=(125, None, 1, None), stamp=datetime(2026, 3, 1, 0, 0, 20, tzinfo=UTC))
+    assert merge(first, second) == (Verdict.REPEATED, first)
+    # what the first did not tell the second does, and what the meter itself kept goes before both
+    verdict, merged = merge(first, replace(second, values=(125, 3, 1, None)))
+    assert (verdict, merged.values) == (Verdict.COMPLETION, (120, 3, 0, None))
+    assert merge(first, replace(second, quality=Quality.MEASURED))[0] is Verdict.CORRECTION
