@@ -129,4 +129,6 @@ def service() -> Iterator[Service]:
         if made.process is not None and made.process.poll() is None:
             made.process.send_signal(signal.SIGINT)
             made.process.wait(DEADLINE_S)
+        if made.process is not None and made.process.stdout is not None:
+            made.process.stdout.close()
         shutil.rmtree(folder)

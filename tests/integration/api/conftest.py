@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.services import ReadRequest, ReadResult, Services
 from headend.store import meters, tokens
+from headend.store.errors import UnknownError
 from headend.store.pool import Pool, open_pool
 from headend.store.tokens import Scope
 from headend.store.writer import Written, write
@@ -111,6 +112,11 @@ class House:
             return list(connection.execute(query).fetchall())
 
 
+async def _no_payload(number: int, *, actor: str) -> Any:
+    """A quarantine without any; with some: tests/integration/mqtt/test_mqtt_quarantine.py."""
+    raise UnknownError(f"no payload {number}")
+
+
 @asynccontextmanager
 async def _house(dsn: str) -> AsyncIterator[House]:
     async with open_pool(dsn, max_size=4) as pool:
@@ -119,7 +125,7 @@ async def _house(dsn: str) -> AsyncIterator[House]:
             for scope in Scope:
                 secrets[scope] = (await tokens.create(connection, name=scope.value, scopes=[scope])).secret
         port = Meters()
-        app = create_app(Services(pool, port, clock=lambda: NOW))
+        app = create_app(Services(pool, port, _no_payload, clock=lambda: NOW))
         yield House(pool, app, dsn, port, secrets)
 
 

@@ -40,6 +40,8 @@ NEEDS = [
     ("GET", "/api/v1/events", Scope.READ),
     ("GET", "/api/v1/links", Scope.READ),
     ("POST", "/api/v1/links/meter/M-1/reset", Scope.OPERATE),
+    ("GET", "/api/v1/quarantine", Scope.READ),
+    ("POST", "/api/v1/quarantine/99/replay", Scope.OPERATE),
     ("GET", "/api/v1/tokens", Scope.ADMIN),
     ("POST", "/api/v1/tokens", Scope.ADMIN),
     ("DELETE", "/api/v1/tokens/99", Scope.ADMIN),
