@@ -57,6 +57,8 @@ class Connection:
     def __init__(self, client: aiomqtt.Client, now_us: Callable[[], int], room: int, bytes_: int) -> None:
         self._client = client
         self._paho: PahoClient = client._client  # noqa: SLF001 - see above
+        if not log.isEnabledFor(logging.DEBUG):
+            self._paho.disable_logger()  # it writes a line for each message, which nobody would see
         self._now_us = now_us
         self._last_us = 0
         self._room = room

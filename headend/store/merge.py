@@ -6,7 +6,8 @@ they mean: 1234 x 10^1 Wh is 12340 Wh. Of equal values the stored one stays, wit
 A row is as good as the worst of its values. One that both rows tell is as good as the better of them, so a
 row whose every value is confirmed by a better source becomes as good as that: a completion.
 
-Of a meter that keeps no curve two samples near one boundary are two readings, neither wrong: the first stands.
+Of a meter that keeps no curve two samples near one boundary are two readings, neither wrong: the first
+stands.
 """
 
 from dataclasses import dataclass
