@@ -47,6 +47,8 @@ from schemas.meter import Meter
 
 log = logging.getLogger(__name__)
 
+#: A task that was asked to end is asked again after so many seconds.
+_ASK_AGAIN_S: Final = 15.0
 #: How often it is looked what a demonstration's links have delivered, in seconds.
 _LOOK_S: Final = 5.0
 
@@ -292,8 +294,11 @@ async def _end_api(server: Server, serving: "asyncio.Task[None]") -> None:
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.wait([task])
+    """End a task. Asked again while it goes on: `asyncio.wait_for`, which libraries wait with, may lose a
+    cancellation that comes together with what it waits for (before Python 3.12)."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_ASK_AGAIN_S)
 
 
 class _Stop(asyncio.Event):

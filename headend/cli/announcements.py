@@ -39,6 +39,9 @@ async def list_command(
     if as_json:
         print_json([_shown(one) for one in found])
         return
+    if not found and not beyond:
+        out.print("no device waits to be decided on")
+        return
     table = Table("number", "station", "identity", "model", "address", "link", "first", "last", "times")
     for one in found:
         told = one.announced

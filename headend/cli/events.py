@@ -68,7 +68,7 @@ async def list_events(
         if as_json:
             print_json([_as_json(one) for one in reversed(found)])
             return status
-        out.print(_table(found[::-1]))
+        out.print(_table(found[::-1]) if found or follow else "no event of that kind is stored")
         seen = {(one.at, one.identity) for one in found}
         while follow:
             await asyncio.sleep(_ASKED_S)

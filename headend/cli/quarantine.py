@@ -56,6 +56,9 @@ async def list_command(
     if as_json:
         print_json([_document(one) for one in found])
         return
+    if not found:
+        out.print("no payload waits")
+        return
     table = Table("number", "last", "times", "topic", "bytes", "state", "reason")
     for one in found:
         table.add_row(
@@ -73,6 +76,9 @@ async def count(as_json: Annotated[bool, typer.Option("--json", help="For script
         found = await quarantine.counts(connection)
     if as_json:
         print_json([{"reason": c.reason, "payloads": c.payloads, "times": c.times} for c in found])
+        return
+    if not found:
+        out.print("no payload waits")
         return
     table = Table("payloads", "times", "reason")
     for one in found:

@@ -106,6 +106,8 @@ def test_a_meter_moves_and_keeps_its_past(headend: Headend) -> None:
 
 def test_announced_devices_are_decided(headend: Headend, embedded_database: Any) -> None:
     headend("network", "import", "network.csv", "--since", "2026-03-01T00:00:00Z")
+    assert said(headend("announcements", "list")).strip() == "no device waits to be decided on"
+    assert said(headend("events")).strip() == "no event of that kind is stored"
 
     async def tell() -> None:
         async with await psycopg.AsyncConnection.connect(embedded_database.dsn) as connection:
