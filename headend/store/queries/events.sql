@@ -61,13 +61,16 @@ SELECT e.at, e.identity, e.received_at, e.occurred_at, m.asset_id, e.node, e.log
  LIMIT %(limit)s;
 
 -- name: below
--- What stands below a node now, itself included: numbers of meters, and codes of nodes. Meters may name their feeder and transformer themselves.
+-- What stands below a node now, itself included: numbers of meters, and codes of nodes. OFFSET 0 and LIMIT 1 keep every step to the index. Meters may name their feeder and transformer themselves.
 WITH RECURSIVE below (node_id) AS (
     SELECT node_id FROM network_nodes WHERE code = %(code)s
     UNION
-    SELECT l.child FROM below JOIN network_links l ON l.parent = below.node_id AND upper_inf(l.during)
+    SELECT l.child
+      FROM below
+     CROSS JOIN LATERAL (SELECT child FROM network_links WHERE parent = below.node_id AND upper_inf(during) OFFSET 0) l
 )
-SELECT n.meter_id, n.code FROM below JOIN network_nodes n USING (node_id)
+SELECT n.meter_id, n.code
+  FROM below CROSS JOIN LATERAL (SELECT meter_id, code FROM network_nodes WHERE node_id = below.node_id LIMIT 1) n
 UNION
 SELECT meter_id, NULL FROM meters WHERE feeder = %(code)s OR transformer = %(code)s;
 
