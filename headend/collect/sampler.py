@@ -212,11 +212,11 @@ class Sampler:
             async with asyncio.timeout(left + _GRACE_S):
                 async with self._links.conversation(one.way.driver, one.way.way) as conversation:
                     batch = await conversation.read_load_curve(one.due.profile, one.due.since, one.due.until)
+            if len(batch) or batch.registers:  # what came too late to count is kept as registers
+                await (await self._pipeline.submit(batch))
             if not len(batch):
                 one.failed = _LATE
                 return False
-            committed = await self._pipeline.submit(batch)
-            await committed
         except TimeoutError:
             one.failed = "no answer in time"
         except BreakerOpen as refused:
@@ -229,6 +229,9 @@ class Sampler:
         except (UnavailableError, UnknownMeter, PipelineClosed) as error:
             log.error("%s: read and not stored: %s", one.asset_id, str(error).split("\n", 1)[0])  # noqa: TRY400
             one.failed = str(error).split("\n", 1)[0]
+        except Exception as error:  # the boundary: a defect met at one meter must not end all others
+            log.exception("%s: not sampled, by a defect", one.asset_id)
+            one.failed = f"a defect of ours: {error}"
         else:
             self._silent.discard(one.due.meter_id)
             done.sampled += 1

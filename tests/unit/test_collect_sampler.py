@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ from headend.store.coverage import Due
 from headend.store.writer import Written
 from protocols.errors import LinkTimeout
 from schemas.address import LinkAddress
-from schemas.reading import Channel, ChannelLayout, ReadingBatch, registers_only
+from schemas.reading import Channel, ChannelLayout, ReadingBatch, RegisterRead, registers_only
 
 START = datetime(2026, 3, 10, 11, 50, tzinfo=UTC)
 BOUNDARY = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -61,6 +62,8 @@ class Field:
     def __init__(self, monkeypatch, took, lines=None):
         self.took = took
         self.lines = lines or {}
+        self.odd = None  # a defect that reading meets
+        self.late = ()  # what a reading beyond the tolerance is kept as
         self.asked = []  # (meter, seconds from the boundary)
         self.stored: list[ReadingBatch] = []
         self.gaps: list[Due] = []
@@ -138,8 +141,10 @@ class Talk:
             await asyncio.sleep(3)
             raise LinkTimeout("silent")
         await asyncio.sleep(took)
+        if isinstance(field.odd, Exception):
+            raise field.odd
         if abs((field.now() - end).total_seconds()) > CURVE.tolerance_s:
-            return registers_only((), source="test")
+            return registers_only(field.late, source="test")
         return row(self.number, start, end)
 
 
@@ -212,6 +217,23 @@ def test_an_answer_beyond_the_tolerance_does_not_count(run_virtual, monkeypatch)
     assert (done.sampled, done.missed) == (0, 1)
     assert "too late" in done.failures["M1"]
     assert [number for number, _ in field.asked] == [1]
+
+
+def test_what_was_read_too_late_to_count_is_kept_as_registers(run_virtual, monkeypatch):
+    field = Field(monkeypatch, {1: 31.0})
+    field.late = (RegisterRead(1, "1-0:1.8.0*255", 2, us(BOUNDARY), None, Decimal(5), None, "Wh"),)
+    (done,) = sampled(run_virtual, field, BOUNDARY + timedelta(minutes=1))
+    assert (done.sampled, done.missed) == (0, 1)
+    assert [batch.registers for batch in field.stored if batch.registers] == [field.late]
+
+
+def test_a_defect_met_at_one_meter_ends_nobody_elses_sampling(run_virtual, monkeypatch, caplog):
+    field = Field(monkeypatch, {1: 0.5})
+    field.odd = ZeroDivisionError("a defect")
+    first, second = sampled(run_virtual, field, BOUNDARY + QUARTER + timedelta(minutes=1))
+    assert (first.missed, second.boundary) == (1, BOUNDARY + QUARTER)
+    assert "a defect" in first.failures["M1"]
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_a_line_too_slow_for_all_its_meters_says_so(run_virtual, monkeypatch):
