@@ -1,8 +1,9 @@
 """A conversation over what a meter tells as one whole: a readout, a telegram."""
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from headend.drivers.contract import Refusal, RegisterReadout
 from headend.drivers.line_driver import Answers, LineWay, by_quantity
@@ -12,7 +13,9 @@ from protocols.errors import LocalProtocolError
 from schemas.event import MeterEvent
 from schemas.reading import ReadingBatch, registers_only
 
-_VALUE = 2
+log = logging.getLogger(__name__)
+
+_VALUE: Final = 2
 
 
 class Told(NamedTuple):
@@ -62,7 +65,7 @@ class ToldConversation:
         boundary = wanted_boundary(self._now(), start, end, model.sampling)
         if boundary is None:
             return registers_only((), source=str(self._way))
-        told = self._last = await self._tell()
+        told = await self._next()
         return sample(
             self._meter_id,
             model.sampling,
@@ -100,9 +103,16 @@ class ToldConversation:
         return registers_only((), source=str(self._way), events=events)
 
     async def _whole(self) -> Told:
-        if self._last is None:
-            self._last = await self._tell()
-        return self._last
+        return await self._next() if self._last is None else self._last
+
+    async def _next(self) -> Told:
+        told = self._last = await self._tell()
+        if told.problems:
+            log.warning(
+                "%s: %d pieces of what it told have no meaning, the first %s",
+                self._way, len(told.problems), told.problems[0],
+            )  # fmt: skip
+        return told
 
 
 def _code(text: str) -> str:

@@ -380,6 +380,19 @@ def test_power_failures_of_a_telegram_are_events_with_their_end():
     assert events[0].duration_s == int(first[3])
 
 
+def test_what_a_telegram_says_without_a_meaning_is_told_in_the_log(caplog):
+    odd = captured_telegram("telegram_v2_2").replace(b"!", b"no data set\r\n!", 1)
+
+    async def main():
+        async with talking(
+            lambda data: b"" if data else odd, P1Driver(timing=QUICK), "p1+tcp", "p1-dsmr"
+        ) as talk:
+            return await talk.read_registers(["1-0:1.8.1"])
+
+    assert registers(run(main())) == {"1-0:1.8.1*255": ("1001", "Wh")}
+    assert "no data set" in caplog.text
+
+
 def test_a_port_that_sends_only_spoilt_telegrams_is_the_peers_fault():
     spoilt = P1["telegram_v5"].replace(b"000004.426", b"000004.427")
 
