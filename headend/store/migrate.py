@@ -14,6 +14,7 @@ from importlib.resources import as_file, files
 from typing import Final
 
 import psycopg
+from procrastinate.schema import SchemaManager
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
@@ -72,6 +73,7 @@ def migrate(dsn: str) -> Migrated:
     with _explained(dsn), _connect(dsn) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))  # released with the connection
         timescale = _create_extension(connection, dsn)
+        _create_queue(dsn)
         applied = _apply(dsn)
         if timescale is not Timescale.ABSENT:
             _make_hypertables(dsn)
@@ -180,6 +182,13 @@ def _apply(dsn: str) -> tuple[str, ...]:
             return tuple(migration.id for migration in pending)
         finally:
             backend.connection.close()
+
+
+def _create_queue(dsn: str) -> None:
+    """The tables of procrastinate as the pinned version has them: a newer one brings a migration of ours."""
+    with _connect(dsn) as connection:
+        if connection.execute("SELECT to_regclass('procrastinate_jobs') IS NULL").fetchone() == (True,):
+            connection.execute(SchemaManager.get_schema())
 
 
 def _create_extension(connection: psycopg.Connection[TupleRow], dsn: str) -> Timescale:
