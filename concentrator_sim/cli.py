@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -15,7 +16,7 @@ import uvloop
 from rich.console import Console
 
 from concentrator_sim.drawing import drawn
-from concentrator_sim.field import Field, unix_now
+from concentrator_sim.field import Field, clock_from, unix_now
 from concentrator_sim.generator import QUANTITIES, moment_of, quarter_of
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.network_file import network_csv
@@ -89,6 +90,13 @@ def serve(
     device_dir: Annotated[
         Path | None, typer.Option(help="Folder for lasting names of pseudo-terminals.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--now",
+            help="What the field's clock shows at the start, ISO 8601 with offset; it runs on from there.",
+        ),
+    ] = None,
     seconds: Annotated[float | None, typer.Option("--for", help="Stop after so many seconds.")] = None,
     until_eof: Annotated[
         bool, typer.Option("--until-eof", help="Stop when standard input ends, as when its holder dies.")
@@ -113,8 +121,9 @@ def serve(
         mqtt_url=mqtt_url,
         device_dir=device_dir,
     )
+    clock = unix_now if start is None else clock_from(_moment(start))
     try:
-        uvloop.run(_serve(settings, write_meters, write_network, seconds, until_eof=until_eof))
+        uvloop.run(_serve(settings, clock, write_meters, write_network, seconds, until_eof=until_eof))
     except OSError as error:
         _fail(str(error))
 
@@ -182,6 +191,7 @@ def tree(
 
 async def _serve(
     settings: Scenario,
+    clock: Callable[[], int],
     write_meters: Path | None,
     write_network: Path | None,
     seconds: float | None,
@@ -194,7 +204,7 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     if until_eof:
         loop.add_reader(sys.stdin.fileno(), _stop_at_eof, stop)
-    async with Field(settings) as field:
+    async with Field(settings, clock=clock) as field:
         if write_meters is not None:
             _write_private(write_meters, field.csv())
         if write_network is not None:
@@ -270,18 +280,22 @@ def _number(meter: str) -> int:
     return int(digits)
 
 
-def _quarter(text: str | None, default_s: int, *, up: bool) -> int:
-    moment = default_s
-    if text is not None:
-        try:
-            parsed = dt.datetime.fromisoformat(text)
-        except ValueError:
-            _fail(f"{text!r} is no time, as in 2026-01-31T00:15:00Z")
-        if parsed.utcoffset() is None:
-            _fail(f"{text!r} has no offset: write +01:00, or Z for UTC")
-        moment = int(parsed.timestamp())
+def _moment(text: str) -> int:
+    """Unix seconds of a time that somebody wrote."""
+    try:
+        parsed = dt.datetime.fromisoformat(text)
+    except ValueError:
+        _fail(f"{text!r} is no time, as in 2026-01-31T00:15:00Z")
+    if parsed.utcoffset() is None:
+        _fail(f"{text!r} has no offset: write +01:00, or Z for UTC")
+    moment = int(parsed.timestamp())
     if not EPOCH_S <= moment <= moment_of(LAST_QUARTER):
         _fail("simulated meters know the years 2020 to 2069")
+    return moment
+
+
+def _quarter(text: str | None, default_s: int, *, up: bool) -> int:
+    moment = default_s if text is None else _moment(text)
     return quarter_of(moment + QUARTER_S - 1 if up else moment)
 
 

@@ -7,7 +7,6 @@ it for as long as the patience of the concentrator lasts.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -101,20 +100,22 @@ class Concentrator:
     # ---- one exchange with a meter --------------------------------------------------------------------
 
     def carry(
-        self, station: Station, message: GatewayMessage, client: int, server: int, now: float
+        self, station: Station, message: GatewayMessage, client: int, server: int, at_s: float
     ) -> tuple[float, list[bytes]]:
         """Carry an APDU to its meter: seconds until the answer is there, and its APDUs with their prefixes.
 
-        The concentrator's own word where the meter did not answer. ``now`` is Unix seconds.
+        The concentrator's own word where the meter did not answer. ``at_s`` is when it is asked, in seconds
+        of whatever clock the caller waits by: the medium is busy in them, also where the field's own clock
+        stands still.
         """
         member = self.members.get(message.address)
         if member is None or message.header is not Header.REQUEST:
             return 0.0, self._unreached
         self.exchanges += 1
-        begin = max(now, self._busy_until)
-        took, answers = self._ask(station, member, message.apdu, client, server, begin)
-        self._busy_until = begin + took
-        return self._busy_until - now, answers
+        queued_s = max(0.0, self._busy_until - at_s)
+        took, answers = self._ask(station, member, message.apdu, client, server, self.clock() + queued_s)
+        self._busy_until = at_s + queued_s + took
+        return queued_s + took, answers
 
     def _ask(
         self, station: Station, member: Member, apdu: bytes, client: int, server: int, now: float
@@ -160,11 +161,12 @@ class Concentrator:
 class ConcentratorConnection(MeterConnection):
     """One connection to a concentrator: associations of its own with each meter and the concentrator."""
 
-    __slots__ = ("_concentrator", "_members", "_own", "_reader")
+    __slots__ = ("_concentrator", "_loop", "_members", "_own", "_reader")
 
     def __init__(self, concentrator: Concentrator, opened: set[MeterConnection]) -> None:
         super().__init__(_NO_LINE, opened, trouble=concentrator.trouble)
         self._concentrator = concentrator
+        self._loop = asyncio.get_running_loop()
         self._own = Station(concentrator.own, concentrator.clock)
         self._members: dict[GatewayAddress, Station] = {}
         self._reader = WrapperReader()
@@ -188,7 +190,7 @@ class ConcentratorConnection(MeterConnection):
         if gateway.is_prefixed(frame.apdu):
             message = gateway.decode(frame.apdu)
             wait_s, answers = self._concentrator.carry(
-                self._station(message.address), message, frame.source, frame.destination, time.time()
+                self._station(message.address), message, frame.source, frame.destination, self._loop.time()
             )
         else:
             answers = self._own.receive(frame.source, frame.destination, frame.apdu)

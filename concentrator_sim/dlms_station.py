@@ -13,7 +13,7 @@ from concentrator_sim.security import MODES
 from concentrator_sim.served import House
 from concentrator_sim.server import Trouble
 from concentrator_sim.station import bus_of
-from concentrator_sim.store_forward import SHELF_ROWS, StoreForward
+from concentrator_sim.store_forward import StoreForward
 from concentrator_sim.tree import Leaf, Station
 from schemas.address import GatewayAddress
 
@@ -40,7 +40,7 @@ class DlmsStation:
         self.store: StoreForward | None = None
         own = bus_of([head])
         if station.plan.kind is StationKind.STORE_AND_FORWARD:
-            self.store = StoreForward(self._members, house.now)
+            self.store = StoreForward(self._members, house.now, shelf_rows=station.plan.shelf_rows)
             own = self.store.own(head)
         self.concentrator = Concentrator(own, self._members, house.now, trouble=trouble)
 
@@ -61,7 +61,7 @@ class DlmsStation:
     async def run(self) -> None:
         """Let the buffer be struck by its fault, on the field's clock."""
         while self.store is not None:
-            rows = _FULL_ROWS if self._faults.is_full(self._house.now()) else SHELF_ROWS
+            rows = _FULL_ROWS if self._faults.is_full(self._house.now()) else self.station.plan.shelf_rows
             for shelf in self.store.shelves.values():
                 shelf.capacity = rows
             await asyncio.sleep(_LOOK_S)
@@ -97,7 +97,7 @@ class _StruckRoute:
 
 
 def _member(station: Station, leaf: Leaf, house: House) -> Member:
-    meter = SimulatedMeter(station.seed, leaf.number, MODES[leaf.model])
+    meter = SimulatedMeter(station.seed, leaf.number, MODES[leaf.model], entries=house.scenario.profile_rows)
     faults = house.faults_of(meter.serial)
     route: Route = station.route(leaf)
     return Member(

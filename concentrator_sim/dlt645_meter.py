@@ -11,7 +11,7 @@ from typing import Final
 
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.line_meters import LineMeter
-from concentrator_sim.meter import PROFILE_ENTRIES
+from concentrator_sim.meter import PROFILE_ROWS
 from protocols.dlms.framing import BadFrame
 from protocols.dlt645.control import Control, ErrorWord, Function
 from protocols.dlt645.frame import WILDCARD, Dlt645Frame, Dlt645Reader, encode_frame
@@ -137,7 +137,7 @@ def _records(one: LineMeter, parameters: bytes) -> bytes | None:
     except ValueError:
         return None
     newest = quarter_of(one.now)
-    first = max(newest + 1 - PROFILE_ENTRIES, quarter_of(int(since.timestamp()) + 899))
+    first = max(newest + 1 - PROFILE_ROWS, quarter_of(int(since.timestamp()) + 899))
     out = b""
     for quarter in range(first, min(newest + 1, first + parameters[0])):
         record = _record(one, moment_of(quarter))

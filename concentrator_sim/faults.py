@@ -20,6 +20,7 @@ class FaultKind(StrEnum):
     TRUNCATE = "truncate"
     HALF_OPEN = "half_open"
     REBOOT = "reboot"
+    UNREACHABLE = "unreachable"
     CLOCK_DRIFT = "clock_drift"
     COUNTER_RESET = "counter_reset"
     FULL_BUFFER = "full_buffer"
@@ -39,7 +40,7 @@ _OF_MESSAGES: Final = frozenset(
 
 
 class Fault(BaseModel):
-    """One fault. Times are seconds since the field started.
+    """One fault. Times are seconds of the field's clock since it started.
 
     It strikes the meters and stations whose name matches ``targets`` (``*`` stands for anything), of which a
     ``share`` is drawn. It begins ``after_s``, lasts ``for_s`` (0: from then on) and comes back ``every_s``
@@ -47,7 +48,8 @@ class Fault(BaseModel):
     delay, ``per_bit`` the probability of a wrong bit, ``drift_ppm`` what a clock goes fast (below 0: slow).
 
     ``half_open``: the connection stands and nobody is there. ``reboot``: for ``for_s`` the power is away and
-    nobody listens, what was connected before is cut off; a meter's logs tell of it. ``counter_reset``:
+    nobody listens, what was connected before is cut off; a meter's logs tell of it. ``unreachable``: the same
+    without a restart: the way to it is broken, it meters on and its logs tell nothing. ``counter_reset``:
     energy registers begin at zero again, once. ``full_buffer``: a concentrator drops what it has not
     delivered.
     """
@@ -138,8 +140,8 @@ class Faults:
         return self._is_on(FaultKind.HALF_OPEN, now)
 
     def is_down(self, now: float) -> bool:
-        """Whether it restarts and does not listen."""
-        return self._is_on(FaultKind.REBOOT, now)
+        """Whether it restarts, or the way to it is broken: nobody listens."""
+        return self._is_on(FaultKind.REBOOT, now) or self._is_on(FaultKind.UNREACHABLE, now)
 
     def restarts(self, now: float) -> int:
         """How many restarts have begun."""

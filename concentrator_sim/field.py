@@ -39,6 +39,12 @@ def unix_now() -> int:
     return int(time.time())
 
 
+def clock_from(start_s: int) -> Callable[[], int]:
+    """A clock that shows ``start_s`` (Unix seconds) now and runs on."""
+    begin = time.monotonic()
+    return lambda: start_s + int(time.monotonic() - begin)
+
+
 @dataclass(frozen=True, slots=True)
 class FieldMeter:
     """A meter and where it is reached: ``port`` 0 until the field listens, or its serial ``device``."""
@@ -51,7 +57,8 @@ class FieldMeter:
 
 
 class Field:
-    """The meters of a scenario; `start` makes them listen. ``clock`` gives Unix seconds.
+    """The meters of a scenario; `start` makes them listen. ``clock`` gives Unix seconds: it is what all
+    meters, logs and faults go by, and may jump forward, as a test's does.
 
     Use it as an async context manager, or call `start` and `stop`.
     """
@@ -95,6 +102,7 @@ class Field:
             further=scenario.further_devices,
             max_pdu=scenario.max_pdu,
             block_size=scenario.block_size,
+            entries=scenario.profile_rows,
         )
         return FieldMeter(meter, kind.framing, scenario.is_silent(number))
 

@@ -24,7 +24,7 @@ MAKER: Final = "HES"
 #: Central European Time all the year: UTC = local time - 60 minutes.
 CET_DEVIATION_MIN: Final = -60
 #: 70 days of 15 minutes.
-PROFILE_ENTRIES: Final = 70 * 96
+PROFILE_ROWS: Final = 70 * 96
 #: Longest APDU and default of most meters.
 MAX_PDU: Final = 1024
 
@@ -95,7 +95,7 @@ class SimulatedMeter:
         max_pdu: int = MAX_PDU,
         block_size: int = 0,
         deviation_min: int = CET_DEVIATION_MIN,
-        entries: int = PROFILE_ENTRIES,
+        entries: int = PROFILE_ROWS,
     ) -> None:
         self.seed = seed
         self.number = number

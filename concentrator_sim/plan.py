@@ -63,6 +63,8 @@ PUBLISHING: Final = frozenset({StationKind.MQTT, StationKind.ZIGBEE, StationKind
 _DLMS: Final = frozenset({StationKind.PASS_THROUGH, StationKind.STORE_AND_FORWARD})
 _MODBUS: Final = frozenset({StationKind.MODBUS_TCP, StationKind.MODBUS_RTU_TCP, StationKind.MODBUS_RTU})
 _WIFI_FORMS: Final = ("tasmota", "shelly")
+#: Ten days of 15 minutes.
+SHELF_ROWS: Final = 10 * 96
 #: Slaves on one Modbus line.
 _MAX_UNITS: Final = 247
 
@@ -110,7 +112,8 @@ class StationPlan(_Part):
     ``models`` are taken by the meters in turn: security modes of DLMS meters, register models on Modbus,
     ``tasmota`` or ``shelly`` on WiFi. ``history_days`` is how many days back a publishing station has data
     to deliver at its start, ``batch_quarters`` how many quarter-hours a batch of an MQTT concentrator has at
-    most, ``buffer`` how many batches it keeps. Every ``dead_every``-th meter never answers (0: none).
+    most, ``buffer`` how many batches it keeps; ``shelf_rows`` is how many rows of 15 minutes one that stores
+    and forwards keeps of each meter. Every ``dead_every``-th meter never answers (0: none).
     """
 
     kind: StationKind
@@ -123,6 +126,7 @@ class StationPlan(_Part):
     history_days: int = Field(default=2, ge=0, le=60)
     batch_quarters: int = Field(default=96, ge=1, le=960)
     buffer: int = Field(default=512, ge=1, le=100_000)
+    shelf_rows: int = Field(default=SHELF_ROWS, ge=1, le=100_000)
     dead_every: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

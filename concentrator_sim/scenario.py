@@ -11,6 +11,7 @@ from typing import Annotated, Final, NamedTuple, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from concentrator_sim.faults import Fault
+from concentrator_sim.meter import PROFILE_ROWS
 from concentrator_sim.plan import PUBLISHING, NetworkPlan, StationPlan
 from concentrator_sim.security import MODES
 
@@ -112,6 +113,9 @@ class Scenario(BaseModel):
     all meters behind the first port, told apart by server SAP. Delays are in milliseconds; every
     ``silent_every``-th meter is dead: it takes connections and never answers (0: none is).
 
+    ``profile_rows`` is how many rows of 15 minutes the load profile of a DLMS meter has, wherever it hangs;
+    then the newest overwrites the oldest.
+
     ``dial_in`` (``host:port``): the meters listen nowhere but dial there, say their heartbeat, and are served
     on that connection. ``push_to`` (``tcp://host:port`` or ``udp://host:port``): each meter sends a
     Data-Notification there every ``push_every_s`` seconds, the meters spread over that time; with
@@ -138,6 +142,7 @@ class Scenario(BaseModel):
     framing: Framing = Framing.WRAPPER
     further_devices: int = Field(default=0, ge=0, le=15)
     max_pdu: int = Field(default=1024, ge=128, le=0xFFFF)
+    profile_rows: int = Field(default=PROFILE_ROWS, ge=1, le=1_000_000)
     block_size: int = Field(default=0, ge=0, le=0xFFFF)
     hdlc_max_info: int = Field(default=128, ge=32, le=2030)
     hdlc_window: int = Field(default=1, ge=1, le=7)

@@ -31,6 +31,11 @@ class Trouble:
         self.clock = clock
 
     @property
+    def is_down(self) -> bool:
+        """Whether nobody listens now."""
+        return self.faults.is_down(self.clock())
+
+    @property
     def is_deaf(self) -> bool:
         """Whether nobody is there now."""
         now = self.clock()
@@ -89,7 +94,9 @@ class MeterConnection(asyncio.BufferedProtocol):
         """The loop's call."""
         self._transport = transport  # type: ignore[assignment]
         self._open.add(self)
-        if self._greeting:
+        if self._trouble is not None and self._trouble.is_down:
+            self._cut_off()
+        elif self._greeting:
             self.write(self._greeting)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -130,8 +137,7 @@ class MeterConnection(asyncio.BufferedProtocol):
             return self._silent
         now = trouble.clock()
         if trouble.faults.is_down(now) or trouble.faults.restarts(now) != self._restarts:
-            if self._transport is not None:
-                self._transport.abort()
+            self._cut_off()
             return True
         self._silent = trouble.faults.is_half_open(now)
         return self._silent
@@ -144,6 +150,10 @@ class MeterConnection(asyncio.BufferedProtocol):
         transport.write(data)
         if transport.get_write_buffer_size() > MAX_WAITING:
             transport.abort()
+
+    def _cut_off(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
     def close(self) -> None:
         """Close the connection."""

@@ -25,8 +25,6 @@ from protocols.dlms.obis import Obis
 from protocols.dlms.store_forward import Column, Entry, Kept, Reached
 from protocols.errors import RemoteProtocolError
 
-#: Rows that a shelf holds: ten days of 15 minutes.
-SHELF_ROWS: Final = 10 * 96
 #: Number of the load profile that these meters have.
 PROFILE: Final = 1
 #: A meter that was missed so often one after the other is told to be silent.
@@ -85,7 +83,9 @@ class Shelf:
         self.misses = 0
         if self.reached is Reached.SILENT:
             self.reached, self.since_s = Reached.YES, now_s
-        self.end = max(self.end, quarter_of(now_s) + 1)
+        held = profile.window(now_s, member.meter.entries)
+        self.holes.update(range(self.end, held.first))  # the meter itself has them no more
+        self.end = max(self.end, held.first + held.length)
         over = self.end - self.first - self.capacity
         if over > 0:
             dropped = range(self.first, self.first + over)
@@ -142,9 +142,7 @@ def _moment(quarter: int) -> dt.datetime:
 class StoreForward(ObjectModel):
     """The objects of a concentrator that keeps its meters' load profiles. ``clock`` gives Unix seconds."""
 
-    def __init__(
-        self, members: Sequence[Member], clock: Callable[[], int], *, shelf_rows: int = SHELF_ROWS
-    ) -> None:
+    def __init__(self, members: Sequence[Member], clock: Callable[[], int], *, shelf_rows: int) -> None:
         now_s = clock()
         self.shelves = {
             slot: Shelf(slot, member, shelf_rows, now_s) for slot, member in enumerate(members, 1)

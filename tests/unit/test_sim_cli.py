@@ -97,6 +97,8 @@ def test_show_tells_the_truth():
         (["show", "1", "--from", "yesterday"], "no time"),
         (["show", "1", "--from", "2026-11-01T00:00:00"], "no offset"),
         (["show", "1", "--from", "1999-11-01T00:00:00Z"], "2020 to 2069"),
+        (["serve", "--now", "2026-10-24"], "no offset"),
+        (["serve", "--now", "2096-10-24T00:00:00Z"], "2020 to 2069"),
         (["serve", "--mix", "x"], "must be one of"),
         (["serve", "--meters", "0"], "meters"),
     ],

@@ -119,3 +119,5 @@ async def test_the_medium_carries_one_exchange_at_a_time():
         for each in (one, two)
     ]
     assert waits == [4.0, 8.0]
+    later = found.carry(station, GatewayMessage(Header.REQUEST, one.address, aarq), 1, 1, 120.0)[0]
+    assert later == 4.0  # free again, by the caller's clock

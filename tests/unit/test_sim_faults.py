@@ -6,6 +6,7 @@ import contextlib
 import pytest
 from pydantic import ValidationError
 
+from concentrator_sim.event_log import STANDARD, EventBook
 from concentrator_sim.faults import Delivery, Fault, Faults
 from concentrator_sim.field import Field
 from concentrator_sim.generator import Consumption
@@ -245,6 +246,25 @@ async def test_a_restart_cuts_off_what_was_connected():
             assert await idle.hears() == b""
         async with Peer(one) as after:
             assert await after.associate()
+
+
+async def test_what_is_unreachable_is_cut_off_and_meters_on_without_a_word_in_its_logs():
+    clock, hours = Hands(), 3600
+    away = {"kind": "unreachable", "after_s": 2 * hours, "for_s": 20 * hours}
+    async with field(clock, away) as one:
+        async with Peer(one) as peer:
+            assert await peer.associate()
+            clock.now = START + 3 * hours
+            peer.send(peer.client.get(ENERGY))
+            assert await peer.hears() == b""
+        async with Peer(one) as meanwhile:
+            assert await meanwhile.hears() == b""  # before it said anything
+        clock.now = START + 22 * hours
+        async with Peer(one) as after:
+            await after.associate()
+            assert await after.get() == Consumption(1, 1).at(0, clock.now)
+        events, quiet = one.meters[0].meter.events, EventBook(1, 1)
+        assert events.entries(STANDARD, clock.now) == quiet.entries(STANDARD, clock.now)
 
 
 async def test_drift_and_reset_on_a_socket():

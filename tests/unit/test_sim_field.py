@@ -10,6 +10,7 @@ import pytest
 
 from concentrator_sim import field as fields
 from concentrator_sim.field import CSV_COLUMNS, Field, find_meter
+from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.outbound import Pusher, split_endpoint
 from concentrator_sim.push import ConfirmReader
 from concentrator_sim.scenario import Framing, ScenarioError, load_scenario, make_scenario
@@ -214,6 +215,27 @@ async def test_hdlc_over_tcp():
         found = await hdlc_energy(send, lambda: reader.read(4096))
         assert found == item.meter.consumption.at(0, NOW)
         writer.close()
+
+
+async def test_a_meter_has_the_last_rows_of_its_profile_by_the_clock_it_was_given(monkeypatch):
+    clock = fields.clock_from(NOW)
+    profile = Attribute(7, Obis.parse("1-0:99.1.0"), 2)
+    async with Field(scenario(profile_rows=5), clock=clock) as field:
+        item = field.meters[0]
+        reader, writer = await asyncio.open_connection("127.0.0.1", item.port)
+        client = client_for(item.meter)
+        await wrapper_exchange(reader, writer, client, client.associate())
+        done = await wrapper_exchange(reader, writer, client, client.get(profile))
+        writer.close()
+        newest = quarter_of(clock())
+    rows = [[cell.value for cell in row.value] for row in axdr.decode_exact(done.results[0]).value]
+    assert [row[2] for row in rows] == [
+        item.meter.consumption.at(0, moment_of(quarter)) for quarter in range(newest - 4, newest + 1)
+    ]
+    monkeypatch.setattr(fields.time, "monotonic", lambda: 50.0)
+    clock = fields.clock_from(NOW)
+    monkeypatch.setattr(fields.time, "monotonic", lambda: 109.9)
+    assert clock() == NOW + 59
 
 
 async def test_a_serial_line():

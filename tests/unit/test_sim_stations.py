@@ -7,7 +7,9 @@ import time
 import pytest
 
 from concentrator_sim.field import Field
+from concentrator_sim.generator import quarter_of
 from concentrator_sim.network_file import network_csv
+from concentrator_sim.profile import window
 from concentrator_sim.scenario import ScenarioError, find_scenario, load_scenario, make_scenario
 from concentrator_sim.stations import Unserved
 from headend.ingest.meter_rows import ImportRules, read_meters
@@ -94,6 +96,26 @@ async def test_a_store_and_forward_concentrator_lists_its_meters():
         kept = directory[0].kept[0]
         assert kept.rows > 900
         assert kept.newest.timestamp() <= time.time()
+
+
+@pytest.mark.parametrize(("meter_rows", "shelf_rows"), [(96, 20), (10, 40)])
+async def test_memories_end_where_the_scenario_says(meter_rows, shelf_rows):
+    now = [1_800_000_000]
+    station = {"kind": "store_and_forward", "meters": 2, "models": ["none"], "shelf_rows": shelf_rows}
+    table = {"meters": 1, "base_port": 0, "profile_rows": meter_rows, "stations": [station]}
+    one = Field(make_scenario(table), clock=lambda: now[0])
+    store, newest = one.stations[0].store, quarter_of(now[0])
+    now[0] += 30 * 900
+    shelf = next(iter(store.shelves.values()))
+    shelf.poll(now[0])
+    assert shelf.end == newest + 31
+    first, last = newest + 31 - min(shelf_rows, meter_rows), newest + 30
+    if meter_rows < 30:  # what it had fetched before, and what the meter still had
+        held = [quarter for quarter in range(shelf.first, shelf.end) if quarter not in shelf.holes]
+        assert held == [*range(newest + 31 - shelf_rows, newest + 1), *range(first, last + 1)]
+    else:
+        assert (shelf.first, shelf.rows) == (first, shelf_rows)
+    assert window(now[0], one.meters[0].meter.entries).length == meter_rows
 
 
 async def test_a_full_buffer_loses_rows():
