@@ -204,13 +204,14 @@ class LinkAddress:
         return replace(station, server=self.server, client=self.client, gateway=self.gateway)
 
     def __str__(self) -> str:
-        query = "&".join(
-            f"{one.name}={quote(str(value), safe=':')}"
-            for one in fields(self)
-            if one.name in _FORMS[self.scheme].parameters and (value := getattr(self, one.name)) is not None
-        )
+        form = _FORMS[self.scheme]
+        query = "&".join([
+            f"{name}={value if isinstance(value, int) else quote(str(value), safe=':')}"
+            for name in _ORDER
+            if (value := getattr(self, name)) is not None and name in form.parameters
+        ])  # fmt: skip
         tail = f"?{query}" if query else ""
-        match _FORMS[self.scheme].place:
+        match form.place:
             case _Place.NOTHING:
                 return f"{self.scheme}:{tail}"
             case _Place.PATH:
@@ -222,6 +223,8 @@ class LinkAddress:
                 return f"{self.scheme}://{host}:{self.port}{tail}"
 
 
+#: Parameters as they are written.
+_ORDER: Final = tuple(one.name for one in fields(LinkAddress))
 _SAFE: Final = "/:@!$&'()*+,;=-._~"
 _WHY_NO_HOST: Final = {
     Scheme.INBOUND: "the meter is known by what it proves",

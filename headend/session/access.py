@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -247,7 +247,8 @@ class Access:
             reach.plan,
             counters=None if reach.key_id is None else KeyCounters(self._counters, reach.key_id),
             peer_counter=bar,
-            deadlines=self._deadlines if answer_s is None else _paced(self._deadlines, answer_s),
+            deadlines=self._deadlines,
+            answer_s=answer_s,
             stream=stream,
             learn_counter=reach.is_new and last is None,
         )
@@ -313,10 +314,6 @@ class Access:
             except UnavailableError as error:
                 log.warning("the meters' last counters wait: %s", str(error).split("\n", 1)[0])
                 self._some.set()
-
-
-def _paced(deadlines: Deadlines, answer_s: float) -> Deadlines:
-    return replace(deadlines, associate_s=answer_s, response_s=answer_s)
 
 
 def _hex(title: bytes | None) -> str:

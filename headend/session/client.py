@@ -97,6 +97,7 @@ class MeterSession:
         counters: our invocation counters, needed where the plan ciphers.
         peer_counter: the replay bar for the meter's counters; afterwards its ``proven`` is the one to store.
         stream: an open link of the caller's (a meter that dialled in). Left open after a clean release only.
+        answer_s: how long each answer, and the association, may take instead of what ``deadlines`` say.
         learn_counter: read the meter's invocation counter by the public client first (a meter new to us). It
             is learnt anyway when the meter says that ours is wrong.
     """
@@ -108,6 +109,7 @@ class MeterSession:
         counters: InvocationCounters | None = None,
         peer_counter: PeerCounter | None = None,
         deadlines: Deadlines | None = None,
+        answer_s: float | None = None,
         stream: Stream | None = None,
         learn_counter: bool = False,
     ) -> None:
@@ -119,7 +121,10 @@ class MeterSession:
         self.answers_s: deque[float] = deque(maxlen=_ANSWERS)
         self.stale = 0
         self.release_error: Exception | None = None
-        self._deadlines = _DEADLINES if deadlines is None else deadlines
+        self._deadlines = deadlines = _DEADLINES if deadlines is None else deadlines
+        self._answer_s = answer_s
+        self._associate_s = answer_s or deadlines.associate_s
+        self._response_s = answer_s or deadlines.response_s
         self._counters = counters if plan.uses_counter else None
         self._given = stream
         self._learn = learn_counter
@@ -209,7 +214,7 @@ class MeterSession:
         if counters is not None:
             await self._have_counters(counters, self._end)
         self._associated = await self._exchange(
-            association, association.associate(), Associated, self._deadlines.associate_s
+            association, association.associate(), Associated, self._associate_s
         )
         self._broken = None
 
@@ -230,7 +235,9 @@ class MeterSession:
                 raise because
             return
         attribute = Attribute(ClassId.DATA, self.plan.invocation_counter, 2)
-        public = MeterSession(self.plan.public(), deadlines=self._deadlines, stream=self._stream)
+        public = MeterSession(
+            self.plan.public(), deadlines=self._deadlines, answer_s=self._answer_s, stream=self._stream
+        )
         try:
             async with public:
                 value = axdr.decode_exact(await public.get(attribute)).value
@@ -373,7 +380,7 @@ class MeterSession:
         # Until the answer is in, whatever stops us leaves one under way.
         self._broken = "a request is under way"
         try:
-            event = await self._exchange(association, apdu, wanted, timeout_s or self._deadlines.response_s)
+            event = await self._exchange(association, apdu, wanted, timeout_s or self._response_s)
         except PeerRefused:
             self._broken = None
             raise

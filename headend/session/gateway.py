@@ -1,5 +1,7 @@
 """A meter behind a concentrator: the link that is opened for it, and the gateway prefix on any framing."""
 
+from functools import lru_cache
+
 from headend.session.channel import ApduChannel
 from protocols.dlms import gateway
 from protocols.dlms.gateway import Header
@@ -20,7 +22,10 @@ def link_to(address: str, place: Place) -> LinkAddress:
         raise AddressError(f"{address}: the network does not tell the concentrator that the meter hangs on")
     if place.station_address is None:
         raise AddressError(f"{address}: concentrator {place.station} has no address in the network")
-    return found.through(LinkAddress.parse(place.station_address))
+    return found.through(_station(place.station_address))
+
+
+_station = lru_cache(maxsize=4096)(LinkAddress.parse)  # one for all meters that are behind it
 
 
 class GatewayChannel:

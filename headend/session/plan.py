@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from protocols.dlms.association.settings import CipherForm, CipherSettings, ClientSettings
@@ -131,9 +132,12 @@ def plan_session(
         association.server_sap if address.server is None else address.server,
         association.public_client_sap,
         hdlc,
-        None if counter is None else Obis.parse(counter),
+        None if counter is None else _obis(counter),
         get_with_list=not model.quirks.no_get_with_list,
     )
+
+
+_obis = lru_cache(maxsize=256)(Obis.parse)  # that of a model, for all its meters
 
 
 def _needed(keys: Mapping[KeyPurpose, Key], purpose: KeyPurpose) -> Key:

@@ -1,19 +1,11 @@
 """What is worth another try, decided in this one place; and the tries, each after a random wait."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
-
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_random_exponential,
-)
-from tenacity.stop import stop_base
 
 from headend.links.opened import BreakerOpen
 from protocols.dlms.enums import AssociationResult, DataAccessResult
@@ -75,16 +67,6 @@ class RetryPolicy:
     longest_s: float = 60.0
 
 
-class _StopBefore(stop_base):
-    """Ends the tries when the next wait would reach past a moment of the loop's clock."""
-
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        return asyncio.get_running_loop().time() + retry_state.upcoming_sleep >= self._deadline
-
-
 async def retrying(
     call: Callable[[], Awaitable[T]],
     policy: RetryPolicy,
@@ -97,24 +79,18 @@ async def retrying(
     ``on_retry(attempt, error)`` is told of each failure that another attempt follows. ``deadline`` is loop
     time; no attempt begins after it.
     """
-    stop: stop_base = stop_after_attempt(policy.attempts)
-    if deadline is not None:
-        stop = stop | _StopBefore(deadline)
-
-    def tell(state: RetryCallState) -> None:
-        error = None if state.outcome is None else state.outcome.exception()
-        if on_retry is not None and error is not None:
-            on_retry(state.attempt_number, error)
-
-    async def attempt() -> T:
-        return await call()  # tenacity awaits coroutine functions only, not what any callable gives
-
-    attempts = AsyncRetrying(
-        retry=retry_if_exception(lambda exc: classify(exc) is Verdict.TRANSIENT),
-        stop=stop,
-        wait=wait_random_exponential(multiplier=policy.first_s, max=policy.longest_s),
-        sleep=asyncio.sleep,
-        before_sleep=tell,
-        reraise=True,
-    )
-    return await attempts(attempt)
+    attempt = 1
+    while True:
+        try:
+            return await call()
+        except Exception as error:
+            if attempt >= policy.attempts or classify(error) is Verdict.FATAL:
+                raise
+            bound = min(policy.longest_s, policy.first_s * 2 ** min(attempt - 1, 32))
+            wait_s = random.uniform(0, bound)  # noqa: S311 - jitter, no secret
+            if deadline is not None and asyncio.get_running_loop().time() + wait_s >= deadline:
+                raise
+            if on_retry is not None:
+                on_retry(attempt, error)
+        await asyncio.sleep(wait_s)
+        attempt += 1

@@ -200,6 +200,14 @@ def test_every_mechanism(mechanism: Mechanism, *, ciphered: bool) -> None:
     whole_session(client_of(settings), Meter(server()))
 
 
+def test_meters_share_how_an_aarq_is_written_and_not_their_passwords():
+    passwords = [b"11111111", b"22222222", b"333"]
+    written = [ClientSettings(Mechanism.LLS, Key(password)).aarq(b"", b"\x01\x00") for password in passwords]
+    told = [acse.decode_aarq(one) for one in written]
+    assert [aarq.calling_authentication_value for aarq in told] == passwords
+    assert {aarq.user_information for aarq in told} == {b"\x01\x00"}
+
+
 @pytest.mark.parametrize("mechanism", [Mechanism.NONE, Mechanism.LLS, Mechanism.HLS_MD5])
 def test_without_any_keys(mechanism: Mechanism) -> None:
     settings = ClientSettings(mechanism, SECRETS.get(mechanism))

@@ -139,6 +139,11 @@ def test_waits_are_drawn_from_zero_to_a_growing_bound_each_time(run_virtual):
         assert len(set(column)) == 50
 
 
+def test_any_number_of_attempts_can_be_counted(run_virtual):
+    call = Call(*[LinkTimeout("x")] * 1_100)  # 2.0 to the power of that is more than a float holds
+    assert run_virtual(retrying(call, RetryPolicy(attempts=2_000, first_s=2.0, longest_s=1.0))) == "read"
+
+
 def test_no_attempt_begins_after_the_deadline(run_virtual):
     async def main():
         call = Call(*[LinkTimeout("x")] * 1000)

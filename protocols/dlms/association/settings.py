@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
-from functools import cached_property
+from functools import cached_property, lru_cache
 from secrets import token_bytes
 
 from protocols.dlms.apdu.acse import Aarq
@@ -36,6 +36,7 @@ MIN_CHALLENGE_LENGTH = 8
 MAX_CHALLENGE_LENGTH = 64
 _SMALLEST_PDU = 64
 _SMALLEST_CIPHERED_PDU = 128
+_AUTHENTICATED = int(Protection.AUTHENTICATED)
 
 
 class CipherForm(StrEnum):
@@ -64,12 +65,14 @@ class CipherSettings:
     required: Protection | None = None
     use_dedicated_key: bool = False
     master_key: Key | None = None
+    #: The global unicast keys together.
+    keys: CipherKeys = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.our_system_title) != SYSTEM_TITLE_LENGTH:
             raise LocalProtocolError(f"a system title has 8 bytes, got {len(self.our_system_title)}")
-        needs_authentication = Protection.AUTHENTICATED in (self.protection | self.least)
-        if needs_authentication and self.authentication_key is None:
+        # Plain integers: with the operators of flags, plans cost a third more.
+        if (int(self.protection) | int(self.least)) & _AUTHENTICATED and self.authentication_key is None:
             raise LocalProtocolError("authenticated messages need an authentication key")
         general = self.form in (CipherForm.GENERAL_CIPHERING, CipherForm.GENERAL_CIPHERING_WRAPPED)
         if self.use_dedicated_key and general:
@@ -80,17 +83,13 @@ class CipherSettings:
             raise LocalProtocolError("wrapping a key needs a master key")
         if not self.protection:
             raise LocalProtocolError("a ciphered message must be authenticated, encrypted or both")
-        _ = self.keys
+        keys = CipherKeys(self.encryption_key, self.authentication_key, self.suite)
+        object.__setattr__(self, "keys", keys)
 
     @property
     def least(self) -> Protection:
         """The least protection that we accept from the peer."""
         return self.protection if self.required is None else self.required
-
-    @cached_property
-    def keys(self) -> CipherKeys:
-        """The global unicast keys; raises LocalProtocolError when their length is not the suite's."""
-        return CipherKeys(self.encryption_key, self.authentication_key, self.suite)
 
 
 @dataclass(frozen=True)
@@ -113,6 +112,8 @@ class ClientSettings:
     gbt_window: int | None = None
     max_total: int = MAX_TOTAL
     system_title: bytes = b""  # ours where there is no ``cipher`` to name it: HLS-SHA256 hashes it
+    #: Whether messages of this association are ciphered.
+    ciphered: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_mechanism(self.mechanism)
@@ -122,7 +123,9 @@ class ClientSettings:
             self.cipher is None or self.cipher.authentication_key is None
         ):
             raise LocalProtocolError("HLS-GMAC needs an encryption and an authentication key")
-        if self.application_context not in (ApplicationContext.LN, ApplicationContext.LN_CIPHERED):
+        context = self.application_context
+        object.__setattr__(self, "ciphered", context is ApplicationContext.LN_CIPHERED)
+        if context not in (ApplicationContext.LN, ApplicationContext.LN_CIPHERED):
             raise LocalProtocolError("short-name referencing is not supported")
         if self.ciphered and self.cipher is None:
             raise LocalProtocolError("a ciphered application context needs keys")
@@ -146,56 +149,59 @@ class ClientSettings:
         return ApplicationContext.LN if self.cipher is None else ApplicationContext.LN_CIPHERED
 
     @cached_property
-    def ciphered(self) -> bool:
-        """Whether messages of this association are ciphered."""
-        return self.application_context is ApplicationContext.LN_CIPHERED
-
-    @cached_property
     def initiate_request(self) -> bytes:
         """The plain InitiateRequest without a dedicated key."""
-        return InitiateRequest(self.conformance, self.max_pdu).to_bytes()
+        return _initiate_request(int(self.conformance), self.max_pdu)
 
     def initiate(self, dedicated_key: Key) -> bytes:
         """The plain InitiateRequest with ``dedicated_key`` inside: to be ciphered before it goes anywhere."""
         return InitiateRequest(self.conformance, self.max_pdu, dedicated_key.reveal()).to_bytes()
 
     def aarq(self, challenge: bytes, user_information: bytes) -> bytes:
-        """The AARQ around ``user_information``; ``challenge`` is empty without HLS.
-
-        Encoded once per length of its two variable parts: the lengths inside stay the same, the parts are put
-        in.
-        """
-        template = self._templates.get(len(user_information))
-        if template is None:
-            template = self._template(len(challenge), len(user_information))
-            self._templates[len(user_information)] = template
-        before, between = template
-        return before + challenge + between + user_information
-
-    @cached_property
-    def _templates(self) -> dict[int, tuple[bytes, bytes]]:
-        return {}  # at most three lengths: with a dedicated key, ciphered without one, plain
-
-    def _template(self, challenge_length: int, information_length: int) -> tuple[bytes, bytes]:
-        zeros, ones = bytes(challenge_length), b"\xff" * challenge_length
-        named = self.mechanism is not Mechanism.NONE
-        aarq = Aarq(
-            self.application_context,
-            mechanism=self.mechanism if named else None,
-            acse_requirements=True if named else None,
-            calling_ap_title=self.title or None,
-            calling_authentication_value=zeros or None,
-            user_information=bytes(information_length),
-        )
+        """The AARQ around ``user_information``; ``challenge`` is empty without HLS."""
+        value = challenge
         if self.mechanism is Mechanism.LLS and self.secret is not None:
-            aarq = replace(aarq, calling_authentication_value=self.secret.reveal())
-        whole = aarq.to_bytes()
-        end = len(whole) - information_length  # user-information is the last element
-        if not challenge_length:
-            return whole[:end], b""
-        other = replace(aarq, calling_authentication_value=ones).to_bytes()
-        start = next(i for i, (a, b) in enumerate(zip(whole, other, strict=True)) if a != b)
-        return whole[:start], whole[start + challenge_length : end]
+            value = self.secret.reveal()
+        before, between = _aarq_template(
+            self.application_context, self.mechanism, self.title, len(value), len(user_information)
+        )
+        return before + value + between + user_information
+
+
+@lru_cache(maxsize=256)
+def _initiate_request(conformance: int, max_pdu: int) -> bytes:
+    return InitiateRequest(Conformance(conformance), max_pdu).to_bytes()
+
+
+@lru_cache(maxsize=256)
+def _aarq_template(
+    context: ApplicationContext,
+    mechanism: Mechanism,
+    title: bytes,
+    value_length: int,
+    information_length: int,
+) -> tuple[bytes, bytes]:
+    """What stands before the authentication value, and between it and the user information, which is last.
+
+    All meters of a model share it, since the parts that are put in leave the lengths as they are. No secret
+    is in it.
+    """
+    named = mechanism is not Mechanism.NONE
+    aarq = Aarq(
+        context,
+        mechanism=mechanism if named else None,
+        acse_requirements=True if named else None,
+        calling_ap_title=title or None,
+        calling_authentication_value=bytes(value_length) or None,
+        user_information=bytes(information_length),
+    )
+    whole = aarq.to_bytes()
+    end = len(whole) - information_length
+    if not value_length:
+        return whole[:end], b""
+    other = replace(aarq, calling_authentication_value=b"\xff" * value_length).to_bytes()
+    start = next(i for i, (a, b) in enumerate(zip(whole, other, strict=True)) if a != b)
+    return whole[:start], whole[start + value_length : end]
 
 
 @dataclass(frozen=True)
