@@ -7,7 +7,7 @@ Codes and objects are those of the head-end's profile "idis".
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from concentrator_sim.dice import Dice
 from protocols.dlms import axdr
@@ -144,9 +144,19 @@ def _failure(begin_s: int, end_s: int) -> list[tuple[Obis, Entry]]:
     return items
 
 
+class Stamped(Protocol):
+    """A row with the Unix second of its clock column."""
+
+    @property
+    def at_s(self) -> int: ...
+
+
+_Row = TypeVar("_Row", bound=Stamped)
+
+
 def select(
-    held: Sequence[Entry], selection: Selection, deviation_min: int
-) -> Sequence[Entry] | DataAccessResult:
+    held: Sequence[_Row], selection: Selection, deviation_min: int
+) -> Sequence[_Row] | DataAccessResult:
     """The rows that ``selection`` asks for, all columns, or why it cannot be granted.
 
     ``deviation_min`` is the meter's, for bounds that have none.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from concentrator_sim import event_log, profile
+from concentrator_sim import billing, event_log, profile
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.object_model import Asked, CosemObject, ObjectModel, Read, Value
 from concentrator_sim.shapes import QUARTER_S
@@ -18,7 +18,6 @@ from protocols.dlms.obis import Obis
 SERIAL_NUMBER: Final = Obis.parse("0-0:96.1.0*255")
 INVOCATION_COUNTER: Final = Obis.parse("0-0:43.1.0*255")
 SECURITY_SETUP: Final = Obis.parse("0-0:43.0.0*255")
-MAXIMUM_DEMAND: Final = Obis.parse("1-0:1.6.0*255")
 AVERAGE_DEMAND: Final = Obis.parse("1-0:1.4.0*255")
 
 _W, _WH, _VARH = 27, 30, 32
@@ -70,23 +69,14 @@ def _entries_in_use(asked: Asked) -> bytes:
 def _maximum(asked: Asked) -> tuple[int, int]:
     """Highest mean power of a quarter of this month in W, and the Unix second at which that quarter ended."""
     meter = asked.device.meter
-    shift = meter.deviation_min * 60
-    local = dt.datetime.fromtimestamp(asked.now_s - shift, dt.UTC)
-    month = local.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    first, newest = quarter_of(int(month.timestamp()) + shift), quarter_of(asked.now_s)
-    if newest <= first:
-        return 0, moment_of(first)
-    values = meter.consumption.series(0, first, newest - first + 1)
-    energy = (values[1:] - values[:-1]) % 2**32
-    best = int(energy.argmax())
-    return int(energy[best]) * 3600 // QUARTER_S, moment_of(first + best + 1)
+    return billing.maximum(meter.consumption, billing.month_of(asked.now_s, meter.deviation_min), asked.now_s)
 
 
 def _maximum_demand() -> CosemObject:
     return CosemObject(
         ClassId.EXTENDED_REGISTER,
         0,
-        MAXIMUM_DEMAND,
+        billing.MAXIMUM_DEMAND,
         {
             2: lambda asked: _u32(_maximum(asked)[0]),
             3: _constant(ScalerUnit(0, _W).encode()),
@@ -155,6 +145,44 @@ def _load_profile() -> CosemObject:
         },
         selectors={cosem.PROFILE_BUFFER: (cosem.BY_RANGE, cosem.BY_ENTRY)},
     )
+
+
+def _months(asked: Asked) -> list[billing.Period]:
+    meter = asked.device.meter
+    return billing.periods(meter.consumption, asked.now_s, meter.deviation_min)
+
+
+def _billing_buffer(asked: Asked) -> Value:
+    found: Sequence[billing.Period] | DataAccessResult = _months(asked)
+    deviation_min = asked.device.meter.deviation_min
+    if asked.selection is not None and not isinstance(found, DataAccessResult):
+        found = event_log.select(found, asked.selection, deviation_min)
+    return found if isinstance(found, DataAccessResult) else billing.encode(found, deviation_min)
+
+
+def _billing_profile() -> CosemObject:
+    return CosemObject(
+        ClassId.PROFILE_GENERIC,
+        1,
+        billing.BILLING,
+        {
+            cosem.PROFILE_BUFFER: _billing_buffer,
+            cosem.PROFILE_CAPTURE_OBJECTS: _constant(
+                axdr.array(column.encode() for column in billing.COLUMNS)
+            ),
+            cosem.PROFILE_CAPTURE_PERIOD: _constant(axdr.u32(0)),  # a row when a period ends
+            cosem.PROFILE_SORT_METHOD: _constant(axdr.enum(cosem.SortMethod.FIFO)),
+            cosem.PROFILE_SORT_OBJECT: _constant(billing.COLUMNS[0].encode()),
+            cosem.PROFILE_ENTRIES_IN_USE: lambda asked: _u32(len(_months(asked))),
+            cosem.PROFILE_ENTRIES: _constant(axdr.u32(billing.MONTHS)),
+        },
+        selectors={cosem.PROFILE_BUFFER: (cosem.BY_RANGE, cosem.BY_ENTRY)},
+    )
+
+
+def _tariff(place: int, asked: Asked) -> bytes:
+    meter = asked.device.meter
+    return _u32(billing.tariffs(meter.consumption, asked.now_s, meter.deviation_min)[place])
 
 
 def _log_entries(log: Obis, asked: Asked) -> list[event_log.Entry]:
@@ -268,9 +296,19 @@ MANAGEMENT: Final = ObjectModel(
             )
             for n, obis in enumerate(profile.REGISTERS)
         ),
+        *(
+            CosemObject(
+                ClassId.REGISTER,
+                0,
+                obis,
+                {2: partial(_tariff, place), 3: _constant(ScalerUnit(0, _WH).encode())},
+            )
+            for place, obis in enumerate(billing.TARIFFS)
+        ),
         _maximum_demand(),
         _average_demand(),
         _load_profile(),
+        _billing_profile(),
         *(_event_log(log) for log in event_log.COLUMNS),
         *(_data(obis, partial(_alarms, place)) for place, obis in enumerate(event_log.ALARMS)),
     )

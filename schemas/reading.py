@@ -40,6 +40,7 @@ class Quality(IntEnum):
     MANUAL = 3  # typed in by a person
     HANDHELD = 4  # read on site with a hand-held unit
     ESTIMATED = 5
+    BILLING = 6  # kept by the meter at the end of a billing period
 
 
 class Fragment(IntEnum):
@@ -140,7 +141,8 @@ class ReadingBatch:
 class RegisterRead(NamedTuple):
     """One value of any OBIS code, outside the load curve: exact decimal or text, never both.
 
-    ``read_us`` is the head-end's time of reading, ``meter_us`` the meter's own time where it gave one.
+    ``read_us`` is the head-end's time of reading, of `Quality.BILLING` the end of the billing period;
+    ``meter_us`` the meter's own time where it gave one.
     ``from_float``: the meter sent a float32 or float64, and ``value`` is the shortest decimal that reads back
     as its bits: digits beyond the float's precision were never measured.
     """

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from headend.store.consumption import Reason
 
 Quantity = Literal["active_import", "active_export", "reactive_import", "reactive_export"]
-QualityName = Literal["measured", "pushed", "sampled", "manual", "handheld", "estimated"]
+QualityName = Literal["measured", "pushed", "sampled", "manual", "handheld", "estimated", "billing"]
 
 _CHANNEL = {"obis": "1-0:1.8.0*255", "unit": "Wh", "scaler": -3, "kind": "cumulative", "modulus": None}
 _ROW = {

@@ -17,7 +17,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
 
 from protocols.errors import LocalProtocolError
@@ -33,6 +33,7 @@ class Feature(StrEnum):
     CURVES = "curves"
     REGISTERS = "registers"
     EVENTS = "events"
+    BILLING = "billing"
     FORWARDS = "forwards"  # of a station: it keeps the load curves of its meters and hands them on
 
 
@@ -119,6 +120,18 @@ class Conversation(Protocol):
         """Events that the meter kept with a stamp in [since, until), aware, in a batch without rows.
 
         Empty where the model describes no event log.
+        """
+
+
+@runtime_checkable
+class BillingConversation(Conversation, Protocol):
+    """A conversation in a language with billing profiles (`Feature.BILLING`)."""
+
+    async def read_billing(self, obis: str, since: datetime, until: datetime) -> RegisterReadout:
+        """Registers per tariff and maximum demand as they were at the end of each billing period that ended
+        in [since, until], aware; ``obis`` names the profile. A reading's ``read_us`` is its period's end.
+
+        Raises DataAccessRefused where the meter has no such profile.
         """
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from concentrator_sim import profile
+from concentrator_sim.billing import MAXIMUM_DEMAND, TARIFFS
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.objects import (
     AVERAGE_DEMAND,
     INVOCATION_COUNTER,
     MANAGEMENT,
-    MAXIMUM_DEMAND,
     SECURITY_SETUP,
     SERIAL_NUMBER,
 )
@@ -217,6 +217,19 @@ def test_maximum_demand_of_a_month_just_begun_is_zero():
     assert client.value(4, MAXIMUM_DEMAND, 2).value == 0
 
 
+def test_tariff_registers_are_the_total_in_two_parts():
+    meter = SimulatedMeter(1, 4)
+    client = connected(meter)
+    day, night = (client.value(3, obis, 2).value for obis in TARIFFS)
+    assert (day + night) % 2**32 == client.value(3, ENERGY, 2).value
+    assert min(day, night) > 0
+    # at 08:02 UTC, 09:02 in the meter's standard time, it is day
+    later = Client(None, ClientSettings(), station=Station(bus_of([meter]), lambda: NOW + 1800))
+    later(later.association.associate())
+    assert later.value(3, TARIFFS[0], 2).value > day
+    assert later.value(3, TARIFFS[1], 2).value == night
+
+
 def test_security_setup_and_sap_assignment():
     meter = SimulatedMeter(1, 1, MODES["hls5-suite2"], further=2)
     client = connected(meter)
@@ -245,7 +258,7 @@ def test_further_logical_devices_answer_at_their_sap():
 def test_every_listed_attribute_can_be_read_and_is_what_it_says():
     client = connected(SimulatedMeter(1, 1, MODES["hls5"]))
     entries = cosem.object_list(client.value(15, "0-0:40.0.0"))
-    assert len({e.obis for e in entries}) == len(entries) == 21
+    assert len({e.obis for e in entries}) == len(entries) == 24
     for entry in entries:
         for access in entry.attributes:
             if (entry.class_id, access.index) == (7, 2):

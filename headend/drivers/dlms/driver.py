@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from headend.drivers.contract import Conversation, Curve, Feature, Recall, RegisterReadout, Target, Way
+from headend.drivers.dlms.billing import BillingReader
 from headend.drivers.dlms.events import EventReader
 from headend.drivers.dlms.reader import DlmsReader
 from headend.session.access import Access, Reach
@@ -17,7 +18,7 @@ from schemas.reading import ReadingBatch
 DIALLED = "dlms"
 #: Meters of such models are never called: they push.
 PUSHES = "dlms-push"
-_ALL = frozenset({Feature.CURVES, Feature.REGISTERS, Feature.EVENTS})
+_ALL = frozenset({Feature.CURVES, Feature.REGISTERS, Feature.EVENTS, Feature.BILLING})
 
 
 class DlmsDriver:
@@ -43,6 +44,7 @@ class DlmsDriver:
         self._access = access
         self._reader = DlmsReader() if reader is None else reader
         self._events = EventReader() if events is None else events
+        self._billing = BillingReader()
         self._folders = profile_folders
 
     def features(self, model: str) -> frozenset[Feature]:
@@ -74,16 +76,24 @@ class DlmsDriver:
         """An associated session. Raises the tree of `protocols.errors`."""
         reach = _reach(way)
         async with self._access.session(reach, answer_s=answer_s) as session:
-            yield DlmsConversation(session, self._reader, self._events, reach)
+            yield DlmsConversation(session, self._reader, self._events, self._billing, reach)
 
 
 class DlmsConversation:
     """One session, as a `headend.drivers.contract.Conversation`."""
 
-    def __init__(self, session: MeterSession, reader: DlmsReader, events: EventReader, reach: Reach) -> None:
+    def __init__(
+        self,
+        session: MeterSession,
+        reader: DlmsReader,
+        events: EventReader,
+        billing: BillingReader,
+        reach: Reach,
+    ) -> None:
         self._session = session
         self._reader = reader
         self._events = events
+        self._billing = billing
         self._meter_id = reach.meter.meter_id
         self._model: MeterModel = reach.model
 
@@ -101,6 +111,12 @@ class DlmsConversation:
     async def read_registers(self, obis: Sequence[str] = ()) -> RegisterReadout:
         """As `DlmsReader.read_registers`."""
         return await self._reader.read_registers(self._session, self._meter_id, self._model, obis)
+
+    async def read_billing(self, obis: str, since: datetime, until: datetime) -> RegisterReadout:
+        """As `BillingReader.read_billing`."""
+        return await self._billing.read_billing(
+            self._session, self._meter_id, self._model, obis, since, until
+        )
 
     async def read_events(self, since: datetime, until: datetime) -> ReadingBatch:
         """As `EventReader.read_events`."""
