@@ -11,22 +11,23 @@
 Ctrl-C (or SIGTERM) closes from the right: the API answers what it is at, sessions are aborted, what was read
 is committed, counters are stored, the database stops. A second one gives up what is waited for. Every task
 has a name and is watched: one that ends by itself stops the service and says which it was.
+
+`run` has everything in one process. `serve`, `ingest` and the like are its parts, which run apart on any
+number of hosts over one database.
 """
 
 import asyncio
 import contextlib
 import gc
-import logging
-import os
-import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
 import api.errors
 from api.app import create_app
-from api.services import ReadRequest, ReadResult, Refused, Services
+from api.services import ReadNow, ReadRequest, ReadResult, Refused, Services
 from headend.clock import utc_now
 from headend.collect.outcome import Outcome
 from headend.collect.periodic import periodically
@@ -36,8 +37,12 @@ from headend.demo_broker import demo_broker
 from headend.drivers.read_now import CurveRange, UnknownProfileError, read_now
 from headend.foundation import Base, make_demo_master_key, open_base
 from headend.house import House, open_house
+from headend.intake import Intake, keyless_replay, open_intake
 from headend.listen.inbound import InboundListener
-from headend.listen.push import PushListener
+from headend.mqtt.replay import Replay
+from headend.observe.metrics import Metrics
+from headend.processes.signals import signals
+from headend.processes.tasks import ServiceError, Tasks, cancelled
 from headend.serving import LAST_ANSWERS_S, AddressInUse, Server, listen, make_server, url_of
 from headend.store.errors import UnavailableError
 from headend.store.network import Delivered, delivered
@@ -45,16 +50,12 @@ from headend.store.pool import Pool
 from schemas.config import Settings
 from schemas.meter import Meter
 
-log = logging.getLogger(__name__)
-
-#: A task that was asked to end is asked again after so many seconds.
-_ASK_AGAIN_S: Final = 15.0
 #: How often it is looked what a demonstration's links have delivered, in seconds.
 _LOOK_S: Final = 5.0
 
 
-class ServiceError(Exception):
-    """The service cannot start or go on; the message says why."""
+#: Called with what is up in a process, and where.
+Tell = Callable[[str, str], None]
 
 
 class View(Protocol):
@@ -94,12 +95,9 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
     With ``demo`` the simulated field is started and imported first. Raises ServiceError where a part ends by
     itself, and whatever keeps a part from starting.
     """
-    with _signals() as stop:
+    with signals() as stop:
         async with AsyncExitStack() as stack:
-            try:
-                listener = listen(settings.api_host, settings.api_port)
-            except AddressInUse as error:
-                raise ServiceError(str(error)) from error
+            listener = _listener(settings)
             stack.callback(listener.close)
             if demo is not None:
                 make_demo_master_key(settings)
@@ -107,7 +105,7 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
                     settings = demo_settings(settings, await stack.enter_async_context(demo_broker()))
             base = await stack.enter_async_context(open_base(settings, share=False))
             view.opened(base)
-            tasks = _Tasks()
+            tasks = Tasks()
             if demo is not None:
                 shown = await stack.enter_async_context(demonstration(demo, base))
                 tasks.start("simulated field", shown.ended())
@@ -116,78 +114,113 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             tasks.add(house.pipeline.task)
             tasks.add(house.access.task)
             tasks.add(house.keeper.task)
-            await stack.enter_async_context(_listening(house, view))
+            await stack.enter_async_context(_pushes(house, view.listening))
+            await stack.enter_async_context(_dial_ins(house, view.listening))
             if settings.mqtt_url is not None:
                 ingesting = tasks.start("MQTT ingest", house.mqtt_worker().run())
-                stack.push_async_callback(_cancelled, ingesting)
+                stack.push_async_callback(cancelled, ingesting)
                 view.listening("MQTT", settings.mqtt_url)
-            server = _server(house)
+            server = _server(base, _ReadNow(house), house.replay, house.metrics)
             serving = tasks.start("API", server.serve([listener]))
             stack.push_async_callback(_end_api, server, serving)
             sampling = tasks.start("sampler", house.sampler.run())
-            stack.push_async_callback(_cancelled, sampling)
+            stack.push_async_callback(cancelled, sampling)
             collected = asyncio.Event()
             collecting = tasks.start("collector", _collect(house, view, url_of(listener), collected))
-            stack.push_async_callback(_cancelled, collecting)
+            stack.push_async_callback(cancelled, collecting)
             if settings.read_period_s != 0:
                 prober = probing(house.prober, house.links.breakers, days=settings.read_days)
-                stack.push_async_callback(_cancelled, tasks.start("prober", prober))
+                stack.push_async_callback(cancelled, tasks.start("prober", prober))
             rounds = tasks.start("concentrator rounds", _read_stations(house))
-            stack.push_async_callback(_cancelled, rounds)
+            stack.push_async_callback(cancelled, rounds)
             reading_events = tasks.start("event rounds", _read_events(house, collected))
-            stack.push_async_callback(_cancelled, reading_events)
+            stack.push_async_callback(cancelled, reading_events)
             if demo is not None and demo.meters is None:
                 showing = tasks.start("deliveries", _show_deliveries(house, view, collected))
-                stack.push_async_callback(_cancelled, showing)
+                stack.push_async_callback(cancelled, showing)
             try:
                 await tasks.first_end(stop)
             finally:
                 view.stopping()
 
 
-async def ingest(settings: Settings, reading: Callable[[str], None]) -> None:
-    """Read the broker's slots, beside any number of other processes, until SIGINT or SIGTERM.
+async def serve(settings: Settings, tell: Tell) -> None:
+    """The API by itself, until SIGINT or SIGTERM: it dials nobody and opens no key.
 
-    ``reading`` is told the broker when it begins. Raises ServiceError where the settings name no broker, and
-    as `run`.
+    Raises ServiceError where its address cannot be had, and as `run`.
     """
-    if settings.mqtt_url is None:
-        raise ServiceError("no broker is set: HEADEND_MQTT_URL names one, as in mqtt://127.0.0.1:1883")
-    with _signals() as stop:
+    with signals() as stop:
+        async with AsyncExitStack() as stack:
+            listener = _listener(settings)
+            stack.callback(listener.close)
+            base = await stack.enter_async_context(open_base(settings))
+            tell("database", base.where)
+            tasks = Tasks()
+            server = _server(base, _no_reading, keyless_replay(base), Metrics())
+            serving = tasks.start("API", server.serve([listener]))
+            stack.push_async_callback(_end_api, server, serving)
+            tell("API", url_of(listener))
+            await tasks.first_end(stop)
+
+
+async def ingest(settings: Settings, tell: Tell) -> None:
+    """Take what comes by itself, beside any number of other processes, until SIGINT or SIGTERM: pushes where
+    the settings listen for them, and the broker's slots.
+
+    Raises ServiceError where the settings name neither, and as `run`.
+    """
+    if not (settings.mqtt_url or settings.listen_push_tcp or settings.listen_push_udp):
+        raise ServiceError(
+            "nothing to take in: no broker is set (HEADEND_MQTT_URL, as in mqtt://127.0.0.1:1883) and no "
+            "listener (HEADEND_LISTEN_PUSH_TCP, HEADEND_LISTEN_PUSH_UDP)"
+        )
+    with signals() as stop:
         async with AsyncExitStack() as stack:
             base = await stack.enter_async_context(open_base(settings))
-            house = await stack.enter_async_context(open_house(base))
-            tasks = _Tasks()
-            tasks.add(house.pipeline.task)
-            ingesting = tasks.start("MQTT ingest", house.mqtt_worker().run())
-            stack.push_async_callback(_cancelled, ingesting)
-            reading(settings.mqtt_url)
+            intake = await stack.enter_async_context(open_intake(base))
+            tasks = Tasks()
+            tasks.add(intake.pipeline.task)
+            await stack.enter_async_context(_pushes(intake, tell))
+            if settings.mqtt_url is not None:
+                ingesting = tasks.start("MQTT ingest", intake.mqtt_worker().run())
+                stack.push_async_callback(cancelled, ingesting)
+                tell("MQTT", settings.mqtt_url)
             gc.freeze()  # what is there now stays: the collector need not look at it with every bunch
             await tasks.first_end(stop)
 
 
 @asynccontextmanager
-async def _listening(house: House, view: View) -> AsyncIterator[None]:
-    """The listeners that the settings ask for. Raises ServiceError where an address cannot be had."""
-    settings, connect = house.base.settings, house.base.pool.connection
-    push = PushListener(
-        settings, connect, house.vault, house.pipeline, directory=house.directory, handler=house.handler
-    )
-    inbound = InboundListener(settings, house.access, house.directory, house.handler)
+async def _pushes(intake: Intake, tell: Tell) -> AsyncIterator[None]:
+    """The push listeners of the settings. Raises ServiceError where an address cannot be had."""
+    settings = intake.base.settings
     async with AsyncExitStack() as stack:
-        try:
-            await stack.enter_async_context(push)
-            await stack.enter_async_context(inbound)
-        except OSError as error:
-            raise ServiceError(f"a listener cannot listen: {error}") from error
+        await _open_listener(stack, intake.push_listener())
         for what, where in (
             ("pushes over TCP", settings.listen_push_tcp),
             ("pushes over UDP", settings.listen_push_udp),
-            ("meters that dial in", settings.listen_inbound),
         ):
             if where is not None:
-                view.listening(what, where)
+                tell(what, where)
         yield
+
+
+@asynccontextmanager
+async def _dial_ins(house: House, tell: Tell) -> AsyncIterator[None]:
+    """The listener for meters that dial in. Raises ServiceError where its address cannot be had."""
+    settings = house.base.settings
+    inbound = InboundListener(settings, house.access, house.directory, house.handler)
+    async with AsyncExitStack() as stack:
+        await _open_listener(stack, inbound)
+        if settings.listen_inbound is not None:
+            tell("meters that dial in", settings.listen_inbound)
+        yield
+
+
+async def _open_listener(stack: AsyncExitStack, listener: AbstractAsyncContextManager[Any]) -> None:
+    try:
+        await stack.enter_async_context(listener)
+    except OSError as error:
+        raise ServiceError(f"a listener cannot listen: {error}") from error
 
 
 async def _collect(house: House, view: View, url: str, collected: asyncio.Event) -> None:
@@ -265,18 +298,31 @@ class _ReadNow:
         return ReadResult(done.registers, refused, done.intervals, done.stored)
 
 
+async def _no_reading(meter: Meter, request: ReadRequest) -> ReadResult:
+    """The API's port where nobody can dial."""
+    raise api.errors.Unavailable(f"meter {meter.asset_id} is not dialled from here: `headend run` does")
+
+
 # ---- the API --------------------------------------------------------------------------------------------
 
 
-def _server(house: House) -> Server:
+def _listener(settings: Settings) -> socket.socket:
+    try:
+        return listen(settings.api_host, settings.api_port)
+    except AddressInUse as error:
+        raise ServiceError(str(error)) from error
+
+
+def _server(base: Base, reading: ReadNow, replay: Replay, metrics: Metrics) -> Server:
+    settings = base.settings
     app = create_app(
         Services(
-            house.base.pool,
-            _ReadNow(house),
-            house.replay,
-            profile_folders=house.base.settings.profile_folders,
-            metrics=house.metrics.text,
-            metrics_public=house.base.settings.metrics_public,
+            base.pool,
+            reading,
+            replay,
+            profile_folders=settings.profile_folders,
+            metrics=metrics.text,
+            metrics_public=settings.metrics_public,
         )
     )
     return make_server(app)
@@ -287,81 +333,4 @@ async def _end_api(server: Server, serving: "asyncio.Task[None]") -> None:
     server.should_exit = True
     done, _ = await asyncio.wait([serving], timeout=2 * LAST_ANSWERS_S)
     if not done:
-        await _cancelled(serving)
-
-
-# ---- tasks and signals ----------------------------------------------------------------------------------
-
-
-async def _cancelled(task: "asyncio.Task[None]") -> None:
-    """End a task. Asked again while it goes on: `asyncio.wait_for`, which libraries wait with, may lose a
-    cancellation that comes together with what it waits for (before Python 3.12)."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=_ASK_AGAIN_S)
-
-
-class _Stop(asyncio.Event):
-    """That somebody asked for the end. ``is_awaited``: the service is up and waits for it."""
-
-    is_awaited = False
-
-
-class _Tasks:
-    """Named tasks, none of which may end by itself."""
-
-    def __init__(self) -> None:
-        self._all: list[asyncio.Task[None]] = []
-
-    def start(self, name: str, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Start and watch."""
-        task = asyncio.create_task(work, name=name)
-        self._all.append(task)
-        return task
-
-    def add(self, task: "asyncio.Task[None]") -> None:
-        """Watch what somebody else started and ends."""
-        self._all.append(task)
-
-    async def first_end(self, stop: _Stop) -> None:
-        """Wait for ``stop``. Raises ServiceError, caused by its error, where a task ends before."""
-        stop.is_awaited = True
-        asked = asyncio.create_task(stop.wait(), name="stop")
-        try:
-            done, _ = await asyncio.wait([asked, *self._all], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            asked.cancel()
-        for task in done - {asked}:
-            error = None if task.cancelled() else task.exception()
-            if error is not None:
-                raise ServiceError(f"the {task.get_name()} failed: {error}") from error
-            raise ServiceError(f"the {task.get_name()} ended by itself")
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[_Stop]:
-    """An event that SIGINT and SIGTERM set; before it is waited for they cancel, as a second one does. The
-    third ends the process."""
-    loop = asyncio.get_running_loop()
-    main = asyncio.current_task()
-    stop = _Stop()
-    received = 0
-
-    def on_signal(number: int) -> None:
-        nonlocal received
-        received += 1
-        if received == 1 and stop.is_awaited:
-            stop.set()
-        elif received <= 2 and main is not None:
-            main.cancel()
-        else:
-            os._exit(128 + number)  # the embedded database is found and stopped by the next start
-
-    caught = (signal.SIGINT, signal.SIGTERM)
-    for number in caught:
-        loop.add_signal_handler(number, on_signal, number)
-    try:
-        yield stop
-    finally:
-        for number in caught:
-            loop.remove_signal_handler(number)
+        await cancelled(serving)

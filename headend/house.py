@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 
 from headend.collect.collector import Collector, Limits
 from headend.collect.events import EventRounds
@@ -17,31 +16,20 @@ from headend.drivers.dlt645.driver import DialMqtt, Dlt645Driver
 from headend.drivers.iec62056_21.driver import Iec62056Driver
 from headend.drivers.modbus.driver import ModbusDriver, Timing
 from headend.drivers.mqtt.driver import MqttDriver
-from headend.drivers.mqtt.message import load_decoder
-from headend.drivers.mqtt.meters import Meters
 from headend.drivers.p1.driver import P1Driver
 from headend.drivers.registry import Drivers
 from headend.drivers.targets import placed
 from headend.foundation import Base
-from headend.ingest.pipeline import Pipeline
+from headend.intake import Intake, open_intake
 from headend.keys.counters import CounterBlocks
-from headend.keys.vault import Vault
 from headend.links.breaker import Breakers, Policy
 from headend.links.keeper import Keeper
 from headend.links.links import Limits as LinkLimits
 from headend.links.links import Links
 from headend.links.pace import Pace
-from headend.listen.directory import Directory
-from headend.listen.forwarded import ForwardedRows
-from headend.listen.handler import PushHandler
-from headend.listen.recognise import Recogniser
 from headend.mqtt.exchange import BrokerExchange
-from headend.mqtt.frames import FrameDoor
 from headend.mqtt.gateway import GatewayLines
-from headend.mqtt.ingest import Ingest
-from headend.mqtt.replay import Replay
-from headend.mqtt.settings import broker, plan
-from headend.mqtt.slots import Worker
+from headend.mqtt.settings import broker
 from headend.observe.metrics import Metrics
 from headend.session.access import Access
 from headend.session.deadlines import Deadlines
@@ -54,35 +42,18 @@ from schemas.register_model import Sampling
 
 
 @dataclass(frozen=True, slots=True)
-class House:
-    """What reads meters and stores what they give."""
+class House(Intake):
+    """What reads meters and stores what they give, beside what comes by itself."""
 
-    base: Base
-    vault: Vault | None
-    pipeline: Pipeline
-    directory: Directory
-    handler: PushHandler
     access: Access
     drivers: Drivers
     links: Links
     keeper: Keeper
-    metrics: Metrics
     collector: Collector
     prober: Collector
     sampler: Sampler
     events: EventRounds
     stations: StationRounds
-    ingest: Ingest
-
-    @property
-    def replay(self) -> Replay:
-        """Payloads of the quarantine once more."""
-        return Replay(self.base.pool.connection, self.ingest)
-
-    def mqtt_worker(self) -> Worker:
-        """Reads the broker of the settings. Raises ValueError where they name none."""
-        settings = self.base.settings
-        return Worker(broker(settings), self.base.pool.connection, self.ingest, plan(settings))
 
     async def target(self, meter: Meter) -> Target:
         """The meter and where it stands in the network. Raises UnavailableError."""
@@ -103,29 +74,21 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
     """
     settings = base.settings
     title = bytes.fromhex(settings.system_title)
-    vault = await base.vault_if_any()
     counters = CounterBlocks(base.pool.connection, title, block=counter_block or settings.counter_block)
     async with AsyncExitStack() as stack:
-        pipeline = await stack.enter_async_context(
-            Pipeline(partial(write, base.pool), drain_s=settings.shutdown_timeout_s)
-        )
-        directory = Directory(base.pool.connection, vault, profile_folders=settings.profile_folders)
-        handler = PushHandler(
-            base.pool.connection,
-            pipeline,
-            Recogniser(directory, title, forwarded=ForwardedRows(base.pool.connection, directory)),
-        )
+        intake = await stack.enter_async_context(open_intake(base))
+        pipeline, metrics = intake.pipeline, intake.metrics
         access = await stack.enter_async_context(
             Access(
                 base.pool.connection,
-                vault,
+                intake.vault,
                 counters,
                 system_title=title,
                 deadlines=_deadlines(settings),
                 profile_folders=settings.profile_folders,
             )
         )
-        access.notified = handler.told
+        access.notified = intake.handler.told
         modbus = _modbus(settings)
         stack.callback(modbus.close)
         drivers = Drivers(
@@ -138,7 +101,6 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             ],
             profile_folders=settings.profile_folders,
         )
-        metrics = Metrics()
         links = _links(settings, metrics)
         keeper = await stack.enter_async_context(Keeper(base.pool.connection, links.breakers))
         limits = Limits(
@@ -168,27 +130,24 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             base.pool.connection, drivers, links, pipeline, profile_folders=settings.profile_folders
         )
         _watch_rounds(metrics, access, stations)
-        meters = Meters(profile_folders=settings.profile_folders)
-        decoder = load_decoder(meters, profile_folders=settings.profile_folders)
-        ingest = Ingest(base.pool.connection, decoder, FrameDoor(handler))
-        _watch(metrics, links, pipeline, ingest)
+        _watch(metrics, links)
         yield House(
             base,
-            vault,
+            intake.vault,
             pipeline,
-            directory,
-            handler,
+            intake.directory,
+            intake.handler,
+            intake.ingest,
+            metrics,
             access,
             drivers,
             links,
             keeper,
-            metrics,
             collector,
             prober,
             sampler,
             events,
             stations,
-            ingest,
         )
 
 
@@ -258,7 +217,7 @@ def _watch_rounds(metrics: Metrics, access: Access, stations: StationRounds) -> 
     )
 
 
-def _watch(metrics: Metrics, links: Links, pipeline: Pipeline, ingest: Ingest) -> None:
+def _watch(metrics: Metrics, links: Links) -> None:
     """Figures that somebody keeps already."""
     metrics.watch(
         "headend_breakers", "Circuit breakers that are remembered", links.breakers.counts, label="state"
@@ -266,21 +225,6 @@ def _watch(metrics: Metrics, links: Links, pipeline: Pipeline, ingest: Ingest) -
     metrics.watch(
         "headend_permits_waiting", "Conversations that wait for permits", lambda: links.permits.waiting
     )
-    metrics.watch("headend_pipeline_waiting", "Batches that wait to be stored", lambda: pipeline.waiting)
-    stored, brought = pipeline.totals, ingest.totals
-    for name, about, read in (
-        ("pipeline_batches", "Batches committed", lambda: stored.batches),
-        ("pipeline_refused", "Batches that the store would not have", lambda: stored.refused),
-        ("pipeline_retries", "Writes tried again, the database being away", lambda: stored.retries),
-        ("intervals_new", "New intervals by the pipeline", lambda: stored.written.new),
-        ("mqtt_messages", "Messages of the broker that were dealt with", lambda: brought.received),
-        ("mqtt_repeated", "Messages that came before", lambda: brought.repeated),
-        ("mqtt_ignored", "Messages that are right and have nothing to store", lambda: brought.ignored),
-        ("mqtt_quarantined", "Messages kept with the reason why not", lambda: brought.quarantined),
-        ("mqtt_retries", "Transactions that failed and were tried again", lambda: brought.retries),
-        ("mqtt_intervals_new", "New intervals by the broker", lambda: brought.written.new),
-    ):
-        metrics.watch(f"headend_{name}", about, read, total=True)
 
 
 def _deadlines(settings: Settings) -> Deadlines:

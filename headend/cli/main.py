@@ -19,6 +19,7 @@ from headend.cli.terminal import flags
 _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "run": "headend.cli.run:run",
+        "api": "headend.cli.processes:api",
         "read": "headend.cli.read:read",
         "collect": "headend.cli.read:collect",
         "decode": "headend.cli.decode:decode",
@@ -31,7 +32,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "readings": "headend.cli.readings:app",
         "events": "headend.cli.events:list_events",
         "inbox": "headend.cli.inbox:app",
-        "ingest": "headend.cli.ingest:ingest",
+        "ingest": "headend.cli.processes:ingest",
         "quarantine": "headend.cli.quarantine:app",
         "token": "headend.cli.tokens:app",
         "keys": "headend.cli.keys:app",

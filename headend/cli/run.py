@@ -1,6 +1,5 @@
 """headend run: the service, told on the terminal."""
 
-import logging
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -9,13 +8,12 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from headend.cli.read import tell_outcome
-from headend.cli.shell import reported
-from headend.cli.terminal import CommandError, err, flags, out
+from headend.cli.shell import log_to_terminal, reported
+from headend.cli.terminal import CommandError, err, out
 from headend.clock import utc_now
 from headend.collect.outcome import Outcome
 from headend.demo import Demo, DemoError, Demonstration
@@ -57,18 +55,11 @@ async def run(
 
     given = {name: value for name, value in (("read_days", days), ("api_port", port)) if value is not None}
     settings = load_settings(**given)
-    logging.basicConfig(
-        level=logging.DEBUG if flags.debug else settings.log_level.upper(),
-        format="%(message)s",
-        handlers=[RichHandler(console=err, show_path=False, markup=False)],
-    )
-    if not flags.debug:
-        for talkative in ("yoyo", "uvicorn"):
-            logging.getLogger(talkative).setLevel(logging.WARNING)
+    log_to_terminal(settings)
     field = Demo(demo_meters, seed, base_port) if demo else None
     try:
         await service.run(settings, _Terminal(), demo=field)
-    except (service.ServiceError, DemoError, DemoBrokerError) as error:
+    except (DemoError, DemoBrokerError) as error:
         raise CommandError(str(error)) from error
 
 

@@ -1,6 +1,7 @@
 """What commands with a database share: settings, the event loop, errors told in one line."""
 
 import asyncio
+import logging
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -9,11 +10,13 @@ from typing import Any, Final, ParamSpec
 
 import typer
 import uvloop
+from rich.logging import RichHandler
 
 from headend.cli.terminal import CommandError, err, flags
 from headend.foundation import Base, open_base
 from headend.keys.seal import SealError
 from headend.keys.transport import TransportError
+from headend.processes.tasks import ServiceError
 from headend.store.embedded_folder import EmbeddedPostgresError
 from headend.store.errors import ConflictError, UnavailableError, UnknownError
 from headend.store.migrate import DatabaseError
@@ -39,6 +42,7 @@ _TOLD: Final = (
     LifeCycleError,
     ModelError,
     SealError,
+    ServiceError,
     SettingsError,
     TransportError,
     UnavailableError,
@@ -78,6 +82,18 @@ def reported(command: Callable[P, Coroutine[Any, Any, int | None]]) -> Callable[
         raise typer.Exit(status or 0)
 
     return run
+
+
+def log_to_terminal(settings: Settings) -> None:
+    """What a service logs, on standard error: as much as the settings say, all of it with --debug."""
+    logging.basicConfig(
+        level=logging.DEBUG if flags.debug else settings.log_level.upper(),
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_path=False, markup=False)],
+    )
+    if not flags.debug:
+        for talkative in ("yoyo", "uvicorn"):
+            logging.getLogger(talkative).setLevel(logging.WARNING)
 
 
 @asynccontextmanager
