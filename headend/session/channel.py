@@ -72,19 +72,19 @@ class WrapperChannel:
             LinkClosed: closed, in the middle of a frame or between two.
             RemoteProtocolError: what came is no wrapper frame. On TCP nothing behind it can be trusted.
         """
-        reader, stream = self._reader, self._stream
+        reader = self._reader
         while True:
-            frame = reader.next() if reader.pending else None
-            if frame is None:
-                if reader.pending:
-                    await self._read_on(deadline)
-                    continue
-                data = await stream.read_some(deadline)
+            if not reader.pending:
+                data = await self._stream.read_some(deadline)
                 # Nearly always: the one frame that we wait for, whole and nothing behind it.
                 apdu = reader.whole(data, self._server, self._client)
                 if apdu is not None:
                     return apdu
                 reader.feed(data)
+            frame = reader.next()
+            if frame is None:
+                if reader.pending:
+                    await self._read_on(deadline)
             elif _is_between(frame, self._server, self._client):
                 return frame.apdu
             else:

@@ -397,27 +397,28 @@ class MeterSession:
         channel = self._channel
         if channel is None:
             raise LocalProtocolError("no link")
-        deadline = self._deadline(timeout_s)
+        now, counters = self._loop.time, self._counters
+        sent = now()
+        deadline = min(sent + timeout_s, self._end)
         await channel.send(apdu, deadline)
-        sent = self._loop.time()
         found: _Event | None = None
         while found is None:
             if association.joins_general_blocks:
                 received = await self._next_general_block(association, channel, deadline)
             else:
                 received = await channel.receive(deadline)
-            if self._counters is not None and self._counters.available < _COUNTERS_AT_HAND:
-                await self._have_counters(self._counters, deadline)
+            if counters is not None and counters.available < _COUNTERS_AT_HAND:
+                await self._have_counters(counters, deadline)
             for event in association.receive(received):
-                if isinstance(event, wanted):
-                    found = event
-                    self.answers_s.append(self._loop.time() - sent)
-                elif isinstance(event, Transmit):
+                if isinstance(event, Transmit):
                     # Progress: the next block has its time. Stale frames and notifications are none.
-                    deadline = self._deadline(timeout_s)
-                    self.answers_s.append(self._loop.time() - sent)
+                    before, sent = sent, now()
+                    self.answers_s.append(sent - before)
+                    deadline = min(sent + timeout_s, self._end)
                     await channel.send(event.apdu, deadline)
-                    sent = self._loop.time()
+                elif isinstance(event, wanted):
+                    found = event
+                    self.answers_s.append(now() - sent)
                 elif isinstance(event, Stale):
                     self.stale += 1
                 elif isinstance(event, Notification):

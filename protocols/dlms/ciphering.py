@@ -39,11 +39,11 @@ GLOBAL_TAG = {
 DEDICATED_TAG = {
     0x0E: 0x4E, 0xC0: 0xD0, 0xC1: 0xD1, 0xC2: 0xD2, 0xC3: 0xD3, 0xC4: 0xD4, 0xC5: 0xD5, 0xC7: 0xD7,
 }  # fmt: skip
-_PLAIN_OF_GLOBAL = {secured: plain for plain, secured in GLOBAL_TAG.items()}
+PLAIN_OF_GLOBAL = {secured: plain for plain, secured in GLOBAL_TAG.items()}
 _PLAIN_OF_DEDICATED = {secured: plain for plain, secured in DEDICATED_TAG.items()}
 _LENGTH_IN_TWO = 0x82  # a length's first byte that says: it follows in two bytes
 _GENERAL = frozenset({GENERAL_GLO, GENERAL_DED, GENERAL_CIPHERING, GENERAL_SIGNING})
-CIPHERED_TAGS = frozenset(_PLAIN_OF_GLOBAL) | frozenset(_PLAIN_OF_DEDICATED) | _GENERAL
+CIPHERED_TAGS = frozenset(PLAIN_OF_GLOBAL) | frozenset(_PLAIN_OF_DEDICATED) | _GENERAL
 
 
 class KeyUse(StrEnum):
@@ -91,7 +91,7 @@ def open_apdu(
     if not apdu:
         raise RemoteProtocolError("empty APDU", offset=0)
     tag = apdu[0]
-    inner = _PLAIN_OF_GLOBAL.get(tag)
+    inner = PLAIN_OF_GLOBAL.get(tag)
     if inner is not None:
         return _open(apdu, 1, keys, _known(system_title), _GLOBAL, inner)
     inner = _PLAIN_OF_DEDICATED.get(tag)

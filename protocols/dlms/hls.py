@@ -8,7 +8,7 @@ name.
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from protocols.dlms.enums import Mechanism
 from protocols.dlms.security import (
@@ -32,8 +32,7 @@ _REFUSED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
+class Party(NamedTuple):
     """What one side knows of an HLS exchange; ``me`` is the side that computes or verifies.
 
     ``secret`` serves mechanisms 3, 4 and 6, ``keys`` mechanism 5. Titles have 8 bytes where they matter (5,
@@ -106,8 +105,7 @@ def verify(party: Party, proof: bytes) -> None:
             keys=_keys(party),
         )
         return
-    mirrored = replace(
-        party,
+    mirrored = party._replace(
         my_title=party.peer_title,
         peer_title=party.my_title,
         my_challenge=party.peer_challenge,

@@ -275,7 +275,8 @@ class PeerCounter:
 
     def accept(self, counter: int, *, authenticated: bool) -> None:
         """Check ``counter`` and remember it. Call it only after the message was verified."""
-        self.check(counter)
+        if self.last is not None and counter <= self.last:
+            raise ReplayedCounter(counter, self.last)
         self.last = counter
         if authenticated:
             self.proven = counter

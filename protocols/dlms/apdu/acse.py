@@ -255,6 +255,23 @@ def decode_aare(data: bytes) -> Aare:
     )
 
 
+def places_in_aare(data: bytes, aare: Aare) -> tuple[slice | None, slice | None, slice | None]:
+    """Where title, authentication value and user information of ``aare``, decoded from ``data``, are in it.
+
+    They end where their elements end, and nothing in them was looked at: other bytes there decode alike.
+    """
+    elements = el.Elements(data, _AARE_ELEMENTS)
+    title, challenge, information = [
+        None if value is None else slice(elements.end(tag) - len(value), elements.end(tag))
+        for tag, value in (
+            (0xA4, aare.responding_ap_title),
+            (0xAA, aare.responding_authentication_value),
+            (_USER_INFORMATION, aare.user_information),
+        )
+    ]
+    return title, challenge, information
+
+
 @_named("RLRQ")
 def decode_rlrq(data: bytes) -> Rlrq:
     """Decode an RLRQ, its tag already looked at. Raises RemoteProtocolError."""

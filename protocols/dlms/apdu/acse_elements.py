@@ -45,6 +45,10 @@ class Elements:
         """Where the content of an element that is there starts."""
         return self._spans[tag][0]
 
+    def end(self, tag: int) -> int:
+        """Where the content of an element that is there ends."""
+        return self._spans[tag][1]
+
     def plain(self, tag: int) -> bytes | None:
         """Content of an implicitly tagged element."""
         found = self._spans.get(tag)

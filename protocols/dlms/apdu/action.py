@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from protocols.dlms import axdr
 from protocols.dlms.apdu.fields import (
+    INVOKE,
     InvokeIdAndPriority,
     Raw,
     Reader,
@@ -273,11 +274,16 @@ _REQUESTS: dict[int, Callable[[Reader, InvokeIdAndPriority], ActionRequest]] = {
 }
 
 
+_WITH_DATA = b"\x01\x00"  # return parameters are there, and are data
+
+
 def decode_response(data: bytes) -> ActionResponse:
     """Decode an action-response, its tag already looked at; a normal one's return value is not looked into.
 
     Raises RemoteProtocolError.
     """
+    if len(data) > 6 and data[1] == 1 and data[3] == 0 and data[4:6] == _WITH_DATA:  # as proofs come
+        return ActionResponseNormal(INVOKE[data[2]], ActionResult.SUCCESS, Raw(data[6:]))
     reader = Reader(data, "action-response", 1)
     kind = reader.u8("response type")
     decode = _RESPONSES.get(kind)

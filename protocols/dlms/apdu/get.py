@@ -34,6 +34,8 @@ _LENGTH_LONG = 0x80
 _LENGTH_IN_TWO = 0x82
 # tag, response type, invoke id, last-block, block-number, result choice
 _BLOCK_HEAD = struct.Struct(">BBBBIB")
+_NEXT = struct.Struct(">BBBI")
+_WITH_BLOCK = 2  # both the response with a block, and the request for the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +177,9 @@ def decode_response(data: bytes) -> GetResponse:
     # What carries profiles takes a straight way; all else falls through to the reader, which finds words.
     if len(data) > 4 and data[1] == 1 and data[3] == 0:
         return GetResponseNormal(INVOKE[data[2]], Raw(data[4:]))
-    if len(data) > _BLOCK_HEAD.size and data[1] == 2:
-        _, _, invoke, last, block_number, choice = _BLOCK_HEAD.unpack_from(data)
-        if choice == 0:
-            length, start = data[_BLOCK_HEAD.size], _BLOCK_HEAD.size + 1
-            if length == _LENGTH_IN_TWO:
-                length, start = int.from_bytes(data[start : start + 2], "big"), start + 2
-                straight = True
-            else:
-                straight = length < _LENGTH_LONG
-            if straight and start + length == len(data):
-                return GetResponseWithBlock(INVOKE[invoke], last != 0, block_number, data[start:])
+    block = block_of(data)
+    if block is not None:
+        return GetResponseWithBlock(INVOKE[data[2]], *block)
     reader = Reader(data, "get-response", 1)
     kind = reader.u8("response type")
     decode = _RESPONSES.get(kind)
@@ -194,6 +188,29 @@ def decode_response(data: bytes) -> GetResponse:
     response = decode(reader, reader.invoke())
     reader.end()
     return response
+
+
+def block_of(data: bytes) -> tuple[bool, int, bytes] | None:
+    """Whether it is the last, its number and the bytes of a get-response with a block, as most are written.
+
+    None for all else: `decode_response` says what it is.
+    """
+    if len(data) <= _BLOCK_HEAD.size or data[1] != _WITH_BLOCK:
+        return None
+    _, _, _, last, block_number, choice = _BLOCK_HEAD.unpack_from(data)
+    if choice != 0:
+        return None
+    length, start = data[_BLOCK_HEAD.size], _BLOCK_HEAD.size + 1
+    if length == _LENGTH_IN_TWO:
+        length, start = int.from_bytes(data[start : start + 2], "big"), start + 2
+    elif length >= _LENGTH_LONG:
+        return None
+    return (last != 0, block_number, data[start:]) if start + length == len(data) else None
+
+
+def next_request(invoke: int, block_number: int) -> bytes:
+    """The APDU of `GetRequestNext` for the invoke byte and the number of a block that came."""
+    return _NEXT.pack(REQUEST_TAG, _WITH_BLOCK, invoke, block_number)
 
 
 def _response_normal(reader: Reader, invoke: InvokeIdAndPriority) -> GetResponse:

@@ -7,12 +7,15 @@ from protocols.dlms.ciphering import (
     GENERAL_CIPHERING,
     GENERAL_DED,
     GENERAL_GLO,
+    GLOBAL_TAG,
+    PLAIN_OF_GLOBAL,
     KeyUse,
     OpenedApdu,
     open_apdu,
     seal_apdu,
     seal_general_ciphering,
 )
+from protocols.dlms.envelope import Envelope
 from protocols.dlms.security import (
     CipherKeys,
     Key,
@@ -31,7 +34,8 @@ OVERHEAD = {
     CipherForm.GENERAL_CIPHERING_WRAPPED: 104,
 }
 # Members looked up once: on the enum's class that costs as much as half of a short message's ciphering.
-_SPECIFIC, _GENERAL, _DEDICATED = CipherForm.SERVICE_SPECIFIC, CipherForm.GENERAL, KeyUse.DEDICATED
+_SPECIFIC, _GENERAL = CipherForm.SERVICE_SPECIFIC, CipherForm.GENERAL
+_GLOBAL, _DEDICATED = KeyUse.GLOBAL, KeyUse.DEDICATED
 _FORM_OF_TAG = {GENERAL_GLO: CipherForm.GENERAL, GENERAL_DED: CipherForm.GENERAL}
 
 
@@ -53,15 +57,17 @@ class CipherContext:
         "_dedicated_counter",
         "_least",
         "_next_counter",
+        "_ours",
+        "_peer_title",
         "_random",
         "_session",
         "_suite",
+        "_theirs",
         "_transaction",
         "_wrapped",
         "dedicated",
         "form",
         "peer_counter",
-        "peer_title",
         "settings",
     )
 
@@ -80,7 +86,11 @@ class CipherContext:
         self.settings = settings
         self.form = settings.form
         self.peer_counter = peer_counter
-        self.peer_title: bytes | None = None
+        self._peer_title: bytes | None = None
+        self._ours = Envelope.of(settings.keys, settings.our_system_title)
+        if self._ours is not None and self._ours.control != self._control:
+            self._ours = None
+        self._theirs: Envelope | None = None
         self.dedicated: CipherKeys | None = None
         self._dedicated_counter = PeerCounter()
         self._next_counter = next_counter
@@ -93,6 +103,16 @@ class CipherContext:
     def overhead(self) -> int:
         """Bytes, at most, that sealing adds to an APDU."""
         return OVERHEAD[self.form]
+
+    @property
+    def peer_title(self) -> bytes | None:
+        """Under which system title the peer's messages are opened."""
+        return self._peer_title
+
+    @peer_title.setter
+    def peer_title(self, title: bytes | None) -> None:
+        self._peer_title = title
+        self._theirs = Envelope.of(self.settings.keys, title)
 
     def reset(self) -> None:
         """Forget what belonged to one association: the peer's title and the dedicated key."""
@@ -117,6 +137,10 @@ class CipherContext:
         control = self._control if protection is None else protection | self._suite
         dedicated = None if use_global else self.dedicated
         form = self.form
+        if form is _SPECIFIC and dedicated is None and self._ours is not None and control == self._control:
+            tag = GLOBAL_TAG.get(plain[0])
+            if tag is not None:
+                return self._ours.seal(plain, tag, self._next_counter())
         if form is _SPECIFIC or form is _GENERAL:
             return seal_apdu(
                 plain,
@@ -148,6 +172,16 @@ class CipherContext:
         Raises SecurityError and RemoteProtocolError, and RepeatedMessage when the message opened last came
         again.
         """
+        if self._theirs is not None and (inner := PLAIN_OF_GLOBAL.get(apdu[0])) is not None:
+            found = self._theirs.open(apdu)
+            if found is not None and found[0] and found[0][0] == inner:
+                plain, counter = found  # protected as well as can be: no policy asks for more
+                if counter == self.peer_counter.last:
+                    raise RepeatedMessage
+                self.peer_counter.accept(counter, authenticated=True)
+                return OpenedApdu(
+                    plain, self._theirs.control, counter, self._peer_title or b"", _GLOBAL, apdu[0]
+                )
         settings = self.settings
         opened = open_apdu(
             apdu,

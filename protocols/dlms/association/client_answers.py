@@ -19,11 +19,12 @@ from protocols.dlms.apdu.action import decode_response as decode_action
 from protocols.dlms.apdu.fields import INVOKE, Raw
 from protocols.dlms.apdu.get import RESPONSE_TAG as GET_RESPONSE
 from protocols.dlms.apdu.get import (
-    GetRequestNext,
     GetResponse,
     GetResponseNormal,
     GetResponseWithBlock,
     GetResponseWithList,
+    block_of,
+    next_request,
 )
 from protocols.dlms.apdu.get import decode_response as decode_get
 from protocols.dlms.apdu.set import RESPONSE_TAG as SET_RESPONSE
@@ -64,9 +65,14 @@ class ClientAnswers(ClientRequests):
         pending = self._match(apdu, GET_RESPONSE)
         if pending is None:
             return [_LATE]
+        block = block_of(apdu)
+        if block is not None:
+            return self._on_get_block(pending, *block)
         response = decode_get(apdu)
         if isinstance(response, GetResponseWithBlock):
-            return self._on_get_block(pending, response)
+            if isinstance(response.result, bytes):
+                return self._on_get_block(pending, response.last, response.block_number, response.result)
+            return self._done(GetResult((response.result,) * pending.count))
         if isinstance(response, GetResponseNormal):
             if pending.listed:
                 raise RemoteProtocolError("a GET with list is answered with one value", offset=1)
@@ -74,17 +80,15 @@ class ClientAnswers(ClientRequests):
             return self._done(GetResult((result.data if isinstance(result, Raw) else result,)))
         return self._done(self._get_list(pending, response))
 
-    def _on_get_block(self, pending: Pending, block: GetResponseWithBlock) -> list[ClientEvent]:
-        if not isinstance(block.result, bytes):
-            return self._done(GetResult((block.result,) * pending.count))
-        if pending.joiner is None:
-            pending.joiner = BlockJoiner(self.settings.max_total)
-        if 0 < block.block_number == pending.joiner.received:
-            return [Stale(f"block {block.block_number} came twice")]
-        whole = pending.joiner.add(block.block_number, block.result, last=block.last)
+    def _on_get_block(self, pending: Pending, last: bool, number: int, data: bytes) -> list[ClientEvent]:
+        joiner = pending.joiner
+        if joiner is None:
+            joiner = pending.joiner = BlockJoiner(self.settings.max_total)
+        if 0 < number == joiner.received:
+            return [Stale(f"block {number} came twice")]
+        whole = joiner.add(number, data, last=last)
         if whole is None:
-            invoke = INVOKE[INVOKE_FLAGS | pending.invoke]
-            return [Transmit(self._send(GetRequestNext(invoke, block.block_number).to_bytes()))]
+            return [Transmit(self._send(next_request(INVOKE_FLAGS | pending.invoke, number)))]
         if not pending.listed:
             return self._done(GetResult((whole,)))
         response = decode_get(bytes((GET_RESPONSE, 3, pending.invoke)) + whole)

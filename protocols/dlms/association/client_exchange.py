@@ -233,8 +233,9 @@ class ClientExchange:
         return self.settings.gbt_window is not None and Conformance.GENERAL_BLOCK_TRANSFER in self.conformance
 
     def _send(self, plain: bytes) -> bytes:
-        apdu = self._seal(plain)
-        window = self.settings.gbt_window
+        cipher, settings = self._cipher, self.settings
+        apdu = cipher.seal(plain) if cipher is not None and settings.ciphered else plain
+        window = settings.gbt_window
         if window is None or not self._sends_general_blocks:
             return apdu
         self._used_gbt = True

@@ -5,6 +5,7 @@ from typing import Final
 
 from protocols.dlms import apdu as apdus
 from protocols.dlms.apdu import acse, initiate
+from protocols.dlms.apdu.aare_forms import AareForms, Answer
 from protocols.dlms.apdu.action import RESPONSE_TAG as ACTION_RESPONSE
 from protocols.dlms.apdu.action import ActionRequestNormal, ActionResponse, ActionResponseNormal
 from protocols.dlms.apdu.fields import INVOKE, Raw
@@ -30,11 +31,8 @@ _PLAIN_RELEASE = acse.Rlrq(0).to_bytes()
 _USUAL_RLRE = acse.Rlre(0).to_bytes()
 _NEEDS_TITLE = frozenset({Mechanism.HLS_GMAC, Mechanism.HLS_SHA256})
 
-# A fleet's AAREs are the same few hundreds of bytes over and over, but for challenges, titles and ciphering:
-# most of the cost of a plain session was to decode them again.
-_decode_constant_aare = lru_cache(maxsize=256)(acse.decode_aare)
-#: Longer ones are not kept: a hostile meter may send 64 KiB.
-_LONGEST_CONSTANT_AARE = 256
+#: Shared by all associations: most of the cost of a plain session was to decode the same AARE again.
+_AARES: Final = AareForms()
 _decode_initiate_response = lru_cache(maxsize=64)(initiate.decode_response)
 
 
@@ -42,6 +40,13 @@ _decode_initiate_response = lru_cache(maxsize=64)(initiate.decode_response)
 def _release_head(length: int) -> bytes:
     """An RLRQ up to its user information of ``length`` bytes, which comes last."""
     return acse.Rlrq(0, bytes(length)).to_bytes()[:-length]
+
+
+@lru_cache(maxsize=64)
+def _proof_head(invoke: int, length: int) -> bytes:
+    """The ACTION that brings our proof of ``length`` bytes, which comes last."""
+    raw = Raw(bytes((0x09, length)) + bytes(length))
+    return ActionRequestNormal(INVOKE[invoke], REPLY_TO_HLS, raw).to_bytes()[:-length]
 
 
 class ClientSetup(ClientExchange):
@@ -85,15 +90,9 @@ class ClientSetup(ClientExchange):
     def _on_aare(self, apdu: bytes) -> list[ClientEvent]:
         if self.state is not ClientState.ASSOCIATING:
             return [Stale("an AARE came while no association was asked for")]
-        settings = self.settings
-        constant = (
-            not settings.ciphered
-            and not is_high_level(settings.mechanism)
-            and len(apdu) <= _LONGEST_CONSTANT_AARE
-        )
-        aare = _decode_constant_aare(apdu) if constant else acse.decode_aare(apdu)
+        answer = _AARES.read(apdu)
         try:
-            return self._accept(aare)
+            return self._accept(answer)
         except (AssociationRejected, ServiceRefused):
             self._move(ClientInput.REJECTED)
             raise
@@ -101,15 +100,16 @@ class ClientSetup(ClientExchange):
             self._fail()
             raise
 
-    def _accept(self, aare: acse.Aare) -> list[ClientEvent]:
+    def _accept(self, answer: Answer) -> list[ClientEvent]:
         settings = self.settings
+        aare = answer.like
         if aare.result is not AssociationResult.ACCEPTED:
-            raise _rejected(aare)
+            raise _rejected(aare, answer.information)
         if aare.context is not settings.application_context:
             raise SecurityError(f"the server changed the application context to {aare.context.name}")
-        title = aare.responding_ap_title or None
+        title = answer.title or None
         self.server_system_title = title
-        information = aare.user_information
+        information = answer.information
         if not information:
             raise RemoteProtocolError("AARE accepts without an InitiateResponse")
         if settings.ciphered and self._cipher is not None:
@@ -136,7 +136,7 @@ class ClientSetup(ClientExchange):
         if not is_high_level(settings.mechanism):
             self._move(ClientInput.ACCEPTED)
             return [self._accepted]
-        return [Transmit(self._prove(aare, title))]
+        return [Transmit(self._prove(answer, title))]
 
     def _open_initiate(self, information: bytes, cipher: CipherContext) -> bytes:
         if information[0] not in CIPHERED_TAGS:
@@ -147,13 +147,14 @@ class ClientSetup(ClientExchange):
         except RepeatedMessage:
             raise SecurityError("the AARE repeats the invocation counter of an earlier message") from None
 
-    def _prove(self, aare: acse.Aare, title: bytes | None) -> bytes:
+    def _prove(self, answer: Answer, title: bytes | None) -> bytes:
         settings = self.settings
-        if aare.mechanism is not None and aare.mechanism is not settings.mechanism:
-            raise SecurityError(f"the server changed the mechanism to {aare.mechanism.name}")
+        mechanism = answer.like.mechanism
+        if mechanism is not None and mechanism is not settings.mechanism:
+            raise SecurityError(f"the server changed the mechanism to {mechanism.name}")
         if title is None and settings.mechanism in _NEEDS_TITLE:
             raise SecurityError("the server did not tell its system title")
-        challenge = check_challenge(aare.responding_authentication_value, ours=self._challenge)
+        challenge = check_challenge(answer.challenge, ours=self._challenge)
         cipher = settings.cipher
         self._party = Party(
             settings.mechanism,
@@ -168,9 +169,7 @@ class ClientSetup(ClientExchange):
         self._move(ClientInput.CHALLENGED)
         invoke = self._next_invoke()
         self._pending = Pending(ACTION_RESPONSE, invoke & 0x0F, 1, listed=False)
-        raw = Raw(bytes((0x09, len(proof))) + proof)
-        plain = ActionRequestNormal(INVOKE[invoke], REPLY_TO_HLS, raw).to_bytes()
-        return self._seal(plain, use_global=True)
+        return self._seal(_proof_head(invoke, len(proof)) + proof, use_global=True)
 
     def _on_proof(self, response: ActionResponse) -> list[ClientEvent]:
         try:
@@ -205,9 +204,8 @@ class ClientSetup(ClientExchange):
         return [Released()]
 
 
-def _rejected(aare: acse.Aare) -> AssociationRejected:
+def _rejected(aare: acse.Aare, information: bytes | None) -> AssociationRejected:
     reason = f"the server rejects the association ({aare.result.name.lower()}): {aare.diagnostic}"
-    information = aare.user_information
     if information and information[0] == initiate.SERVICE_ERROR_TAG:
         reason += f"; {initiate.decode_service_error(information)}"
     return AssociationRejected(reason, result=aare.result, diagnostic=aare.diagnostic.value)
