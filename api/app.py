@@ -22,6 +22,7 @@ from api.reads import endpoints as reads
 from api.registers import endpoints as registers
 from api.services import Services
 from api.tokens import endpoints as tokens
+from api.workers import endpoints as workers
 
 _DESCRIPTION: Final = (
     "Smart meters, their load curves, registers and events. Send 'Authorization: Bearer <token>'; scopes are "
@@ -39,6 +40,7 @@ _SLICES: Final = (
     announcements,
     links,
     quarantine,
+    workers,
     tokens,
 )
 

@@ -41,12 +41,14 @@ from headend.intake import Intake, keyless_replay, open_intake
 from headend.listen.inbound import InboundListener
 from headend.mqtt.replay import Replay
 from headend.observe.metrics import Metrics
+from headend.processes.presence import Presence, this_process
 from headend.processes.signals import signals
 from headend.processes.tasks import ServiceError, Tasks, cancelled
 from headend.serving import LAST_ANSWERS_S, AddressInUse, Server, listen, make_server, url_of
 from headend.store.errors import UnavailableError
 from headend.store.network import Delivered, delivered
 from headend.store.pool import Pool
+from headend.store.workers import Kind, Told
 from schemas.config import Settings
 from schemas.meter import Meter
 
@@ -110,6 +112,7 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
                 shown = await stack.enter_async_context(demonstration(demo, base))
                 tasks.start("simulated field", shown.ended())
                 view.demonstrating(shown)
+            await _present(stack, tasks, base, this_process(Kind.RUN, settings.collector_concurrency))
             house = await stack.enter_async_context(open_house(base))
             tasks.add(house.pipeline.task)
             tasks.add(house.access.task)
@@ -156,6 +159,7 @@ async def serve(settings: Settings, tell: Tell) -> None:
             base = await stack.enter_async_context(open_base(settings))
             tell("database", base.where)
             tasks = Tasks()
+            await _present(stack, tasks, base, this_process(Kind.API))
             server = _server(base, _no_reading, keyless_replay(base), Metrics())
             serving = tasks.start("API", server.serve([listener]))
             stack.push_async_callback(_end_api, server, serving)
@@ -177,8 +181,9 @@ async def ingest(settings: Settings, tell: Tell) -> None:
     with signals() as stop:
         async with AsyncExitStack() as stack:
             base = await stack.enter_async_context(open_base(settings))
-            intake = await stack.enter_async_context(open_intake(base))
             tasks = Tasks()
+            await _present(stack, tasks, base, this_process(Kind.INGEST))
+            intake = await stack.enter_async_context(open_intake(base))
             tasks.add(intake.pipeline.task)
             await stack.enter_async_context(_pushes(intake, tell))
             if settings.mqtt_url is not None:
@@ -187,6 +192,12 @@ async def ingest(settings: Settings, tell: Tell) -> None:
                 tell("MQTT", settings.mqtt_url)
             gc.freeze()  # what is there now stays: the collector need not look at it with every bunch
             await tasks.first_end(stop)
+
+
+async def _present(stack: AsyncExitStack, tasks: Tasks, base: Base, me: Told) -> None:
+    """Have this process seen for as long as ``stack`` lasts."""
+    presence = await stack.enter_async_context(Presence(base.pool.connection, me))
+    tasks.add(presence.task)
 
 
 @asynccontextmanager

@@ -33,6 +33,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "events": "headend.cli.events:list_events",
         "inbox": "headend.cli.inbox:app",
         "ingest": "headend.cli.processes:ingest",
+        "workers": "headend.cli.processes:workers",
         "quarantine": "headend.cli.quarantine:app",
         "token": "headend.cli.tokens:app",
         "keys": "headend.cli.keys:app",

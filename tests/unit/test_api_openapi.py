@@ -91,13 +91,14 @@ def test_examples_keep_to_their_schemas() -> None:
     from api.reads.endpoints import ReadAnswer, ReadAsk
     from api.registers.endpoints import Registers
     from api.tokens.endpoints import TokenBody, TokenList, TokenMade
+    from api.workers.endpoints import WorkerModel, WorkerPage
 
     for model in (
         LoadCurve, PointLoadCurve, MeterDetail, MeterModel, MeterPage, StateChange, ExchangeBody,
         InstallationBody, PointBody, PointDetail, PointPage, RatioBody, ReadAnswer, ReadAsk, Registers,
         TokenBody, TokenList, TokenMade, AcceptBody, AnnouncementModel, AnnouncementPage, BranchModel,
         ImportAnswer, MoveBody, NodeDetail, NodeModel, NodePage, TreeModel,
-        EventPage,
+        EventPage, WorkerModel, WorkerPage,
     ):  # fmt: skip
         examples: Any = model.model_config["json_schema_extra"]
         for example in examples["examples"]:
