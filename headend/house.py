@@ -24,7 +24,7 @@ from headend.intake import Intake, open_intake
 from headend.keys.counters import CounterBlocks
 from headend.links.breaker import Breakers, Policy
 from headend.links.keeper import Keeper
-from headend.links.links import Limits as LinkLimits
+from headend.links.limits import Limits as LinkLimits
 from headend.links.links import Links
 from headend.links.pace import Pace
 from headend.mqtt.exchange import BrokerExchange
@@ -224,6 +224,12 @@ def _watch(metrics: Metrics, links: Links) -> None:
     )
     metrics.watch(
         "headend_permits_waiting", "Conversations that wait for permits", lambda: links.permits.waiting
+    )
+    metrics.watch(
+        "headend_permits",
+        "Conversations at once, at most now, by kind of link",
+        links.limits.now,
+        label="link",
     )
 
 

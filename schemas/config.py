@@ -158,7 +158,8 @@ class Settings(BaseSettings):
     listen_push_udp: _OptionalListener = None
 
     # -- reading
-    #: sessions with meters that are open at once
+    #: sessions with meters that are open at once, at most: fewer where their round trips become longer.
+    #: A tenth of these and of the permits below, at least one of two, is kept for reads on demand
     collector_concurrency: int = Field(default=256, ge=1, le=10_000)
     #: how often load curves are collected; 0 turns periodic reading off
     read_period_s: float = Field(default=900, ge=0, le=366 * 86400, allow_inf_nan=False)
@@ -183,10 +184,11 @@ class Settings(BaseSettings):
     sample_tolerance_s: int = Field(default=30, ge=0, le=3600)
 
     # -- politeness to links
-    #: conversations at once behind one concentrator or gateway; in one cell: a transformer, else a feeder
+    #: conversations at once behind one concentrator or gateway, at most: fewer where its round trips become
+    #: longer; in one cell: a transformer, else a feeder
     permits_station: int = Field(default=4, ge=1, le=10_000)
     permits_cell: int = Field(default=16, ge=1, le=10_000)
-    #: conversations at once over all links of a kind; a kind that is not named has no limit of its own.
+    #: conversations at once over all links of a kind, at most; a kind that is not named has the limit of all.
     #: As a variable it is JSON: {"plc_narrowband": 64}
     permits_links: dict[LinkKind, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     #: failures in a row after which a silent meter or concentrator is only probed

@@ -28,6 +28,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
 from headend.clock import utc_now
@@ -106,10 +107,11 @@ class Breakers:
         self._draw = draw
         self._most = most
         self._breakers: OrderedDict[Subject, _Breaker] = OrderedDict()
+        self._untils: list[tuple[datetime, Subject]] = []  # a heap: whose time comes next
         # when the next probe may begin behind a station or line; None while one is under way
         self._rested: dict[Subject | None, datetime | None] = {}
-        #: breakers that opened, closed or moved since somebody last took them: what is to be stored
-        self.changed: set[Subject] = set()
+        #: breakers that opened, closed or moved since somebody last took them, and when: what is to be stored
+        self.changed: dict[Subject, datetime] = {}
 
     def __len__(self) -> int:
         """Breakers that are remembered."""
@@ -119,6 +121,10 @@ class Breakers:
         """Closed too where nothing is remembered."""
         found = self._breakers.get(subject)
         return State.CLOSED if found is None else found.state
+
+    def has_failed(self, subject: Subject) -> bool:
+        """Whether its last conversation failed, as far as is remembered."""
+        return subject in self._breakers
 
     def opened(self, subject: Subject) -> Opened | None:
         """Why and how long; None where it is closed."""
@@ -138,21 +144,22 @@ class Breakers:
         """Numbers of meters with which a probe may be tried now: those that wait longest, one for each
         station or line, at most ``most``."""
         now = self._now()
-        waiting = sorted(
-            (one.opened.until, subject)
-            for subject, one in self._breakers.items()
-            if one.opened is not None and one.opened.until <= now and not one.probing
-        )
         found: dict[Subject, int] = {}
-        for _, subject in waiting:
-            one = self._breakers[subject]
+        still: list[tuple[datetime, Subject]] = []
+        while self._untils and self._untils[0][0] <= now and len(found) < most:
+            entry = heappop(self._untils)
+            until, subject = entry
+            one = self._breakers.get(subject)
+            if one is None or one.opened is None or one.opened.until != until:
+                continue  # it closed, or its time moved: then it has another entry
+            still.append(entry)
             meter = subject if subject.kind is Kind.METER else one.witness
             behind = subject if one.behind is None else one.behind
             rested = self._rested.get(behind, now)
-            if meter is not None and rested is not None and rested <= now:
+            if not one.probing and meter is not None and rested is not None and rested <= now:
                 found.setdefault(behind, int(meter.id))
-            if len(found) == most:
-                break
+        for entry in still:
+            heappush(self._untils, entry)
         return list(dict.fromkeys(found.values()))
 
     # ---- around one conversation --------------------------------------------------------------------
@@ -179,12 +186,12 @@ class Breakers:
         return Attempt(subject, behind, probes, failures or self._policy.failures)
 
     def _to_probe(self, subject: Subject, behind: Subject | None, *, force: bool) -> tuple[Subject, ...]:
-        now = self._now()
-        probes = []
+        probes: tuple[Subject, ...] = ()
         for one in (subject,) if behind is None else (behind, subject):
             found = self._breakers.get(one)
             if found is None or found.opened is None:
                 continue
+            now = self._now()
             until = found.opened.until
             if subject in found.silent:  # a bad witness that its station is silent: the others go first
                 until += timedelta(seconds=self._policy.first_s)
@@ -194,8 +201,8 @@ class Breakers:
             if not force and (found.probing or rested is None or now < until):
                 found.behind = behind
                 raise BreakerOpen(one, replace(found.opened, until=until))
-            probes.append(one)
-        return tuple(probes)
+            probes += (one,)
+        return probes
 
     def answered(self, attempt: Attempt) -> None:
         """The meter answered, whatever it said."""
@@ -246,8 +253,16 @@ class Breakers:
 
     def restore(self, subject: Subject, opened: Opened, probes: int) -> None:
         """Open as it was stored."""
+        self.changed.pop(subject, None)
         self._breakers[subject] = _Breaker(opened.failures, probes, opened)
+        heappush(self._untils, (opened.until, subject))
         self._bound()
+
+    def forget(self, subject: Subject) -> None:
+        """Know nothing of it any more, and have nothing of it stored: it is another's business now."""
+        self.changed.pop(subject, None)
+        self._breakers.pop(subject, None)
+        self._rested.pop(subject, None)
 
     def probes(self, subject: Subject) -> int:
         """Probes that failed since it opened."""
@@ -299,7 +314,8 @@ class Breakers:
         bound = min(self._policy.longest_s, self._policy.first_s * 2 ** min(breaker.probes, 32))
         until = self._now() + timedelta(seconds=self._draw(bound))
         breaker.opened = Opened(since, until, breaker.failures, stage, reason.split("\n", 1)[0])
-        self.changed.add(subject)
+        heappush(self._untils, (until, subject))
+        self.changed[subject] = self._now()
 
     def _unprobe(self, subject: Subject) -> None:
         found = self._breakers.get(subject)
@@ -309,7 +325,7 @@ class Breakers:
     def _close(self, subject: Subject) -> None:
         found = self._breakers.pop(subject, None)
         if found is not None and found.opened is not None:
-            self.changed.add(subject)
+            self.changed[subject] = self._now()
 
     def _touch(self, subject: Subject) -> _Breaker:
         found = self._breakers.setdefault(subject, _Breaker())
@@ -320,4 +336,4 @@ class Breakers:
     def _bound(self) -> None:
         while len(self._breakers) > self._most:
             forgotten, _ = self._breakers.popitem(last=False)
-            self.changed.add(forgotten)
+            self.changed[forgotten] = self._now()

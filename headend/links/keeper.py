@@ -3,8 +3,9 @@ them again."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
 
@@ -12,7 +13,7 @@ from headend.links.breaker import Breakers
 from headend.links.opened import Kind, Opened, Subject
 from headend.store import link_states
 from headend.store.errors import UnavailableError
-from headend.store.link_states import LinkState
+from headend.store.link_states import Change, LinkState
 from headend.store.sql import Connection
 from schemas.failure import Stage
 
@@ -27,16 +28,21 @@ Connect = Callable[[], AbstractAsyncContextManager[Connection]]
 
 
 class Keeper:
-    """``async with Keeper(...)`` takes over what is stored, keeps it up to date, and stores the last at its
+    """``async with Keeper(...)`` stores what opens and closes inside, every ``period_s`` seconds and at its
     end.
 
-    Two services that keep the breakers of the same meters overwrite each other's rows: what is shown is then
-    what the last of them met, and each goes by its own.
+    Who keeps alone takes over at its start what is stored. Of several that share the work, ``shared``, each
+    takes over the breakers of what it holds, and stores only those that it met itself: `adopt` when it begins
+    to hold meters and stations, `leave` when it ends. What somebody else told later is never overwritten, so
+    that a holder that was paused cannot bring back what it knew before.
     """
 
-    def __init__(self, connect: Connect, breakers: Breakers, *, period_s: float = PERIOD_S) -> None:
+    def __init__(
+        self, connect: Connect, breakers: Breakers, *, shared: bool = False, period_s: float = PERIOD_S
+    ) -> None:
         self._connect = connect
         self._breakers = breakers
+        self._shared = shared
         self._period_s = period_s
         self._seen = 0
         self._task: asyncio.Task[None] | None = None
@@ -44,9 +50,9 @@ class Keeper:
     async def __aenter__(self) -> Self:
         async with self._connect() as connection:
             self._seen = await link_states.last_reset(connection)
-            for one in await link_states.stored(connection, limit=MOST):
-                opened = Opened(one.since, one.until, one.failures, Stage(one.stage), one.reason)
-                self._breakers.restore(Subject(Kind(one.kind), one.id), opened, one.probes)
+            if not self._shared:
+                for state in await link_states.stored(connection, limit=MOST):
+                    self._restore(state)
         self._task = asyncio.create_task(self._keep(), name="breakers")
         return self
 
@@ -68,6 +74,33 @@ class Keeper:
             raise RuntimeError("the keeper is not started")
         return self._task
 
+    async def adopt(self, subjects: Iterable[Subject]) -> None:
+        """Take over the breakers of these, as whoever held them last told: one query. Raises
+        UnavailableError.
+
+        What of them has changed here since then, and is not stored yet, stays as it is here.
+        """
+        wanted = list(subjects)
+        async with self._connect() as connection:
+            told = await link_states.of(connection, [(one.kind.value, one.id) for one in wanted])
+        stored = {(change.kind, change.id): change for change in told}
+        for subject in wanted:
+            change, ours = stored.get((subject.kind.value, subject.id)), self._breakers.changed.get(subject)
+            if ours is not None and (change is None or change.at <= ours):
+                continue
+            if change is None or change.state is None:
+                self._breakers.forget(subject)
+            else:
+                self._restore(change.state)
+
+    def leave(self, subjects: Iterable[Subject]) -> None:
+        """Know nothing of these any more: somebody else holds them, or will.
+
+        Who still holds them flushes before. What is not stored by then is not stored at all.
+        """
+        for subject in subjects:
+            self._breakers.forget(subject)
+
     async def flush(self) -> None:
         """Close what people asked to close, and store what changed. Raises UnavailableError; nothing is lost
         then."""
@@ -76,21 +109,22 @@ class Keeper:
                 if self._breakers.reset(Subject(Kind(kind), id_)):
                     log.info("%s %s: its breaker is closed, as asked", kind, id_)
                 self._seen = number
-            changed = list(self._breakers.changed)
-            opened, closed = [], []
-            for subject in changed:
-                found = self._breakers.opened(subject)
-                if found is None:
-                    closed.append((subject.kind.value, subject.id))
-                else:
-                    opened.append(_stored(subject, found, self._breakers.probes(subject)))
-            self._breakers.changed.difference_update(changed)
-            try:
-                if changed:
-                    await link_states.keep(connection, opened, closed)
-            except BaseException:
-                self._breakers.changed.update(changed)
-                raise
+            changed = dict(self._breakers.changed)
+            if not changed:
+                return
+            await link_states.keep(connection, [self._change(changed[one], one) for one in sorted(changed)])
+        for subject, at in changed.items():
+            if self._breakers.changed.get(subject) == at:  # else it changed again meanwhile
+                del self._breakers.changed[subject]
+
+    def _restore(self, state: LinkState) -> None:
+        opened = Opened(state.since, state.until, state.failures, Stage(state.stage), state.reason)
+        self._breakers.restore(Subject(Kind(state.kind), state.id), opened, state.probes)
+
+    def _change(self, at: datetime, subject: Subject) -> Change:
+        opened = self._breakers.opened(subject)
+        state = None if opened is None else _state(subject, opened, self._breakers.probes(subject))
+        return Change(at, subject.kind.value, subject.id, state)
 
     async def _keep(self) -> None:
         while True:
@@ -101,7 +135,7 @@ class Keeper:
                 log.warning("open breakers wait to be stored: %s", str(error).split("\n", 1)[0])
 
 
-def _stored(subject: Subject, opened: Opened, probes: int) -> LinkState:
+def _state(subject: Subject, opened: Opened, probes: int) -> LinkState:
     return LinkState(
         subject.kind.value,
         subject.id,

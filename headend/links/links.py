@@ -4,36 +4,34 @@
 
     conversation(driver, way) ──> breakers ──> permits ──> breakers ──> driver.open(answer_s of pace) ──> talk
                                    │ (asked again: the wait was long)                                     │
-                                   └── BreakerOpen                breakers, pace and metrics learn <───────┘
+                                   └── BreakerOpen        breakers, pace, limits and metrics learn <───────┘
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from functools import cache
 
 from headend.drivers.contract import Conversation, Driver, Way
 from headend.links.breaker import Attempt, Breakers
 from headend.links.failures import stage_of
+from headend.links.limits import Allowances, Limits
 from headend.links.opened import BreakerOpen, Kind, Subject
 from headend.links.pace import Pace
-from headend.links.permits import Permit, Permits, Urgency
+from headend.links.permits import Holding, Permits, Urgency
 from headend.observe.metrics import ANSWERED, OURS, REFUSED, Metrics
 from protocols.errors import CommunicationError
 from schemas.address import Scheme
 from schemas.failure import Stage
-from schemas.network import LinkKind
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Conversations at once: ``most`` in all, behind one station, in one cell (transformer, else feeder), and
-    over all links of a kind, where it is named. With one meter and on one line it is always one."""
-
-    most: int = 256
-    station: int = 4
-    cell: int = 16
-    kinds: Mapping[LinkKind, int] = field(default_factory=dict)
+#: Looking a member of an enumeration up costs as much as a dictionary does: not in each conversation.
+_INBOUND, _TIMEOUT, _PROBE, _METER, _STATION = (
+    Scheme.INBOUND,
+    Stage.TIMEOUT,
+    Urgency.PROBE,
+    Kind.METER,
+    Kind.STATION,
+)
 
 
 class Links:
@@ -47,18 +45,33 @@ class Links:
         pace: Pace | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        self._limits = Limits() if limits is None else limits
+        self.limits = Allowances(Limits() if limits is None else limits)
         self.permits = Permits()
         self.breakers = Breakers() if breakers is None else breakers
         self.pace = Pace() if pace is None else pace
-        self._metrics = Metrics() if metrics is None else metrics
+        metrics = Metrics() if metrics is None else metrics
+        # a label is looked up once, and not in each conversation
+        self._outcomes = cache(metrics.conversations.labels)
+        self._lengths = cache(metrics.conversation_seconds.labels)
+        self._waits = {one: metrics.permit_wait_seconds.labels(one.name.lower()) for one in Urgency}
+        self._holdings: dict[int, Holding] = {}
 
     def expects_answer(self, way: Way) -> bool:
         """Whether no breaker on the way is open."""
         try:
-            return not self.breakers.check(*_subjects(way))
+            return not self.breakers.check(*subjects_of(way))
         except BreakerOpen:
             return False
+
+    def wanted(self, way: Way) -> bool:
+        """Whether a person waits for what the conversation with this meter holds, so that it should end soon:
+        to be asked between two exchanges, as often as one likes.
+
+        Of several conversations that hold what he waits for one is told; of those of people none.
+        False too where there is no conversation with the meter.
+        """
+        holding = self._holdings.get(way.target.meter.meter_id)
+        return holding is not None and holding.wanted
 
     @asynccontextmanager
     async def conversation(
@@ -70,52 +83,65 @@ class Links:
         Errors that leave the body are taken for the meter's. Raises the tree of `protocols.errors`, of it
         BreakerOpen.
         """
-        loop = asyncio.get_running_loop()
-        name, (subject, behind) = driver.names[0], _subjects(way)
-        force = force or way.address.scheme is Scheme.INBOUND
+        clock = asyncio.get_running_loop().time
+        meter_id, (subject, behind) = way.target.meter.meter_id, subjects_of(way)
+        force = force or way.address.scheme is _INBOUND
         try:
-            if self.breakers.check(subject, behind, force=force):
-                urgency = min(urgency, Urgency.PROBE)
-            began = loop.time()
-            async with self.permits.hold(self._permits(way), urgency):
-                self._metrics.permit_wait_seconds.labels(urgency.name.lower()).observe(loop.time() - began)
+            if self.breakers.check(subject, behind, force=force) and urgency > _PROBE:
+                urgency = _PROBE
+            began = clock()
+            async with self.permits.hold(self.limits.permits(way), urgency) as holding:
+                admitted = clock()
+                self._waits[urgency].observe(admitted - began)
                 attempt = self.breakers.admit(subject, behind, force=force, failures=self._failures(way))
-                async with self._talk(driver, way, attempt) as conversation:
-                    yield conversation
+                self._holdings[meter_id] = holding
+                conversation: Conversation | None = None
+                failed: BaseException | None = None
+                try:
+                    async with driver.open(way, answer_s=self._patience_s(way, attempt)) as conversation:
+                        yield conversation
+                except BaseException as error:
+                    failed = error
+                    raise
+                finally:
+                    del self._holdings[meter_id]
+                    took_s = clock() - admitted
+                    outcome = self._learn(way, attempt, conversation, failed, took_s)
+                    self._outcomes(driver.names[0], outcome).inc()
+                    self._lengths(driver.names[0]).observe(took_s)
         except BreakerOpen:
-            self._metrics.conversations.labels(name, REFUSED).inc()
+            self._outcomes(driver.names[0], REFUSED).inc()
             raise
 
-    @asynccontextmanager
-    async def _talk(self, driver: Driver, way: Way, attempt: Attempt) -> AsyncIterator[Conversation]:
-        """The conversation, and what is learnt of it."""
-        loop = asyncio.get_running_loop()
-        meter_id, place = way.target.meter.meter_id, way.target.place
-        patience_s = self.pace.answer_s(
-            meter_id, place, on_line=way.address.is_shared, probe=attempt.is_probe
+    def _patience_s(self, way: Way, attempt: Attempt) -> float | None:
+        target = way.target
+        return self.pace.answer_s(
+            target.meter.meter_id, target.place, on_line=way.address.is_shared, probe=attempt.is_probe
         )
-        began = loop.time()
-        conversation: Conversation | None = None
-        failed: BaseException | None = None
-        try:
-            async with driver.open(way, answer_s=patience_s) as conversation:
-                yield conversation
-        except BaseException as error:
-            failed = error
-            raise
-        finally:
-            answers_s = () if conversation is None else conversation.answers_s
-            self.pace.answered(meter_id, place, answers_s)
-            stage = stage_of(failed) if isinstance(failed, CommunicationError) else None
-            if stage is Stage.TIMEOUT:
-                self.pace.timed_out(meter_id)
-            took_s = loop.time() - began
-            # of a meter that dials in it is known whether it is connected: no breaker is needed to let it be
-            judged = None if way.address.scheme is Scheme.INBOUND else stage
-            self._judge(attempt, failed, judged, took_s, answered=bool(answers_s))
-            outcome = ANSWERED if failed is None else OURS if stage is None else stage.value
-            self._metrics.conversations.labels(driver.names[0], outcome).inc()
-            self._metrics.conversation_seconds.labels(driver.names[0]).observe(took_s)
+
+    def _learn(
+        self,
+        way: Way,
+        attempt: Attempt,
+        conversation: Conversation | None,
+        failed: BaseException | None,
+        took_s: float,
+    ) -> str:
+        """What the conversation teaches, and what it came to. Its permits are still held."""
+        meter_id, place = way.target.meter.meter_id, way.target.place
+        answers_s = () if conversation is None else conversation.answers_s
+        stage = stage_of(failed) if isinstance(failed, CommunicationError) else None
+        fell_silent = False
+        if stage is _TIMEOUT:
+            fell_silent = not answers_s and not self.breakers.has_failed(attempt.subject)
+        self.limits.ended(way, answers_s, self.permits, fell_silent=fell_silent)
+        self.pace.answered(meter_id, place, answers_s)
+        if stage is _TIMEOUT:
+            self.pace.timed_out(meter_id)
+        # of a meter that dials in it is known whether it is connected: no breaker is needed to let it be
+        judged = None if way.address.scheme is _INBOUND else stage
+        self._judge(attempt, failed, judged, took_s, answered=bool(answers_s))
+        return ANSWERED if failed is None else OURS if stage is None else stage.value
 
     def _judge(
         self,
@@ -140,27 +166,13 @@ class Links:
             return None
         return 2 if self.pace.knows(way.target.meter.meter_id) else 1
 
-    def _permits(self, way: Way) -> list[Permit]:
-        limits, place, line = self._limits, way.target.place, way.address.line
-        found = [Permit(("meter", way.target.meter.meter_id), 1), Permit("all", limits.most)]
-        if line is not None:
-            found.append(Permit(("line", line), 1))
-        if place.station_id is not None:
-            found.append(Permit(("station", place.station_id), limits.station))
-        cell = place.transformer or place.feeder
-        if cell is not None:
-            found.append(Permit(("cell", place.feeder, cell), limits.cell))
-        if place.link is not None and place.link in limits.kinds:
-            found.append(Permit(("kind", place.link), limits.kinds[place.link]))
-        return found
 
-
-def _subjects(way: Way) -> tuple[Subject, Subject | None]:
+def subjects_of(way: Way) -> tuple[Subject, Subject | None]:
     """Whose breaker it is, and what it is behind, if others are behind it too."""
     meter_id, station_id, address = way.target.meter.meter_id, way.target.place.station_id, way.address
-    subject = Subject(Kind.METER, str(meter_id))
+    subject = Subject(_METER, str(meter_id))
     if station_id is not None:
-        station = Subject(Kind.STATION, str(station_id))
+        station = Subject(_STATION, str(station_id))
         # a concentrator that is talked with itself has the negative number of its node
         return (station, None) if meter_id < 0 else (subject, station)
     if not address.is_shared:

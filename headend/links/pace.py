@@ -45,12 +45,16 @@ class _Estimate:
     variation_s: float = 0.0
     doubled: int = 0
 
-    def take(self, answer_s: float) -> None:
-        if self.smoothed_s is None:
-            self.smoothed_s, self.variation_s = answer_s, answer_s / 2
-        else:
-            self.variation_s += _BETA * (abs(self.smoothed_s - answer_s) - self.variation_s)
-            self.smoothed_s += _ALPHA * (answer_s - self.smoothed_s)
+    def take(self, answers_s: Sequence[float]) -> None:
+        """One or more, in their order."""
+        smoothed_s, variation_s = self.smoothed_s, self.variation_s
+        for answer_s in answers_s:
+            if smoothed_s is None:
+                smoothed_s, variation_s = answer_s, answer_s / 2
+            else:
+                variation_s += _BETA * (abs(smoothed_s - answer_s) - variation_s)
+                smoothed_s += _ALPHA * (answer_s - smoothed_s)
+        self.smoothed_s, self.variation_s = smoothed_s, variation_s
 
     @property
     def deadline_s(self) -> float | None:
@@ -116,8 +120,7 @@ class Pace:
                 continue
             estimate = self._estimate(name)
             estimate.doubled = 0
-            for answer_s in answers_s:
-                estimate.take(answer_s)
+            estimate.take(answers_s)
 
     def timed_out(self, meter_id: int) -> None:
         """Wait longer for this meter, until it answers."""
@@ -125,10 +128,13 @@ class Pace:
         estimate.doubled = min(estimate.doubled + 1, 10)
 
     def _estimate(self, name: Hashable) -> _Estimate:
-        found = self._ways.setdefault(name, _Estimate())
-        self._ways.move_to_end(name)
-        while len(self._ways) > self._most:
-            self._ways.popitem(last=False)
+        found = self._ways.get(name)
+        if found is None:
+            found = self._ways[name] = _Estimate()
+            while len(self._ways) > self._most:
+                self._ways.popitem(last=False)
+        else:
+            self._ways.move_to_end(name)
         return found
 
 

@@ -8,16 +8,21 @@ permit is given back, the first in line gets all of his, or is parked at the nex
 old place. A later one overtakes an earlier one only where they do not lack the same permit; and since lines
 lie within stations, and stations within cells, whoever gives back the permit that the first one lacks gives
 back those around it as well: nobody is overtaken for ever by others of his urgency.
+
+A tenth of each permit, at least one, is for people who wait: the rest never takes the last ones. It is theirs
+also while more is held than a limit that shrank. What cannot be shared, a meter or a line, has no tenth:
+there whoever holds it is told that it is `Holding.wanted`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
 from enum import IntEnum
 from heapq import heappop, heappush
-from itertools import count
-from typing import NamedTuple
+from types import TracebackType
+from typing import Final, NamedTuple, Protocol, Self
+
+#: One permit in so many is for people who wait.
+RESERVED_SHARE: Final = 10
 
 
 class Urgency(IntEnum):
@@ -28,33 +33,65 @@ class Urgency(IntEnum):
     SCHEDULED = 20
 
 
-class Permit(NamedTuple):
-    """One of ``limit`` uses of what ``name`` names. The first limit that is told for a name holds while it
-    is used."""
-
-    name: Hashable
-    limit: int
+#: Looking a member of an enumeration up costs as much as a dictionary does: not in each conversation.
+_ON_DEMAND: Final = Urgency.ON_DEMAND
 
 
-@dataclass(slots=True, order=True)
-class _Waiter:
-    urgency: int
-    number: int
-    wanted: tuple[Permit, ...] = field(compare=False)
-    granted: asyncio.Future[None] = field(compare=False)
+class Limited(Protocol):
+    """How many may hold a permit at once, now: 1 or more.
 
-
-@dataclass(slots=True)
-class _Use:
-    """``held`` of ``limit``, and who is parked here because they are all held."""
-
-    limit: int
-    held: int = 0
-    parked: list[_Waiter] = field(default_factory=list)
+    The number may move at any time. Where it grew, who waits is served when somebody gives that permit back.
+    """
 
     @property
-    def is_full(self) -> bool:
-        return self.held >= self.limit
+    def limit(self) -> int:
+        """Of them, `for_all` may be held by whoever comes."""
+
+
+class Fixed:
+    """A limit that stays as it is. Raises ValueError below 1, for which one would wait for ever."""
+
+    __slots__ = ("limit",)
+
+    def __init__(self, limit: int) -> None:
+        if limit < 1:
+            raise ValueError(f"a limit of {limit} lets nobody through")
+        self.limit: Final = limit
+
+
+class Permit(NamedTuple):
+    """One use of what ``name`` names. The limit that is told first for a name holds while it is used."""
+
+    name: Hashable
+    limited: Limited
+
+
+def for_all(limit: int) -> int:
+    """How many of ``limit`` permits are not kept for people who wait: all of one, else nine in ten, rounded
+    down."""
+    return limit if limit < 2 else limit - (limit + RESERVED_SHARE - 1) // RESERVED_SHARE
+
+
+class _Use:
+    """How many hold it, and who is parked here because it is used up for them. People are those who wait
+    themselves, `Urgency.ON_DEMAND`."""
+
+    __slots__ = ("called", "held", "held_by_people", "limited", "name", "parked", "people")
+
+    def __init__(self, name: Hashable, limited: Limited) -> None:
+        self.name = name
+        self.limited = limited
+        self.held = 0
+        self.held_by_people = 0
+        self.parked: list[tuple[int, int, Holding]] = []
+        self.people = 0  # of those who are parked
+        self.called = 0  # holders who were told to give way to them and have not yet
+
+    def has_room(self, urgency: int) -> bool:
+        limit, held = self.limited.limit, self.held
+        if urgency != _ON_DEMAND:
+            return held < for_all(limit)
+        return held < limit or self.held_by_people < limit - for_all(limit)
 
 
 class Permits:
@@ -62,7 +99,7 @@ class Permits:
 
     def __init__(self) -> None:
         self._uses: dict[Hashable, _Use] = {}
-        self._numbers = count()
+        self._number = 0
         self._waiting = 0
 
     @property
@@ -79,83 +116,154 @@ class Permits:
         """Names that are held or waited for."""
         return len(self._uses)
 
-    @asynccontextmanager
-    async def hold(
-        self, wanted: Sequence[Permit], urgency: Urgency = Urgency.SCHEDULED
-    ) -> AsyncIterator[None]:
-        """Hold all of ``wanted`` inside; a name that is there twice counts once.
+    def hold(self, wanted: Sequence[Permit], urgency: Urgency = Urgency.SCHEDULED) -> "Holding":
+        """``async with`` it: all of ``wanted``, whose names differ, are held inside.
 
         The wait has no deadline of its own: it ends because every conversation has one. Whoever has less
-        patience cancels it. Raises ValueError for a limit below 1, for which one would wait for ever.
+        patience cancels it.
         """
-        each = {permit.name: permit for permit in wanted}
-        for permit in each.values():
-            if permit.limit < 1:
-                raise ValueError(f"a limit of {permit.limit} for {permit.name} lets nobody through")
-        mine = tuple(each.values())
-        if not self._take(mine):
-            await self._wait(_Waiter(urgency, next(self._numbers), mine, _future()))
-        try:
-            yield
-        finally:
-            self._give_back(mine)
+        return Holding(self, wanted, urgency)
 
-    async def _wait(self, waiter: _Waiter) -> None:
-        self._park(waiter)
+    async def acquire(self, holding: "Holding") -> None:
+        """Take all of them, at once or when they are free."""
+        lacking = self._take(holding)
+        if lacking is None:
+            return
+        self._number += 1
+        holding.number = self._number
+        holding.granted = asyncio.get_running_loop().create_future()
+        self._park(holding, lacking)
         self._waiting += 1
         try:
-            await waiter.granted
+            await holding.granted
         except BaseException:
-            if not waiter.granted.cancelled():  # granted and cancelled in the same turn of the loop
-                self._give_back(waiter.wanted)
+            self._unpark(holding)
+            if not holding.granted.cancelled():  # granted and cancelled in the same turn of the loop
+                self.give_back(holding)
             raise
         finally:
             self._waiting -= 1
 
-    def _take(self, wanted: Sequence[Permit]) -> bool:
-        """All of them, or False and none."""
-        if any(use.is_full for permit in wanted if (use := self._uses.get(permit.name)) is not None):
-            return False
-        for permit in wanted:
-            self._uses.setdefault(permit.name, _Use(permit.limit)).held += 1
-        return True
+    def _take(self, holding: "Holding") -> _Use | None:
+        """All of them; else none, and the first that is used up."""
+        uses, urgency = self._uses, holding.urgency
+        found: list[_Use] = []
+        for permit in holding.permits:
+            use = uses.get(permit.name)
+            if use is None:
+                use = _Use(permit.name, permit.limited)  # there is room
+            elif not use.has_room(urgency):
+                return use
+            found.append(use)
+        for use in found:
+            if use.held == 0:
+                uses[use.name] = use
+            use.held += 1
+            if urgency == _ON_DEMAND:
+                use.held_by_people += 1
+        holding.uses = found
+        return None
 
-    def _park(self, waiter: _Waiter) -> None:
-        full = next(
-            use
-            for permit in waiter.wanted
-            if (use := self._uses.get(permit.name)) is not None and use.is_full
-        )
-        heappush(full.parked, waiter)
+    def _park(self, holding: "Holding", lacking: _Use) -> None:
+        holding.parked_at = lacking
+        if holding.urgency == _ON_DEMAND:
+            lacking.people += 1
+        heappush(lacking.parked, (holding.urgency, holding.number, holding))
 
-    def _give_back(self, mine: Sequence[Permit]) -> None:
-        for permit in mine:
-            self._uses[permit.name].held -= 1
-        while self._serve_first(mine):
-            pass
-        for permit in mine:
-            use = self._uses.get(permit.name)
-            if use is not None and use.held == 0:  # then nobody is parked here: it is not full
-                del self._uses[permit.name]
+    def _unpark(self, holding: "Holding") -> None:
+        if holding.parked_at is not None and holding.urgency == _ON_DEMAND:
+            holding.parked_at.people -= 1
+        holding.parked_at = None
 
-    def _serve_first(self, freed: Sequence[Permit]) -> bool:
+    def give_back(self, holding: "Holding") -> None:
+        """Give all back, and serve who waits for them."""
+        uses, holding.uses = holding.uses, []
+        if holding.called_by is not None:
+            holding.called_by.called -= 1
+            holding.called_by = None
+        for use in uses:
+            use.held -= 1
+            if holding.urgency == _ON_DEMAND:
+                use.held_by_people -= 1
+        if self._waiting:
+            while self._serve_first(uses):
+                pass
+        for use in uses:
+            if use.held == 0:  # then nobody is parked here: there is room
+                del self._uses[use.name]
+
+    def _serve_first(self, freed: Sequence[_Use]) -> bool:
         """Serve the first of all who are parked where there is room now; False where there is nobody."""
-        rooms = [
-            use
-            for permit in freed
-            if (use := self._uses.get(permit.name)) is not None and use.parked and not use.is_full
-        ]
-        if not rooms:
+        best: _Use | None = None
+        for use in freed:
+            parked = use.parked
+            while parked and parked[0][2].is_gone:
+                self._unpark(heappop(parked)[2])
+            if parked and use.has_room(parked[0][0]) and (best is None or parked[0] < best.parked[0]):
+                best = use
+        if best is None:
             return False
-        waiter = heappop(min(rooms, key=lambda use: use.parked[0]).parked)
-        if waiter.granted.done():  # cancelled meanwhile
-            return True
-        if self._take(waiter.wanted):
-            waiter.granted.set_result(None)
+        holding = heappop(best.parked)[2]
+        self._unpark(holding)
+        lacking = self._take(holding)
+        if lacking is None:
+            holding.grant()
         else:
-            self._park(waiter)
+            self._park(holding, lacking)
         return True
 
 
-def _future() -> "asyncio.Future[None]":
-    return asyncio.get_running_loop().create_future()
+class Holding:
+    """What one conversation holds, or waits for. Made by `Permits.hold`, and used once."""
+
+    __slots__ = ("_all", "called_by", "granted", "number", "parked_at", "permits", "urgency", "uses")
+
+    def __init__(self, all_: Permits, permits: Sequence[Permit], urgency: Urgency) -> None:
+        self._all = all_
+        self.permits = permits
+        self.urgency = urgency
+        self.number = 0  # in the order of arrival, of those who wait
+        self.granted: asyncio.Future[None] | None = None
+        self.parked_at: _Use | None = None
+        self.uses: list[_Use] = []
+        self.called_by: _Use | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._all.acquire(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._all.give_back(self)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether who waited has been cancelled."""
+        return self.granted is not None and self.granted.done()
+
+    def grant(self) -> None:
+        """The wait is over."""
+        if self.granted is not None:
+            self.granted.set_result(None)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a person waits for something that is held here, and it is this holder's turn to end.
+
+        As many are told as there are people; who was told is told again until he ends, or is not needed any
+        more. Of constant cost.
+        """
+        if self.called_by is not None:
+            if self.called_by.people >= self.called_by.called:
+                return True
+            self.called_by.called -= 1
+            self.called_by = None
+        if self.urgency == _ON_DEMAND:
+            return False
+        for use in self.uses:
+            if use.people > use.called:
+                use.called += 1
+                self.called_by = use
+                return True
+        return False

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
+from headend.clock import utc_now
 from headend.store import sql
 from headend.store.errors import ConflictError
 from headend.store.sql import Connection
@@ -37,28 +38,51 @@ class NamedState:
     state: LinkState
 
 
-async def keep(
-    connection: Connection, opened: Sequence[LinkState], closed: Sequence[tuple[str, str]]
-) -> None:
-    """Store what is open and forget what closed (kind, id)."""
+class Change(NamedTuple):
+    """What became of a breaker ``at`` an aware time: open in this ``state``, or closed (None)."""
+
+    at: datetime
+    kind: str
+    id: str
+    state: LinkState | None
+
+
+async def keep(connection: Connection, changes: Sequence[Change]) -> None:
+    """Store what is open and forget what closed, each where nobody has told later of it."""
+    closed = [change for change in changes if change.state is None]
+    opened = [(change.at, change.state) for change in changes if change.state is not None]
     if closed:
         await connection.execute(
-            _QUERIES["forget"], {"kinds": [kind for kind, _ in closed], "ids": [id_ for _, id_ in closed]}
+            _QUERIES["forget"],
+            {
+                "kinds": [change.kind for change in closed],
+                "ids": [change.id for change in closed],
+                "ats": [sql.aware(change.at) for change in closed],
+            },
         )
     if opened:
         await connection.execute(
             _QUERIES["put"],
             {
-                "kinds": [one.kind for one in opened],
-                "ids": [one.id for one in opened],
-                "sinces": [sql.aware(one.since) for one in opened],
-                "untils": [sql.aware(one.until) for one in opened],
-                "failures": [one.failures for one in opened],
-                "probes": [one.probes for one in opened],
-                "stages": [one.stage for one in opened],
-                "reasons": [one.reason.replace("\0", "") for one in opened],
+                "kinds": [one.kind for _, one in opened],
+                "ids": [one.id for _, one in opened],
+                "sinces": [sql.aware(one.since) for _, one in opened],
+                "untils": [sql.aware(one.until) for _, one in opened],
+                "failures": [one.failures for _, one in opened],
+                "probes": [one.probes for _, one in opened],
+                "stages": [one.stage for _, one in opened],
+                "reasons": [one.reason.replace("\0", "") for _, one in opened],
+                "ats": [sql.aware(at) for at, _ in opened],
             },
         )
+
+
+async def of(connection: Connection, wanted: Sequence[tuple[str, str]]) -> list[Change]:
+    """Those of ``wanted`` (kind, id) that are open, and when that was told."""
+    cursor = await connection.execute(
+        _QUERIES["of"], {"kinds": [kind for kind, _ in wanted], "ids": [id_ for _, id_ in wanted]}
+    )
+    return [Change(row[8], row[0], row[1], LinkState(*row[:8])) for row in await cursor.fetchall()]
 
 
 async def stored(connection: Connection, *, limit: int) -> list[LinkState]:
@@ -99,7 +123,7 @@ async def ask_reset(connection: Connection, kind: str, name: str) -> NamedState:
     if not found:
         raise ConflictError(f"{kind} {name} has no open breaker")
     state = found[0].state
-    await keep(connection, [], [(state.kind, state.id)])
+    await keep(connection, [Change(utc_now(), state.kind, state.id, None)])
     await connection.execute(_QUERIES["forget_resets"])
     await connection.execute(_QUERIES["ask_reset"], {"kind": state.kind, "id": state.id})
     return found[0]

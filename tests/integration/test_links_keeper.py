@@ -176,3 +176,98 @@ async def test_a_failed_store_is_made_up_for(pool, meter_id, database):
             other.execute("ALTER TABLE elsewhere RENAME TO link_states")
         await keeper.flush()
         assert len(await shown(pool)) == 1
+
+
+# ---- several processes, each with what it holds ---------------------------------------------------------
+
+
+async def test_who_takes_over_a_lane_knows_what_the_last_holder_met(pool, meter_id):
+    clock = Clock()
+    first, second = breakers(clock), breakers(clock)
+    async with (
+        Keeper(pool.connection, first, shared=True, period_s=3600) as holder,
+        Keeper(pool.connection, second, shared=True, period_s=3600) as next_holder,
+    ):
+        await holder.adopt([subject(meter_id), LINE])
+        fail(first, meter_id)
+        fail(first, 98, Stage.CONNECT, LINE)
+        await holder.flush()
+        holder.leave([subject(meter_id), LINE])
+        assert len(first) == 0
+        assert len(second) == 0, "what others hold is no business of it"
+        await next_holder.adopt([subject(meter_id), LINE, subject(98)])
+        assert second.state(subject(meter_id)) is State.OPEN
+        assert second.state(LINE) is State.OPEN
+        assert second.state(subject(98)) is State.CLOSED
+        assert second.due(10) == []
+        clock.now += timedelta(seconds=300)
+        assert second.due(10) == [meter_id]
+
+
+async def test_each_stores_what_it_met_itself(pool, meter_id):
+    clock = Clock()
+    first, second = breakers(clock), breakers(clock)
+    async with Keeper(pool.connection, first, shared=True, period_s=3600) as holder:
+        fail(first, meter_id)
+        await holder.flush()
+        async with Keeper(pool.connection, second, shared=True, period_s=3600) as other:
+            fail(second, 98, Stage.CONNECT, LINE)
+            await other.flush()
+        await holder.flush()
+    assert {one.name for one in await shown(pool)} == {"M-1", LINE.id}
+
+
+async def test_what_the_next_holder_closed_is_closed_for_the_first_when_it_holds_it_again(pool, meter_id):
+    clock = Clock()
+    first, second = breakers(clock), breakers(clock)
+    async with (
+        Keeper(pool.connection, first, shared=True, period_s=3600) as holder,
+        Keeper(pool.connection, second, shared=True, period_s=3600) as next_holder,
+    ):
+        fail(first, meter_id)
+        await holder.flush()  # and then it is paused, and loses what it holds without knowing
+        await next_holder.adopt([subject(meter_id)])
+        clock.now += timedelta(seconds=301)
+        second.answered(second.admit(subject(meter_id), None))
+        await next_holder.flush()
+        await holder.adopt([subject(meter_id)])
+        assert first.state(subject(meter_id)) is State.CLOSED
+        assert await shown(pool) == []
+
+
+async def test_a_holder_that_was_paused_overwrites_nothing_that_was_told_later(pool, meter_id):
+    clock = Clock()
+    paused, second = breakers(clock), breakers(clock)
+    async with (
+        Keeper(pool.connection, paused, shared=True, period_s=3600) as holder,
+        Keeper(pool.connection, second, shared=True, period_s=3600) as next_holder,
+    ):
+        fail(paused, meter_id)
+        fail(paused, 98, Stage.CONNECT, LINE)
+        await holder.flush()
+        clock.now += timedelta(seconds=301)
+        paused.answered(paused.admit(subject(meter_id), None))  # not stored: it is paused here
+        fail(paused, 98, Stage.CONNECT, LINE, times=1)
+        clock.now += timedelta(seconds=60)
+        await next_holder.adopt([subject(meter_id), LINE])
+        for meter, stage, behind in ((meter_id, Stage.TIMEOUT, None), (98, Stage.CONNECT, LINE)):
+            fail(second, meter, stage, behind, times=1)
+        await next_holder.flush()
+        told = await shown(pool)
+        await holder.flush()
+        assert await shown(pool) == told
+        assert [one.state.probes for one in told] == [1, 1]
+
+
+async def test_what_changed_here_and_is_not_stored_yet_outlives_the_taking_over(pool, meter_id):
+    clock = Clock()
+    some = breakers(clock)
+    async with Keeper(pool.connection, some, shared=True, period_s=3600) as keeper:
+        fail(some, meter_id)
+        await keeper.adopt([subject(meter_id)])
+        assert some.state(subject(meter_id)) is State.OPEN
+        await keeper.flush()
+        clock.now += timedelta(seconds=301)
+        some.answered(some.admit(subject(meter_id), None))
+        await keeper.adopt([subject(meter_id)])
+        assert some.state(subject(meter_id)) is State.CLOSED

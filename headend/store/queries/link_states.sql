@@ -1,16 +1,24 @@
 -- name: put
--- Breakers that are open, anew or still.
-INSERT INTO link_states (kind, id, since, until, failures, probes, stage, reason)
+-- Breakers that are open, anew or still; not where somebody has told later of it.
+INSERT INTO link_states AS s (kind, id, since, until, failures, probes, stage, reason, changed_at)
 SELECT * FROM unnest(%(kinds)s::text[], %(ids)s::text[], %(sinces)s::timestamptz[], %(untils)s::timestamptz[],
-                     %(failures)s::integer[], %(probes)s::integer[], %(stages)s::text[], %(reasons)s::text[])
+                     %(failures)s::integer[], %(probes)s::integer[], %(stages)s::text[], %(reasons)s::text[],
+                     %(ats)s::timestamptz[])
     ON CONFLICT (kind, id) DO UPDATE
    SET since = excluded.since, until = excluded.until, failures = excluded.failures, probes = excluded.probes,
-       stage = excluded.stage, reason = excluded.reason, changed_at = now();
+       stage = excluded.stage, reason = excluded.reason, changed_at = excluded.changed_at
+ WHERE s.changed_at <= excluded.changed_at;
 
 -- name: forget
--- Breakers that closed.
-DELETE FROM link_states s USING unnest(%(kinds)s::text[], %(ids)s::text[]) AS gone (kind, id)
- WHERE s.kind = gone.kind AND s.id = gone.id;
+-- Breakers that closed; not where somebody has told later that they are open.
+DELETE FROM link_states s USING unnest(%(kinds)s::text[], %(ids)s::text[], %(ats)s::timestamptz[]) AS gone (kind, id, at)
+ WHERE s.kind = gone.kind AND s.id = gone.id AND s.changed_at <= gone.at;
+
+-- name: of
+-- Those of these that are open, and when that was told.
+SELECT s.kind, s.id, since, until, failures, probes, stage, reason, changed_at
+  FROM unnest(%(kinds)s::text[], %(ids)s::text[]) AS wanted (kind, id)
+  JOIN link_states s ON s.kind = wanted.kind AND s.id = wanted.id;
 
 -- name: all
 -- All that are open, those that changed last at the end, at most so many.

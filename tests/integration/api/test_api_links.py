@@ -10,7 +10,7 @@ from api.app import create_app
 from api.services import Services
 from headend.observe.metrics import Metrics
 from headend.store import link_states
-from headend.store.link_states import LinkState
+from headend.store.link_states import Change, LinkState
 from headend.store.tokens import Scope
 from tests.integration.api.conftest import T0
 
@@ -27,7 +27,7 @@ async def silent(house: Any) -> Any:
         await house.add_meter(name)
     opened = [state("line", LINE), *(state("meter", str(house.ids[name])) for name in ("M-1", "M-2"))]
     async with house.pool.connection() as connection:
-        await link_states.keep(connection, opened, [])
+        await link_states.keep(connection, [Change(T0, one.kind, one.id, one) for one in opened])
     return house
 
 

@@ -1,0 +1,135 @@
+"""How many conversations at once, and where: the permits that a way needs, and what moves their limits.
+
+::
+
+    meter 1, line 1                         cannot be shared
+    cell                                    as the settings say
+    station, kind of link, all              at most what the settings say, and less where round trips grow
+
+A station's round trips show how its own medium is used. Those of all links of a kind, and of all together,
+are of many media and lengths: there each is measured against the floor of its station, where it has one, so
+that what grows is what they have in common: a network that carries them all, or this process. A station may
+take half as long again, all of them together twice as long, or ten milliseconds longer: a slow medium is held
+back where it is slow, and an overload of this process where the fast ones show it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from headend.drivers.contract import Way
+from headend.links.adaptive import Adaptive
+from headend.links.permits import Fixed, Permit, Permits
+from schemas.network import LinkKind
+
+#: How much longer than their floor round trips may be, as a share and in seconds. Of a station the seconds
+#: are more than this process may add to them, so that its overload is not taken for the station's. Of all
+#: links together: the dozen exchanges of a read wait about 0.1 s then.
+STATION_SLACK: Final = 0.5
+STATION_SLACK_S: Final = 0.05
+SLACK: Final = 1.0
+SLACK_S: Final = 0.01
+#: Conversations at once, of which one is a person's, before round trips of a station or a kind are measured.
+_STATION_FIRST: Final = 2
+_KIND_FIRST: Final = 4
+#: Stations that are remembered; the one that was used least lately goes first.
+MOST_STATIONS: Final = 20_000
+_ONE: Final = Fixed(1)
+#: The permit of all conversations, and the first part of the names of others.
+ALL: Final = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Conversations at once at most: ``most`` in all, behind one station, in one cell (transformer, else
+    feeder), and over all links of a kind, where it is named. With one meter and on one line it is always one.
+    """
+
+    most: int = 256
+    station: int = 4
+    cell: int = 16
+    kinds: Mapping[LinkKind, int] = field(default_factory=dict)
+
+
+class Allowances:
+    """The limits as they are now."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._all = Adaptive(limits.most, first=limits.most, slack_s=SLACK_S, slack=SLACK)
+        self._cell = Fixed(limits.cell)
+        self._kinds: dict[LinkKind | None, Adaptive] = {}
+        self._stations: OrderedDict[int, Adaptive] = OrderedDict()
+
+    def permits(self, way: Way) -> list[Permit]:
+        """Those of one conversation with the meter at the way's end."""
+        place, line = way.target.place, way.address.line
+        found = [
+            Permit(("meter", way.target.meter.meter_id), _ONE),
+            Permit(ALL, self._all),
+            Permit(("kind", place.link), self._kind(place.link)),
+        ]
+        if line is not None:
+            found.append(Permit(("line", line), _ONE))
+        if place.station_id is not None:
+            found.append(Permit(("station", place.station_id), self._station(place.station_id)))
+        cell = place.transformer or place.feeder
+        if cell is not None:
+            found.append(Permit(("cell", place.feeder, cell), self._cell))
+        return found
+
+    def ended(self, way: Way, answers_s: Sequence[float], held: Permits, *, fell_silent: bool) -> None:
+        """Learn from a conversation whose permits are still held: from how long answers took, or from a
+        meter that did not answer in time and had not been silent before.
+
+        Silence is its station's business alone: a dark feeder must not slow down all others. On a line that
+        is shared one talks at a time, and how long that takes is the line's.
+        """
+        place = way.target.place
+        station_id = None if way.target.meter.meter_id < 0 else place.station_id  # behind it, not it itself
+        kind, in_kind, in_all = self._kind(place.link), held.held(("kind", place.link)), held.held(ALL)
+        if not answers_s or way.address.is_shared:
+            if station_id is not None:
+                station, in_station = self._station(station_id), held.held(("station", station_id))
+                (station.timed_out if fell_silent else station.unmeasured)(in_station)
+            kind.unmeasured(in_kind)
+            self._all.unmeasured(in_all)
+            return
+        round_trip_s, floor_s = sum(answers_s) / len(answers_s), None
+        if station_id is not None:
+            station, in_station = self._station(station_id), held.held(("station", station_id))
+            station.answered(round_trip_s / place.hops, in_station)
+            floor_s = round_trip_s if station.floor_s is None else station.floor_s * place.hops
+        kind.answered(round_trip_s, in_kind, floor_s)
+        if floor_s is None:
+            floor_s = round_trip_s if kind.floor_s is None else kind.floor_s
+        self._all.answered(round_trip_s, in_all, floor_s)
+
+    def now(self) -> dict[str, float]:
+        """The limits of all and of each kind of link, by name."""
+        kinds = {"unknown" if kind is None else kind.value: one.limit for kind, one in self._kinds.items()}
+        return {ALL: self._all.limit, **kinds}
+
+    def of_station(self, station_id: int) -> int:
+        """The limit behind one station."""
+        return self._station(station_id).limit
+
+    def _kind(self, kind: LinkKind | None) -> Adaptive:
+        found = self._kinds.get(kind)
+        if found is None:
+            most = self._limits.most if kind is None else self._limits.kinds.get(kind, self._limits.most)
+            found = self._kinds[kind] = Adaptive(most, first=_KIND_FIRST, slack_s=SLACK_S, slack=SLACK)
+        return found
+
+    def _station(self, station_id: int) -> Adaptive:
+        found = self._stations.get(station_id)
+        if found is None:
+            found = self._stations[station_id] = Adaptive(
+                self._limits.station, first=_STATION_FIRST, slack_s=STATION_SLACK_S, slack=STATION_SLACK
+            )
+            if len(self._stations) > MOST_STATIONS:
+                self._stations.popitem(last=False)
+        else:
+            self._stations.move_to_end(station_id)
+        return found
