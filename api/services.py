@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from fastapi import Request
 
@@ -20,6 +20,9 @@ class Pool(Protocol):
     """A pool of database connections, as psycopg_pool's AsyncConnectionPool. Leaving the context commits."""
 
     def connection(self) -> AbstractAsyncContextManager[Connection]: ...
+
+    @property
+    def conninfo(self) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

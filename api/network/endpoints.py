@@ -1,5 +1,6 @@
 """The network: nodes paged and filtered, trees, moves, import from CSV. A change is audited with it."""
 
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -26,6 +27,7 @@ from headend.store import audit, network
 from headend.store.errors import UnknownError
 from headend.store.network import Standing
 from headend.store.network_tree import TooLargeError, tree
+from headend.store.pool import apart
 from headend.store.sql import Connection
 from schemas.network import Link, NodeKind
 
@@ -162,15 +164,18 @@ async def import_nodes(
     """All of the file or nothing; 422 tells every error with its line and column. Again, it does nothing."""
     begins = house.clock() if since is None else instant(since, "since")
     data = await request.body()
-    async with house.pool.connection() as connection:
-        done = await import_network(
-            connection,
-            data,
+    # a county takes seconds of computing, in which others are answered
+    done = await apart(
+        house.pool,
+        partial(
+            import_network,
+            data=data,
             since=begins,
             actor=actor(token),
             profile_folders=house.profile_folders,
             dry_run=dry_run,
-        )
+        ),
+    )
     if done.errors:
         told = [Place(detail=str(one)) for one in done.errors[:_MOST_ERRORS]]
         raise BadValue(f"the file has {len(done.errors)} errors; nothing was imported", places=told)

@@ -1,8 +1,9 @@
 """The connection pool: deadlines on everything, and no password in any log."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -13,6 +14,17 @@ from headend.store.sql import Connection
 
 #: What the rest of the store takes.
 Pool = AsyncConnectionPool[Connection]
+
+T = TypeVar("T")
+
+
+class Reaching(Protocol):
+    """Whatever knows how the database is reached: a pool."""
+
+    @property
+    def conninfo(self) -> Any:
+        """As psycopg takes it."""
+
 
 CONNECT_TIMEOUT_S: Final = 10
 STATEMENT_TIMEOUT_S: Final = 60
@@ -82,3 +94,18 @@ async def open_pool(
         yield pool
     finally:
         await pool.close()
+
+
+async def apart(pool: Reaching, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """Do ``work`` in a thread with an event loop and a connection of its own: what computes for seconds
+    between its statements stalls nobody here. Commits behind it, and rolls back where it raises.
+
+    A thread cannot be cancelled: who is cancelled meanwhile leaves it to end by itself. Raises what ``work``
+    raises, and UnavailableError.
+    """
+
+    async def alone() -> T:
+        async with await psycopg.AsyncConnection.connect(str(pool.conninfo)) as connection:
+            return await work(connection)
+
+    return await asyncio.to_thread(lambda: asyncio.run(alone()))
