@@ -5,12 +5,24 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 
 class Stop(asyncio.Event):
     """That somebody asked for the end. ``is_awaited``: the process is up and waits for it."""
 
     is_awaited = False
+
+    def __init__(self, main: "asyncio.Task[Any] | None" = None) -> None:
+        super().__init__()
+        self._main = main
+
+    def ask(self) -> None:
+        """Ask for the end; before it is waited for, the start is cancelled."""
+        if self.is_awaited:
+            self.set()
+        elif self._main is not None:
+            self._main.cancel()
 
 
 @contextlib.contextmanager
@@ -19,15 +31,15 @@ def signals() -> Iterator[Stop]:
     third ends the process."""
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
-    stop = Stop()
+    stop = Stop(main)
     received = 0
 
     def on_signal(number: int) -> None:
         nonlocal received
         received += 1
-        if received == 1 and stop.is_awaited:
-            stop.set()
-        elif received <= 2 and main is not None:
+        if received == 1:
+            stop.ask()
+        elif received == 2 and main is not None:
             main.cancel()
         else:
             os._exit(128 + number)  # the embedded database is found and stopped by the next start
