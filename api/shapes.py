@@ -9,22 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from api.errors import BadValue
 from protocols.dlms.obis import Obis
-
-
-def _utf8(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError as exc:  # JSON can write half of a surrogate pair, which no text holds
-        raise ValueError(f"{value!r} is no text that UTF-8 can hold") from exc
-    return value
-
-
-#: A name in a body. Blanks around it and control characters are typing errors, and PostgreSQL has no NUL.
-Name = Annotated[
-    str,
-    AfterValidator(_utf8),
-    Field(min_length=1, max_length=128, pattern=r"^[^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?$"),
-]
+from schemas.text import Name as Name
 
 AssetId = Annotated[
     str,

@@ -10,6 +10,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from schemas.text import Name
+
 #: The usual logical name of the billing profile ("data of billing period 1").
 BILLING_PROFILE: Final = "0-0:98.1.0*255"
 
@@ -111,14 +113,16 @@ class RequestState(StrEnum):
 class Selection(_Shape):
     """Which meters: those that meet every condition given; no condition: all. Of each list one must fit.
 
-    Only commissioned meters are ever read. ``query`` is a pattern of asset ids with ``*`` and ``?``.
+    Only commissioned meters are ever read. A tag is ``key`` (any value) or ``key=value``; ``stations`` are
+    codes of concentrators, gateways and substations, with all that stands below them then. ``query`` is a
+    pattern of asset ids with ``*`` and ``?``.
     """
 
-    meters: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    feeders: tuple[str, ...] = ()
-    transformers: tuple[str, ...] = ()
-    stations: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    query: str | None = None
+    meters: tuple[Name, ...] = ()
+    groups: tuple[Name, ...] = Field(default=(), max_length=1000)
+    tags: tuple[Name, ...] = Field(default=(), max_length=1000)
+    feeders: tuple[Name, ...] = Field(default=(), max_length=1000)
+    transformers: tuple[Name, ...] = ()
+    stations: tuple[Name, ...] = ()
+    models: tuple[Name, ...] = Field(default=(), max_length=1000)
+    query: Name | None = None

@@ -1,0 +1,1 @@
+"""Schedules: when they run, whether they make sense, and the jobs that they become."""

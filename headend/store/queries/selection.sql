@@ -1,0 +1,84 @@
+-- name: meters
+-- Commissioned meters at a moment that meet every condition (NULL: none is made). Concentrators that are among the meters for their keys are none. OFFSET 0 and LIMIT 1 keep every step down to the index.
+WITH RECURSIVE down (node_id) AS (
+    SELECT node_id FROM network_nodes WHERE code = ANY (%(stations)s::text[])
+    UNION
+    SELECT l.child
+      FROM down
+     CROSS JOIN LATERAL (SELECT child FROM network_links WHERE parent = down.node_id AND upper_inf(during) OFFSET 0) l
+), tag AS (
+    SELECT split_part(told, '=', 1) AS key, CASE WHEN strpos(told, '=') > 0 THEN substr(told, strpos(told, '=') + 1) END AS value
+      FROM unnest(%(tags)s::text[]) AS told
+)
+SELECT m.meter_id
+  FROM meters m
+ CROSS JOIN LATERAL (SELECT state FROM meter_states
+                      WHERE meter_id = m.meter_id AND since <= %(at)s ORDER BY since DESC LIMIT 1) s
+ WHERE s.state = 'commissioned'
+   AND NOT EXISTS (SELECT FROM network_nodes n WHERE n.code = m.asset_id AND n.kind IN ('concentrator', 'gateway'))
+   AND (%(meters)s::text[] IS NULL OR m.asset_id = ANY (%(meters)s))
+   AND (%(models)s::text[] IS NULL OR m.model = ANY (%(models)s))
+   AND (%(feeders)s::text[] IS NULL OR m.feeder = ANY (%(feeders)s))
+   AND (%(transformers)s::text[] IS NULL OR m.transformer = ANY (%(transformers)s))
+   AND (%(pattern)s::text IS NULL OR m.asset_id LIKE %(pattern)s)
+   AND (%(groups)s::text[] IS NULL
+        OR m.meter_id IN (SELECT meter_id FROM group_members JOIN meter_groups USING (group_id) WHERE name = ANY (%(groups)s)))
+   AND (%(tags)s::text[] IS NULL
+        OR m.meter_id IN (SELECT meter_id FROM meter_tags JOIN tag USING (key) WHERE tag.value IS NULL OR tag.value = meter_tags.value))
+   AND (%(stations)s::text[] IS NULL
+        OR m.meter_id IN (SELECT meter_id FROM down JOIN network_nodes USING (node_id) WHERE meter_id IS NOT NULL))
+ ORDER BY m.meter_id;
+
+-- name: stations
+-- Concentrators and gateways with an address, by number, with their model, that meet every condition (NULL: none is made); the places are walked up once for each.
+WITH RECURSIVE up (node_id, above) AS (
+    SELECT node_id, node_id FROM network_nodes WHERE kind IN ('concentrator', 'gateway')
+    UNION ALL
+    SELECT up.node_id, l.parent
+      FROM up
+     CROSS JOIN LATERAL (SELECT parent FROM network_links WHERE child = up.above AND upper_inf(during) LIMIT 1) l
+), place AS (
+    SELECT up.node_id, p.code, p.kind FROM up JOIN network_nodes p ON p.node_id = up.above
+)
+SELECT n.node_id, n.model
+  FROM network_nodes n
+ WHERE n.kind IN ('concentrator', 'gateway') AND n.address IS NOT NULL AND n.model IS NOT NULL
+   AND (%(meters)s::text[] IS NULL OR n.code = ANY (%(meters)s))
+   AND (%(models)s::text[] IS NULL OR n.model = ANY (%(models)s))
+   AND (%(pattern)s::text IS NULL OR n.code LIKE %(pattern)s)
+   AND (%(feeders)s::text[] IS NULL OR EXISTS (
+        SELECT FROM place p WHERE p.node_id = n.node_id AND p.kind = 'feeder' AND p.code = ANY (%(feeders)s)))
+   AND (%(transformers)s::text[] IS NULL OR EXISTS (
+        SELECT FROM place p WHERE p.node_id = n.node_id AND p.kind = 'transformer' AND p.code = ANY (%(transformers)s)))
+   AND (%(stations)s::text[] IS NULL OR EXISTS (
+        SELECT FROM place p WHERE p.node_id = n.node_id AND p.code = ANY (%(stations)s)))
+ ORDER BY n.node_id;
+
+-- name: unknown
+-- Names of a selection that nobody has, each with its list and its place in it, in order.
+SELECT 'meters', t.place - 1, t.name FROM unnest(%(meters)s::text[]) WITH ORDINALITY AS t (name, place)
+ WHERE NOT EXISTS (SELECT FROM meters WHERE asset_id = t.name)
+   AND NOT EXISTS (SELECT FROM network_nodes WHERE code = t.name AND kind IN ('concentrator', 'gateway'))
+UNION ALL
+SELECT 'groups', t.place - 1, t.name FROM unnest(%(groups)s::text[]) WITH ORDINALITY AS t (name, place)
+ WHERE NOT EXISTS (SELECT FROM meter_groups g WHERE g.name = t.name)
+UNION ALL
+SELECT 'tags', t.place - 1, t.name FROM unnest(%(tags)s::text[]) WITH ORDINALITY AS t (name, place)
+ WHERE NOT EXISTS (SELECT FROM meter_tags WHERE key = split_part(t.name, '=', 1)
+                      AND (strpos(t.name, '=') = 0 OR value = substr(t.name, strpos(t.name, '=') + 1)))
+UNION ALL
+SELECT 'feeders', t.place - 1, t.name FROM unnest(%(feeders)s::text[]) WITH ORDINALITY AS t (name, place)
+ WHERE NOT EXISTS (SELECT FROM network_nodes WHERE code = t.name AND kind = 'feeder')
+   AND NOT EXISTS (SELECT FROM meters WHERE feeder = t.name)
+UNION ALL
+SELECT 'transformers', t.place - 1, t.name FROM unnest(%(transformers)s::text[]) WITH ORDINALITY AS t (name, place)
+ WHERE NOT EXISTS (SELECT FROM network_nodes WHERE code = t.name AND kind = 'transformer')
+   AND NOT EXISTS (SELECT FROM meters WHERE transformer = t.name)
+UNION ALL
+SELECT 'stations', t.place - 1, t.name FROM unnest(%(stations)s::text[]) WITH ORDINALITY AS t (name, place)
+ WHERE NOT EXISTS (SELECT FROM network_nodes WHERE code = t.name AND kind IN ('concentrator', 'gateway', 'substation'))
+ORDER BY 1, 2;
+
+-- name: used_models
+-- Models of our meters.
+SELECT DISTINCT model FROM meters ORDER BY model;
