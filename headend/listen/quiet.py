@@ -29,6 +29,11 @@ class QuietStream:
         """False once either side closed."""
         return self._stream.is_open
 
+    @property
+    def is_quiet(self) -> bool:
+        """Open, and everything that came has been taken."""
+        return self._stream.is_quiet
+
     def write(self, data: bytes) -> None:
         """Hand over bytes to be sent. Raises LinkClosed."""
         self._stream.write(data)

@@ -21,6 +21,7 @@ from headend.session.counters import KeyCounters
 from headend.session.deadlines import Deadlines
 from headend.session.gateway import link_to
 from headend.session.handover import Handover, Notified
+from headend.session.kept import KeptLinks
 from headend.session.plan import SessionPlan, plan_session
 from headend.store import keyring, meters
 from headend.store.errors import ConflictError, UnavailableError
@@ -122,16 +123,21 @@ class Access:
         #: who stores what meters tell unasked within sessions
         self.notified: Notified | None = None
         self._handover = Handover()
+        self._kept_links: KeptLinks | None = None
         #: messages and frames of others, or without sense, that came in sessions and were dropped
         self.ignored = 0
 
     async def __aenter__(self) -> Self:
+        self._kept_links = KeptLinks()
         self._task = asyncio.create_task(self._keep(), name="peer counters")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._kept_links is not None:
+            self._kept_links.close()
+            self._kept_links = None
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -250,6 +256,7 @@ class Access:
             deadlines=self._deadlines,
             answer_s=answer_s,
             stream=stream,
+            kept=self._kept_links,
             learn_counter=reach.is_new and last is None,
         )
         title, proven = reach.meter.system_title, False

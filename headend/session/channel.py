@@ -21,6 +21,10 @@ class ApduChannel(Protocol):
         """Frames and datagrams that were not for us or made no sense: dropped and counted."""
 
     @property
+    def is_clean(self) -> bool:
+        """Whether all that came was ours and is taken, so that the stream may carry another conversation."""
+
+    @property
     def peer(self) -> str:
         """Where the other end is; no secrets."""
 
@@ -50,6 +54,11 @@ class WrapperChannel:
         self._loop = asyncio.get_running_loop()
         self._reader = wrapper.WrapperReader()
         self.ignored = 0
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was dropped and no byte of another frame has come."""
+        return not self.ignored and not self._reader.pending
 
     @property
     def peer(self) -> str:

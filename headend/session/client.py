@@ -11,6 +11,7 @@ from headend.links.failures import stage_of
 from headend.session.channel import ApduChannel
 from headend.session.deadlines import Deadlines
 from headend.session.dial import channel_over, dial
+from headend.session.kept import KeptLinks
 from headend.session.plan import SessionPlan
 from headend.store.errors import UnavailableError
 from headend.transport.stream import Stream
@@ -98,6 +99,7 @@ class MeterSession:
         peer_counter: the replay bar for the meter's counters; afterwards its ``proven`` is the one to store.
         stream: an open link of the caller's (a meter that dialled in). Left open after a clean release only.
         answer_s: how long each answer, and the association, may take instead of what ``deadlines`` say.
+        kept: where links to concentrators are taken from, and left.
         learn_counter: read the meter's invocation counter by the public client first (a meter new to us). It
             is learnt anyway when the meter says that ours is wrong.
     """
@@ -111,6 +113,7 @@ class MeterSession:
         deadlines: Deadlines | None = None,
         answer_s: float | None = None,
         stream: Stream | None = None,
+        kept: KeptLinks | None = None,
         learn_counter: bool = False,
     ) -> None:
         self.plan = plan
@@ -127,6 +130,7 @@ class MeterSession:
         self._response_s = answer_s or deadlines.response_s
         self._counters = counters if plan.uses_counter else None
         self._given = stream
+        self._kept = kept
         self._learn = learn_counter
         self._loop = asyncio.get_running_loop()
         self._end = 0.0
@@ -176,8 +180,26 @@ class MeterSession:
         return self
 
     async def _open(self) -> None:
+        address, kept = self.plan.address, self._kept
+        stream = self._given
+        if stream is None and kept is not None:
+            self._stream = kept.take(address)
+            if self._stream is not None:
+                try:
+                    await self._begin()
+                except (LinkClosed, LinkTimeout) as exc:
+                    kept.failed(address)
+                    if isinstance(exc, LinkTimeout):
+                        raise
+                    self._abort()  # it was being closed as we took it
+                else:
+                    kept.worked(address)
+                    return
+        self._stream = await self._dial() if stream is None else stream
+        await self._begin()
+
+    async def _begin(self) -> None:
         try:
-            await self._connect()
             if self._learn:
                 await self._learn_first()
             await self._associate()
@@ -187,18 +209,15 @@ class MeterSession:
                 raise
             if self._given is None:
                 self._abort()
-                await self._connect()
+                self._stream = await self._dial()
             if exc.invocation_counter is not None:
                 await self._counters.raise_to(exc.invocation_counter)
             else:
                 await self._learn_counter(because=exc)
             await self._associate()
 
-    async def _connect(self) -> None:
-        stream = self._given
-        if stream is None:
-            stream = await dial(self.plan.address, self._deadline(self._deadlines.connect_s))
-        self._stream = stream
+    async def _dial(self) -> Stream:
+        return await dial(self.plan.address, self._deadline(self._deadlines.connect_s))
 
     async def _associate(self) -> None:
         if self._stream is None:
@@ -226,7 +245,7 @@ class MeterSession:
             if self._stream is None or not self._stream.is_open:
                 if self._given is not None:
                     raise
-                await self._connect()
+                self._stream = await self._dial()
 
     async def _learn_counter(self, because: CommunicationError | None = None) -> None:
         """Raise our counter above the last one the meter accepted, as its public object tells."""
@@ -234,6 +253,7 @@ class MeterSession:
             if because is not None:
                 raise because
             return
+        self._kept = None
         attribute = Attribute(ClassId.DATA, self.plan.invocation_counter, 2)
         public = MeterSession(
             self.plan.public(), deadlines=self._deadlines, answer_s=self._answer_s, stream=self._stream
@@ -275,7 +295,13 @@ class MeterSession:
             raise
         else:
             if self._given is None:
-                stream.close()
+                self._leave(stream, channel)
+
+    def _leave(self, stream: Stream, channel: ApduChannel) -> None:
+        if self._kept is not None and channel.is_clean and not self.stale:
+            self._kept.give(self.plan.address, stream)
+        else:
+            stream.close()
 
     def _abort(self) -> None:
         self._broken = self._broken or "aborted"

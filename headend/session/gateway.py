@@ -48,6 +48,11 @@ class GatewayChannel:
         return f"{self._framing.peer} gateway {self._address}"
 
     @property
+    def is_clean(self) -> bool:
+        """Whether all that came was our meter's, and is taken."""
+        return not self._strangers and self._framing.is_clean
+
+    @property
     def ignored(self) -> int:
         """What the framing dropped, and what came from others than our meter."""
         return self._framing.ignored + self._strangers

@@ -44,6 +44,11 @@ class HdlcChannel:
         return self._stream.peer
 
     @property
+    def is_clean(self) -> bool:
+        """Never: what else is on the line is not known."""
+        return False
+
+    @property
     def ignored(self) -> int:
         """Bad stretches on the line, and unconfirmed frames."""
         return self._link.bad_frames + self._unconfirmed

@@ -26,6 +26,10 @@ class Stream(Protocol):
     def is_open(self) -> bool:
         """False once either side closed."""
 
+    @property
+    def is_quiet(self) -> bool:
+        """Open, and everything that came has been taken."""
+
     def write(self, data: bytes) -> None:
         """Hand over bytes to be sent. Raises LinkClosed when the link is closed."""
 
@@ -87,6 +91,11 @@ class BaseStream:
     def is_open(self) -> bool:
         """False once either side closed."""
         return self._ended is None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Open, and everything that came has been taken."""
+        return self._ended is None and not self._pending
 
     # ---- what the subclass carries out -----------------------------------------------------------
 
