@@ -87,7 +87,7 @@ class Allowances:
         is shared one talks at a time, and how long that takes is the line's.
         """
         place = way.target.place
-        station_id = None if way.target.meter.meter_id < 0 else place.station_id  # behind it, not it itself
+        station_id = place.station_id if place.hops else None  # behind it, and not it itself
         kind, in_kind, in_all = self._kind(place.link), held.held(("kind", place.link)), held.held(ALL)
         if not answers_s or way.address.is_shared:
             if station_id is not None:

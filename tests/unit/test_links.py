@@ -409,6 +409,22 @@ def test_a_station_that_is_down_is_tried_three_times_and_not_for_each_meter(run_
     run_virtual(main())
 
 
+@pytest.mark.parametrize("meter_id", [-5, 7])  # without keys of its own, and as a device that has them
+def test_talking_with_a_station_itself_says_nothing_of_the_medium_behind_it(
+    run_virtual: Run, meter_id: int
+) -> None:
+    async def main() -> tuple[int, int]:
+        house = House()
+        for _ in range(40):
+            await house.talk(way(meter_id, Place(station_id=5, hops=0)), questions=3)
+        before = house.links.limits.of_station(5)
+        for _ in range(40):
+            await asyncio.gather(*(house.talk(way(n, BEHIND)) for n in range(4)))
+        return before, house.links.limits.of_station(5)
+
+    assert run_virtual(main()) == (2, 4)
+
+
 @pytest.mark.parametrize("silent", [False, True])
 def test_a_station_whose_breaker_is_open_refuses_280_meters_and_asks_none(
     run_virtual: Run, silent: bool
