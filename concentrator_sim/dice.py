@@ -15,6 +15,17 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
+def numbers_of(seed: int, count: int) -> list[int]:
+    """The first ``count`` numbers of 64 bits that `shapes.scattered` gives for ``seed``, for a few of them."""
+    return [_mixed((seed + n) * _STEP & _MASK) for n in range(1, count + 1)]
+
+
+def _mixed(state: int) -> int:
+    mixed = ((state ^ state >> 30) * _MIX_1) & _MASK
+    mixed = ((mixed ^ mixed >> 27) * _MIX_2) & _MASK
+    return mixed ^ mixed >> 31
+
+
 class Dice:
     """A stream of numbers (SplitMix64). Small, since every link of a field has its own."""
 
@@ -26,9 +37,7 @@ class Dice:
     def bits(self) -> int:
         """64 random bits."""
         self._state = (self._state + _STEP) & _MASK
-        mixed = ((self._state ^ self._state >> 30) * _MIX_1) & _MASK
-        mixed = ((mixed ^ mixed >> 27) * _MIX_2) & _MASK
-        return mixed ^ mixed >> 31
+        return _mixed(self._state)
 
     def chance(self) -> float:
         """A number from 0 to 1, 1 excluded."""

@@ -5,11 +5,12 @@ are computed at once; between two quarters a register grows in proportion to the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
 
+from concentrator_sim.dice import numbers_of
 from concentrator_sim.shapes import (
     EPOCH_S,
     I8,
@@ -18,13 +19,13 @@ from concentrator_sim.shapes import (
     QUARTER_S,
     UNITS_PER_YEAR,
     noise,
-    scattered,
     shape_range,
     sun_shape,
 )
 
 #: Registers are double-long-unsigned and roll over.
 MODULUS: Final = 2**32
+_MASK: Final = MODULUS - 1
 #: 1.8.0 and 2.8.0 in Wh, 3.8.0 and 4.8.0 in varh.
 QUANTITIES: Final = ("1.8.0", "2.8.0", "3.8.0", "4.8.0")
 
@@ -32,79 +33,89 @@ _DENOMINATOR: Final = UNITS_PER_YEAR // 1000  # factors are kWh a year, register
 _SHARE: Final = 100
 
 
-class Source(NamedTuple):
-    """Part of a register: ``factor`` times a shared shape, ``shape`` None being the noise from ``offset``."""
+@lru_cache(maxsize=1)
+def _denominators() -> I8:
+    """By register, as a column; that of the sun is its own year."""
+    sun = sun_shape().units_per_year // 1000
+    return np.array([[_DENOMINATOR], [sun], [_DENOMINATOR], [_DENOMINATOR]])
 
-    shape: str | None
-    factor: int
-    offset: int = 0
 
+class _Factors(NamedTuple):
+    """How much of which shape a meter has, in kWh a year: of its kind's, of the noise, of the sun."""
 
-@dataclass(frozen=True, slots=True)
-class _Register:
-    base: int  # what it showed at the epoch
-    denominator: int
-    sources: tuple[Source, ...]
-
-    def scaled(self, first: int, count: int) -> I8:
-        """Energy since the epoch times the denominator, at ``count`` quarters from ``first``."""
-        total = np.zeros(count, np.int64)
-        for shape, factor, offset in self.sources:
-            if shape is None:
-                total += noise().stretch(first + offset, count) * factor
-            else:
-                total += shape_range(shape, first, count) * factor
-        return total
+    common: int
+    own: int
+    sun: int
+    reactive_common: int
+    reactive_own: int
+    capacitive: int
 
 
 class Consumption:
     """What one meter has metered. ``seed`` is the field's, ``number`` the meter's in it."""
 
-    __slots__ = ("_registers", "_reset_s", "kind", "yearly_kwh")
+    __slots__ = ("_bases", "_factors", "_offset", "_reset_s", "kind", "yearly_kwh")
 
     def __init__(self, seed: int, number: int) -> None:
         self._reset_s: int | None = None
-        numbers = [int(n) for n in scattered(seed << 32 | number, 12)]
+        numbers = numbers_of(seed << 32 | number, 12)
         kind, least, spread = _KINDS[numbers[0] % len(_KINDS)]
         self.kind = kind
         self.yearly_kwh = least + numbers[1] % spread
         own = self.yearly_kwh * (25 + numbers[2] % 30) // _SHARE  # what is not the common shape
-        offset = numbers[3] % NOISE_LENGTH
-        common = self.yearly_kwh - own
+        self._offset = numbers[3] % NOISE_LENGTH
         # about every fourth has photovoltaics; the others' export stays zero for ever, which is a value too
         sun = 1 + numbers[4] % 9_000 if numbers[5] % 4 == 0 else 0
         reactive = self.yearly_kwh * (10 + numbers[6] % 25) // _SHARE
         capacitive = self.yearly_kwh * (numbers[7] % 8) // _SHARE
-        bases = [numbers[8] % 20_000_000, 0, numbers[9] % 4_000_000, numbers[10] % 1_000_000]
-        if sun:
-            bases[1] = numbers[11] % 9_000_000
-        self._registers = (
-            _Register(bases[0], _DENOMINATOR, (Source(kind, common), Source(None, own, offset))),
-            _Register(bases[1], sun_shape().units_per_year // 1000, (Source("sun", sun),) if sun else ()),
-            _Register(
-                bases[2],
-                _DENOMINATOR,
-                (Source(kind, reactive // 2), Source(None, reactive - reactive // 2, offset + 7)),
-            ),
-            _Register(bases[3], _DENOMINATOR, (Source(None, capacitive, offset + 4_000),)),
+        self._factors = _Factors(
+            self.yearly_kwh - own, own, sun, reactive // 2, reactive - reactive // 2, capacitive
+        )
+        exported = numbers[11] % 9_000_000 if sun else 0
+        self._bases = np.array(
+            [[numbers[8] % 20_000_000], [exported], [numbers[9] % 4_000_000], [numbers[10] % 1_000_000]]
         )
 
-    def series(self, quantity: int, first: int, count: int) -> I8:
-        """Register ``quantity`` (place in QUANTITIES) at the beginning of ``count`` quarters from ``first``.
+    def registers(self, first: int, count: int) -> I8:
+        """All of them at the beginning of ``count`` quarters from ``first``: a row for each of QUANTITIES.
 
         Raises ValueError outside of the years 2020 to 2069.
         """
         if first < 0 or count < 0 or first + count > LAST_QUARTER + 1:
             raise ValueError(f"quarters {first} to {first + count} are not within the years 2020 to 2069")
-        register = self._registers[quantity]
-        values: I8 = (register.base + register.scaled(first, count) // register.denominator) % MODULUS
+        values = self._scaled(first, count)
+        values //= _denominators()
+        values += self._bases
+        values &= _MASK
         if self._reset_s is not None:
             after = max(0, min(count, -((EPOCH_S - self._reset_s) // QUARTER_S) - first))
-            values[after:] = (values[after:] - self._metered(quantity, self._reset_s)) % MODULUS
+            lost = [[self._metered(quantity, self._reset_s)] for quantity in range(len(QUANTITIES))]
+            values[:, after:] = (values[:, after:] - lost) & _MASK
         return values
 
+    def _scaled(self, first: int, count: int) -> I8:
+        """Energy since the epoch times the denominators, by register and quarter."""
+        factors, offset = self._factors, first + self._offset
+        common, stretch = shape_range(self.kind, first, count), noise().stretch
+        scaled = np.empty((len(QUANTITIES), count), np.int64)
+        scaled[0] = common * factors.common + stretch(offset, count) * factors.own
+        scaled[1] = shape_range("sun", first, count) * factors.sun if factors.sun else 0
+        scaled[2] = common * factors.reactive_common + stretch(offset + 7, count) * factors.reactive_own
+        scaled[3] = stretch(offset + 4_000, count) * factors.capacitive
+        return scaled
+
+    def series(self, quantity: int, first: int, count: int) -> I8:
+        """One of `registers`, by its place in QUANTITIES."""
+        values: I8 = self.registers(first, count)[quantity]
+        return values
+
+    def quarters(self, quantities: Sequence[int], first: int, count: int) -> list[I8]:
+        """`series` for several quantities."""
+        values = self.registers(first, count)
+        return [values[quantity] for quantity in quantities]
+
     def at(self, quantity: int, moment_s: int) -> int:
-        """Register ``quantity`` at ``moment_s`` (Unix seconds). Raises ValueError as `series`."""
+        """Register ``quantity`` at ``moment_s`` (Unix seconds). Raises ValueError as `registers`."""
         if self._reset_s is not None and moment_s >= self._reset_s:
             lost = self._metered(quantity, self._reset_s)
             return (self._metered(quantity, moment_s) - lost) % MODULUS
@@ -119,13 +130,11 @@ class Consumption:
         quarter, second = divmod(moment_s - EPOCH_S, QUARTER_S)
         if not 0 <= quarter < LAST_QUARTER + (second == 0):
             raise ValueError(f"{moment_s} is not within the years 2020 to 2069")
-        register = self._registers[quantity]
-        if second == 0:
-            return (register.base + int(register.scaled(quarter, 1)[0]) // register.denominator) % MODULUS
-        before, after = (int(n) for n in register.scaled(quarter, 2))
         # integers of Python: the product does not fit 64 bits
-        scaled = before * QUARTER_S + (after - before) * second
-        return (register.base + scaled // (register.denominator * QUARTER_S)) % MODULUS
+        before, *later = self._scaled(quarter, 1 + (second > 0))[quantity].tolist()
+        scaled = before * QUARTER_S + sum(after - before for after in later) * second
+        base, denominator = int(self._bases[quantity, 0]), int(_denominators()[quantity, 0])
+        return (base + scaled // (denominator * QUARTER_S)) % MODULUS
 
     def mean_power(self, start_s: int, end_s: int) -> int:
         """Mean active power drawn between two moments, in W, rounded down; 0 for no time at all."""
@@ -133,10 +142,6 @@ class Consumption:
             return 0
         energy = (self.at(0, end_s) - self.at(0, start_s)) % MODULUS
         return energy * 3600 // (end_s - start_s)
-
-    def quarters(self, quantities: Sequence[int], first: int, count: int) -> list[I8]:
-        """`series` for several quantities."""
-        return [self.series(quantity, first, count) for quantity in quantities]
 
 
 #: (shape, least kWh a year, spread): two of three are households.
