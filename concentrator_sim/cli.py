@@ -20,6 +20,7 @@ from concentrator_sim.field import Field, clock_from, unix_now
 from concentrator_sim.generator import QUANTITIES, moment_of, quarter_of
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.network_file import network_csv
+from concentrator_sim.part import WHOLE, Part
 from concentrator_sim.scenario import (
     MIXES,
     Framing,
@@ -43,11 +44,20 @@ app = typer.Typer(
 _SOME_BROKER = "mqtt://127.0.0.1:1883"
 _UNITS = ("Wh", "Wh", "varh", "varh")
 
-Meters = Annotated[int | None, typer.Option("--meters", help="How many meters.  [200]", show_default=False)]
+Meters = Annotated[
+    int | None,
+    typer.Option(
+        "--meters",
+        help="How many meters; of a scenario that scales (direct, mixed) all together.  [200]",
+        show_default=False,
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="What their load comes from.  [1]")]
 ScenarioName = Annotated[
     str | None,
-    typer.Option("--scenario", help="TOML file, or demo, lossy, county; options go before its settings."),
+    typer.Option(
+        "--scenario", help="TOML file, or demo, lossy, direct, mixed; options go before its settings."
+    ),
 ]
 
 
@@ -90,6 +100,12 @@ def serve(
     device_dir: Annotated[
         Path | None, typer.Option(help="Folder for lasting names of pseudo-terminals.")
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="Serve a share, 1/2 or 2/2 of two processes: its own meters, ports and rows of the files."
+        ),
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option(
@@ -123,7 +139,11 @@ def serve(
     )
     clock = unix_now if start is None else clock_from(_moment(start))
     try:
-        uvloop.run(_serve(settings, clock, write_meters, write_network, seconds, until_eof=until_eof))
+        share = WHOLE if part is None else Part.parse(part)
+    except ValueError as error:
+        _fail(str(error))
+    try:
+        uvloop.run(_serve(settings, share, clock, write_meters, write_network, seconds, until_eof=until_eof))
     except OSError as error:
         _fail(str(error))
 
@@ -173,6 +193,7 @@ def show(
 def tree(
     scenario: ScenarioName = None,
     seed: Seed = None,
+    meters: Meters = None,
     depth: Annotated[
         int, typer.Option(min=1, max=5, help="Levels: substation, feeder, transformer, station, meters.")
     ] = 5,
@@ -181,7 +202,7 @@ def tree(
     ] = None,
 ) -> None:
     """The network of a scenario as it would be served: who hangs below whom, by which links."""
-    field = Field(_scenario(scenario, seed=seed, mqtt_url=_SOME_BROKER))
+    field = Field(_scenario(scenario, seed=seed, meters=meters, mqtt_url=_SOME_BROKER))
     if write_network is not None:
         _write_private(write_network, network_csv(field))
     if not field.tree.stations:
@@ -191,6 +212,7 @@ def tree(
 
 async def _serve(
     settings: Scenario,
+    part: Part,
     clock: Callable[[], int],
     write_meters: Path | None,
     write_network: Path | None,
@@ -204,7 +226,7 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     if until_eof:
         loop.add_reader(sys.stdin.fileno(), _stop_at_eof, stop)
-    async with Field(settings, clock=clock) as field:
+    async with Field(settings, clock=clock, part=part) as field:
         if write_meters is not None:
             _write_private(write_meters, field.csv())
         if write_network is not None:
@@ -218,6 +240,7 @@ async def _serve(
             "last_port": ports[-1] if ports else 0,
             "stations": len(field.stations),
             "below_stations": field.tree.meters,
+            "part": str(part),
             "seed": settings.seed,
             "pid": os.getpid(),
         }

@@ -16,7 +16,7 @@ def seed_of(*parts: object) -> int:
 
 
 def numbers_of(seed: int, count: int) -> list[int]:
-    """The first ``count`` numbers of 64 bits that `shapes.scattered` gives for ``seed``, for a few of them."""
+    """The first ``count`` numbers of `shapes.scattered` for ``seed``: cheaper where they are few."""
     return [_mixed((seed + n) * _STEP & _MASK) for n in range(1, count + 1)]
 
 

@@ -17,6 +17,7 @@ from concentrator_sim.links import HdlcLine, Line, WrapperLine
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.meters_file import CSV_COLUMNS, dlms_row
 from concentrator_sim.outbound import Pusher, cancel_all, stay_dialled_in
+from concentrator_sim.part import WHOLE, Part
 from concentrator_sim.push import heartbeat
 from concentrator_sim.scenario import HDLC_INBOUND, Framing, Scenario
 from concentrator_sim.security import MODES
@@ -30,6 +31,7 @@ from protocols.dlms.hdlc_parameters import LinkParameters
 _SCHEMES: Final = {Framing.WRAPPER: "tcp", Framing.HDLC: "hdlc+tcp", Framing.UDP: "udp"}
 _BACKLOG: Final = 64
 _SPARE_FILES: Final = 64
+_FILES_OF_STATION: Final = 16
 _METERS_PER_TRANSFORMER: Final = 40
 _TRANSFORMERS_PER_FEEDER: Final = 5
 
@@ -47,23 +49,27 @@ def clock_from(start_s: int) -> Callable[[], int]:
 
 @dataclass(frozen=True, slots=True)
 class FieldMeter:
-    """A meter and where it is reached: ``port`` 0 until the field listens, or its serial ``device``."""
+    """A meter and where it is reached: ``port`` of ``host``, 0 until the field listens, or its ``device``."""
 
     meter: SimulatedMeter
     framing: Framing
     silent: bool
+    host: str = ""
     port: int = 0
     device: str = ""
 
 
 class Field:
     """The meters of a scenario; `start` makes them listen. ``clock`` gives Unix seconds: it is what all
-    meters, logs and faults go by, and may jump forward, as a test's does.
+    meters, logs and faults go by, and may jump forward, as a test's does. ``part`` is the share of the
+    scenario that this field has.
 
     Use it as an async context manager, or call `start` and `stop`.
     """
 
-    def __init__(self, scenario: Scenario, *, clock: Callable[[], int] = unix_now) -> None:
+    def __init__(
+        self, scenario: Scenario, *, clock: Callable[[], int] = unix_now, part: Part = WHOLE
+    ) -> None:
         self.scenario = scenario
         self._clock = clock
         self._started = clock()
@@ -74,10 +80,11 @@ class Field:
         self._tasks: list[asyncio.Task[None]] = []
         self.pusher: Pusher | None = None
         #: the network below which stations and their meters are
-        self.tree = grow(scenario.seed, scenario.network, scenario.stations)
+        self.tree = grow(scenario.seed, scenario.network, scenario.stations, part)
+        self._transformers = tuple(self.tree.feeder_of)
         #: the same stations, as they are served
         self.stations: list[Served] = [serve(station, self) for station in self.tree.stations]
-        self.meters = [self._meter(number) for number in range(1, scenario.meters + 1)]
+        self.meters = [self._meter(n + 1) for n in range(scenario.meters) if part.has(n)]
 
     async def __aenter__(self) -> "Field":
         await self.start()
@@ -104,12 +111,12 @@ class Field:
             block_size=scenario.block_size,
             entries=scenario.profile_rows,
         )
-        return FieldMeter(meter, kind.framing, scenario.is_silent(number))
+        return FieldMeter(meter, kind.framing, scenario.is_silent(number), scenario.place_of(number)[0])
 
     async def start(self) -> None:
         """Listen. Raises OSError where a port is taken or files do not suffice; nothing is left open then."""
         self._started = self._clock()
-        raise_file_limit(2 * len(self.meters) + _SPARE_FILES)
+        raise_file_limit(2 * len(self.meters) + _FILES_OF_STATION * len(self.stations) + _SPARE_FILES)
         try:
             if self.scenario.dial_in is not None:
                 self._dial_in(self.scenario.dial_in)
@@ -119,11 +126,11 @@ class Field:
                 self.meters = [replace(item, port=place.port, device=place.device) for item in self.meters]
             else:
                 for n, item in enumerate(self.meters):
-                    wanted = self.scenario.base_port + n if self.scenario.base_port else 0
                     bus = bus_of([item.meter])
-                    self.meters[n] = await self._listen(bus, item, wanted, silent=item.silent)
-            for n, station in enumerate(self.stations):
-                await station.start(self.scenario.station_port(n))
+                    _, port = self.scenario.place_of(item.meter.number)
+                    self.meters[n] = await self._listen(bus, item, port, silent=item.silent)
+            for station in self.stations:
+                await station.start(self.scenario.station_port(station.station.place))
                 self._start(station.run())
             if self.scenario.push_to is not None:
                 self._push(self.scenario.push_to)
@@ -173,7 +180,7 @@ class Field:
 
     async def _listen(self, bus: Bus, item: FieldMeter, port: int, *, silent: bool) -> FieldMeter:
         loop = asyncio.get_running_loop()
-        host, framing = self.scenario.host, item.framing
+        host, framing = item.host, item.framing
         trouble = self._trouble(item.meter)
         clock = self._clock_of(trouble)
         if framing is Framing.SERIAL:
@@ -277,7 +284,7 @@ class Field:
         text = StringIO()
         writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self._row(n, item) for n, item in enumerate(self.meters))
+        writer.writerows(self._row(item) for item in self.meters)
         for served in self.stations:
             transformer = served.station.transformer
             place = {"feeder": self.tree.feeder_of[transformer], "transformer": transformer}
@@ -298,21 +305,25 @@ class Field:
             return "inbound:"
         if item.framing is Framing.SERIAL:
             return f"hdlc+serial://{quote(item.device)}{tail}"
-        return f"{_SCHEMES[item.framing]}://{scenario.host}:{item.port}{tail}"
+        return f"{_SCHEMES[item.framing]}://{item.host}:{item.port}{tail}"
 
     def _model(self, item: FieldMeter) -> str:
         if self.scenario.dial_in is not None and item.framing is Framing.HDLC:
             return HDLC_INBOUND[item.meter.mode.name]
         return item.meter.mode.model
 
-    def supply(self, n: int) -> tuple[str, str]:
-        """Feeder and transformer of the direct meter at place ``n``."""
+    def supply(self, item: FieldMeter) -> tuple[str, str]:
+        """Feeder and transformer of a direct meter: in turn, or at transformers of their own."""
+        n = item.meter.number - 1
+        if self.scenario.network.takes_direct:
+            code = self._transformers[n % len(self._transformers)]
+            return self.tree.feeder_of[code], code
         transformer = n // _METERS_PER_TRANSFORMER
         return f"F{transformer // _TRANSFORMERS_PER_FEEDER + 1:02d}", f"T{transformer + 1:03d}"
 
-    def _row(self, n: int, item: FieldMeter) -> dict[str, str]:
+    def _row(self, item: FieldMeter) -> dict[str, str]:
         meter = item.meter
-        feeder, transformer = self.supply(n)
+        feeder, transformer = self.supply(item)
         place = {"feeder": feeder, "transformer": transformer}
         standing = {"point": f"MP-{meter.serial}", "state": "commissioned"}
         return dlms_row(meter, self._model(item), self.address(item)) | place | standing

@@ -131,8 +131,9 @@ class Consumption:
         if not 0 <= quarter < LAST_QUARTER + (second == 0):
             raise ValueError(f"{moment_s} is not within the years 2020 to 2069")
         # integers of Python: the product does not fit 64 bits
-        before, *later = self._scaled(quarter, 1 + (second > 0))[quantity].tolist()
-        scaled = before * QUARTER_S + sum(after - before for after in later) * second
+        values = self._scaled(quarter, 1 + (second > 0))[quantity]
+        before, after = int(values[0]), int(values[-1])
+        scaled = before * QUARTER_S + (after - before) * second
         base, denominator = int(self._bases[quantity, 0]), int(_denominators()[quantity, 0])
         return (base + scaled // (denominator * QUARTER_S)) % MODULUS
 

@@ -1,6 +1,7 @@
 """The network of a field as the file that ``headend network import`` takes."""
 
 import csv
+from collections.abc import Iterator
 from io import StringIO
 from typing import TYPE_CHECKING, Final
 
@@ -20,14 +21,18 @@ def network_csv(field: "Field") -> str:
     text = StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_direct(field))
     tree = field.tree
+    if not field.scenario.network.takes_direct:
+        writer.writerows(_supplies(field))
+        writer.writerows(_direct(field))
     for substation in dict.fromkeys(tree.substation_of.values()):
         writer.writerow({"node": substation, "kind": NodeKind.SUBSTATION})
     for feeder, substation in tree.substation_of.items():
         writer.writerow({"node": feeder, "kind": NodeKind.FEEDER, "parent": substation})
     for transformer, feeder in tree.feeder_of.items():
         writer.writerow({"node": transformer, "kind": NodeKind.TRANSFORMER, "parent": feeder})
+    if field.scenario.network.takes_direct:
+        writer.writerows(_direct(field))
     for served in field.stations:
         if not any(True for _ in served.meter_rows()):
             continue  # without a broker nobody hears them
@@ -52,16 +57,21 @@ def network_csv(field: "Field") -> str:
     return text.getvalue()
 
 
-def _direct(field: "Field") -> list[dict[str, object]]:
-    """Meters that answer directly, and what is above them."""
+def _supplies(field: "Field") -> list[dict[str, object]]:
+    """What is above meters that answer directly, where they have transformers of their own."""
     rows: dict[str, dict[str, object]] = {}
-    for n, item in enumerate(field.meters):
-        feeder, transformer = field.supply(n)
+    for item in field.meters:
+        feeder, transformer = field.supply(item)
         rows.setdefault("SS00", {"node": "SS00", "kind": NodeKind.SUBSTATION})
         rows.setdefault(feeder, {"node": feeder, "kind": NodeKind.FEEDER, "parent": "SS00"})
         rows.setdefault(transformer, {"node": transformer, "kind": NodeKind.TRANSFORMER, "parent": feeder})
-        rows[item.meter.serial] = {
-            "node": item.meter.serial, "kind": NodeKind.METER, "parent": transformer,
+    return list(rows.values())
+
+
+def _direct(field: "Field") -> Iterator[dict[str, object]]:
+    """Meters that answer directly."""
+    for item in field.meters:
+        yield {
+            "node": item.meter.serial, "kind": NodeKind.METER, "parent": field.supply(item)[1],
             "link": LinkKind.SERIAL if item.framing is Framing.SERIAL else LinkKind.ETHERNET, "hops": 1,
         }  # fmt: skip
-    return list(rows.values())

@@ -91,6 +91,8 @@ class NetworkPlan(_Part):
     """The network above the stations, which are dealt out to the transformers in turn.
 
     ``noise_db`` is noise above the usual by kind of link; each link has up to ``own_noise_db`` more.
+    ``takes_direct`` hangs meters that answer directly on the same transformers in turn, else they have their
+    own.
     """
 
     substations: int = Field(default=1, ge=1, le=1000)
@@ -98,6 +100,7 @@ class NetworkPlan(_Part):
     transformers: int = Field(default=6, ge=1, le=100_000)
     noise_db: Annotated[dict[LinkKind, float], AfterValidator(_decibels)] = {}
     own_noise_db: float = Field(default=6.0, ge=0, le=40)
+    takes_direct: bool = False
 
     @model_validator(mode="after")
     def _each_has_one(self) -> Self:

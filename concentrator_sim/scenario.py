@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from importlib.resources import files
+from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Final, NamedTuple, Self
@@ -109,7 +110,9 @@ class Scenario(BaseModel):
 
     With ``mix`` each meter takes its kind from there, else all have ``security`` and ``framing``.
 
-    ``base_port`` is the first meter's, the next ones follow; 0 lets the system choose. ``shared_port`` puts
+    ``base_port`` is the first meter's, the next ones follow; 0 lets the system choose. After so many as
+    ``ports_per_host`` the next address after ``host`` goes on, from ``base_port`` again (on Linux all of
+    127.0.0.0/8 is this machine). ``shared_port`` puts
     all meters behind the first port, told apart by server SAP. Delays are in milliseconds; every
     ``silent_every``-th meter is dead: it takes connections and never answers (0: none is).
 
@@ -127,6 +130,8 @@ class Scenario(BaseModel):
     their start, so that who starts with the field has subscribed; without a broker they are silent.
     ``device_dir`` is a folder for the names of pseudo-terminals, so that a line keeps its name; without one
     their own names are told. ``faults`` strike direct meters, stations and the meters below them by name.
+
+    ``scales`` says that `scaled` may make the field smaller or larger in proportion.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -136,6 +141,7 @@ class Scenario(BaseModel):
     seed: int = Field(default=1, ge=0, le=0xFFFF)
     host: str = "127.0.0.1"
     base_port: int = Field(default=20_000, ge=0, le=65_535)
+    ports_per_host: int = Field(default=_PORTS, ge=1, le=_PORTS)
     shared_port: bool = False
     mix: Annotated[str, AfterValidator(_known_mix)] | None = None
     security: Annotated[str, AfterValidator(_known_mode)] = "hls5"
@@ -160,6 +166,7 @@ class Scenario(BaseModel):
     publish_after_s: float = Field(default=0, ge=0, le=3600)
     device_dir: Path | None = None
     faults: tuple[Fault, ...] = ()
+    scales: bool = False
 
     @model_validator(mode="after")
     def _somebody_is_there(self) -> Self:
@@ -173,7 +180,8 @@ class Scenario(BaseModel):
 
     @model_validator(mode="after")
     def _ports_suffice(self) -> Self:
-        if self.base_port and not self.shared_port and self.base_port + self.meters - 1 > 65_535:
+        highest = self.base_port + min(self.meters, self.ports_per_host) - 1
+        if self.base_port and not self.shared_port and highest > 65_535:
             raise ValueError(f"{self.meters} meters from port {self.base_port} on go beyond 65535")
         if self.shared_port and (1 + self.further_devices) * self.meters > 0x3FFF:
             raise ValueError("one port has at most 16383 server SAPs")
@@ -195,11 +203,20 @@ class Scenario(BaseModel):
         kinds = MIXES[self.mix]
         return kinds[(number - 1) % len(kinds)]
 
+    def place_of(self, number: int) -> tuple[str, int]:
+        """Host and port of the direct meter ``number``, from 1; port 0 where the system chooses."""
+        if self.shared_port:
+            return self.host, self.base_port
+        hosts, place = divmod(number - 1, self.ports_per_host)
+        host = str(ip_address(self.host) + hosts) if hosts else self.host
+        return host, self.base_port and self.base_port + place
+
     def station_port(self, place: int) -> int:
         """Port of the station at ``place``, from 0; 0 where the system chooses."""
         first = self.station_base_port
         if first is None:
-            above = (self.meters // _STATIONS_ABOVE + 1) * _STATIONS_ABOVE
+            direct = min(self.meters, self.ports_per_host)
+            above = (direct // _STATIONS_ABOVE + 1) * _STATIONS_ABOVE
             first = self.base_port and self.base_port + above
         return first and first + place
 
@@ -228,12 +245,40 @@ def find_scenario(text: str) -> Path:
 
 
 def load_scenario(path: Path, **overrides: object) -> Scenario:
-    """The scenario of a TOML file, ``overrides`` that are not None put on top. Raises ScenarioError."""
+    """The scenario of a TOML file, ``overrides`` that are not None put on top; of one that ``scales``,
+    ``meters`` is the number of all meters. Raises ScenarioError."""
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ScenarioError(f"{path}: {error}") from error
-    return make_scenario(table | {k: v for k, v in overrides.items() if v is not None}, str(path))
+    given = {k: v for k, v in overrides.items() if v is not None}
+    wanted = given.pop("meters", None) if table.get("scales") is True else None
+    found = make_scenario(table | given, str(path))
+    return scaled(found, wanted) if isinstance(wanted, int) else found
+
+
+#: A scaled station has so many meters, or as many as its plan says; rather there are fewer stations.
+_LEAST_BELOW: Final = 20
+
+
+def scaled(scenario: Scenario, meters: int) -> Scenario:
+    """The same field with ``meters`` in all: as many stations as before with fewer meters each, and fewer
+    stations where few meters were left, one of each plan at least; the rest of them answers directly.
+
+    Raises ScenarioError where there are not so many.
+    """
+    below = sum(plan.count * plan.meter_count for plan in scenario.stations)
+    plans, direct = [], meters
+    for plan in scenario.stations:
+        wanted = plan.count * plan.meter_count * meters // (scenario.meters + below)
+        if plan.meter_count <= _LEAST_BELOW:
+            count, each = max(1, wanted // plan.meter_count), plan.meter_count
+        else:
+            count = min(plan.count, max(1, wanted // _LEAST_BELOW))
+            each = max(1, wanted // count)
+        plans.append(plan.model_copy(update={"count": count, "meters": each}))
+        direct -= count * each
+    return make_scenario(scenario.model_dump() | {"meters": direct, "stations": plans}, f"{meters} meters")
 
 
 def make_scenario(table: Mapping[str, object], source: str = "scenario") -> Scenario:

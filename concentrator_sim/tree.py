@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from concentrator_sim.dice import Dice
 from concentrator_sim.medium import CARRIERS, RELAY_BELOW_DB, Hop, Route, quality
+from concentrator_sim.part import WHOLE, Part
 from concentrator_sim.plan import NetworkPlan, StationPlan
 from schemas.network import LinkKind, NodeKind
 
@@ -52,9 +53,11 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """A station, or a house of WiFi meters that has none. ``code`` names it in the network."""
+    """A station, or a house of WiFi meters that has none. ``code`` names it in the network, ``place`` counts
+    from 0."""
 
     code: str
+    place: int
     plan: StationPlan
     transformer: str
     seed: int
@@ -84,8 +87,9 @@ class Tree:
         return (station for station in self.stations if station.transformer == transformer)
 
 
-def grow(seed: int, network: NetworkPlan, plans: tuple[StationPlan, ...]) -> Tree:
-    """The network of a plan. Stations are numbered in its order and dealt to the transformers in turn."""
+def grow(seed: int, network: NetworkPlan, plans: tuple[StationPlan, ...], part: Part = WHOLE) -> Tree:
+    """The network of a plan. Stations are numbered in its order and dealt to the transformers in turn; the
+    tree has those of ``part``."""
     tree = Tree()
     if not plans:
         return tree
@@ -95,16 +99,18 @@ def grow(seed: int, network: NetworkPlan, plans: tuple[StationPlan, ...]) -> Tre
     transformers = [f"TR{n:04d}" for n in range(1, network.transformers + 1)]
     for n, transformer in enumerate(transformers):
         tree.feeder_of[transformer] = feeders[n * network.feeders // network.transformers]
-    number, counted = FIRST_BELOW_STATIONS, Counter[str]()
+    number, place, counted = FIRST_BELOW_STATIONS, 0, Counter[str]()
     for plan in plans:
         for _ in range(plan.count):
             letters = "HOUSE" if plan.usual.node is None else _CODES[plan.usual.node]
             counted[letters] += 1
             code = f"{letters}-{counted[letters]:04d}"
-            transformer = transformers[len(tree.stations) % len(transformers)]
-            leaves = _leaves(Dice(seed, "station", code), plan, network, number)
-            tree.stations.append(Station(code, plan, transformer, seed, leaves))
-            number += len(leaves)
+            if part.has(place):
+                transformer = transformers[place % len(transformers)]
+                leaves = _leaves(Dice(seed, "station", code), plan, network, number)
+                tree.stations.append(Station(code, place, plan, transformer, seed, leaves))
+            number += plan.meter_count
+            place += 1
     return tree
 
 

@@ -14,7 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 from concentrator_sim.cli import app
+from concentrator_sim.field import Field
 from concentrator_sim.generator import Consumption
+from concentrator_sim.network_file import network_csv
+from concentrator_sim.scenario import find_scenario, load_scenario
 
 COMMAND = [sys.executable, "-c", "from concentrator_sim.cli import app; app()"]
 runner = CliRunner()
@@ -121,7 +124,7 @@ def test_the_tree_of_a_scenario():
     assert runner.invoke(app, ["tree"]).exit_code == 2
 
 
-@pytest.mark.parametrize("name", ["demo", "lossy", "county"])
+@pytest.mark.parametrize("name", ["demo", "lossy", "direct", "mixed"])
 def test_packaged_scenarios_say_the_same_twice(tmp_path, name):
     files = [tmp_path / "a.csv", tmp_path / "b.csv"]
     for file in files:
@@ -135,15 +138,54 @@ def test_packaged_scenarios_say_the_same_twice(tmp_path, name):
         assert not row["parent"] or row["parent"] in seen
         seen.add(row["node"])
     assert len(seen) == len(rows)
-    if name == "county":
+    if name in ("direct", "mixed"):
         kinds = Counter(row["kind"] for row in rows)
         assert (kinds["substation"], kinds["feeder"], kinds["meter"]) == (15, 110, 154_000)
+
+
+def test_parts_are_served_side_by_side_and_their_files_make_the_whole(tmp_path):
+    whole = Field(load_scenario(find_scenario("direct"), meters=61, base_port=0))
+    processes, meters, nodes, told = [], [], [], []
+    try:
+        for n in (1, 2):
+            files = [tmp_path / f"meters{n}.csv", tmp_path / f"network{n}.csv"]
+            options = ["--meters", "61", "--base-port", "0", "--part", f"{n}/2"]
+            paths = ["--write-meters", str(files[0]), "--write-network", str(files[1])]
+            processes.append(serve("--scenario", "direct", *options, *paths))
+            told.append(json.loads(processes[-1].stdout.readline()))
+            meters += csv.DictReader(files[0].read_text().splitlines())
+            nodes += csv.DictReader(files[1].read_text().splitlines())
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert [one["part"] for one in told] == ["1/2", "2/2"]
+    assert all(one["meters"] and one["stations"] for one in told)
+    assert sum(one["meters"] + one["below_stations"] for one in told) == 61 == len(meters)
+    assert {row["asset_id"] for row in meters} == {row["asset_id"] for row in rows_of(whole.csv())}
+    assert {row["node"]: row["parent"] for row in nodes} == {
+        row["node"]: row["parent"] for row in rows_of(network_csv(whole))
+    }
+    answering = [row["address"] for row in meters if row["address"].startswith("tcp:")]
+    answering += [row["address"] for row in nodes if row["address"]]
+    assert len(set(answering)) == len(answering) == len(whole.meters) + len(whole.stations)
+
+
+def rows_of(text):
+    return list(csv.DictReader(text.splitlines()))
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "-1/2", "a/b"])
+def test_what_is_no_part_is_refused(text):
+    result = runner.invoke(app, ["serve", "--part", text])
+    assert result.exit_code == 2
+    assert "is no part" in result.stderr
 
 
 def test_an_unknown_scenario_is_told():
     result = runner.invoke(app, ["tree", "--scenario", "atlantis"])
     assert result.exit_code == 2
-    assert "county, demo, lossy" in result.stderr
+    assert "demo, direct, lossy, mixed" in result.stderr
 
 
 def test_a_person_is_told_what_is_served():

@@ -11,9 +11,10 @@ import pytest
 from concentrator_sim import field as fields
 from concentrator_sim.field import CSV_COLUMNS, Field, find_meter
 from concentrator_sim.generator import moment_of, quarter_of
+from concentrator_sim.network_file import network_csv
 from concentrator_sim.outbound import Pusher, split_endpoint
 from concentrator_sim.push import ConfirmReader
-from concentrator_sim.scenario import Framing, ScenarioError, load_scenario, make_scenario
+from concentrator_sim.scenario import Framing, ScenarioError, find_scenario, load_scenario, make_scenario
 from concentrator_sim.security import MODES
 from protocols.dlms import apdu as apdus
 from protocols.dlms import axdr, wrapper
@@ -438,6 +439,51 @@ def test_scenarios_that_cannot_be_are_refused(tmp_path, text, says):
     with pytest.raises(ScenarioError, match=r"field\.toml") as caught:
         load_scenario(path)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["direct", "mixed"])
+@pytest.mark.parametrize("meters", [1_000, 10_000, 30_001, 154_000])
+def test_a_county_in_any_size(name, meters):
+    found = load_scenario(find_scenario(name), meters=meters)
+    whole = load_scenario(find_scenario(name))
+    assert found.meters + sum(plan.count * plan.meter_count for plan in found.stations) == meters
+    assert [plan.kind for plan in found.stations] == [plan.kind for plan in whole.stations]
+    if meters == 154_000:
+        assert found.meters == whole.meters
+        assert [(plan.count, plan.meter_count) for plan in found.stations] == [
+            (plan.count, plan.meter_count) for plan in whole.stations
+        ]
+    direct = whole.meters / 154_000
+    assert direct * 0.9 < found.meters / meters < direct * 2
+    ports = {found.place_of(number) for number in range(1, found.meters + 1)}
+    ports |= {(found.host, found.station_port(n)) for n in range(sum(plan.count for plan in found.stations))}
+    assert len(ports) == found.meters + sum(plan.count for plan in found.stations)
+    assert max(port for _, port in ports) < 32_768
+
+
+def test_a_county_that_is_too_small_for_all_its_kinds_is_refused():
+    with pytest.raises(ScenarioError, match="20 meters: meters"):
+        load_scenario(find_scenario("mixed"), meters=20)
+
+
+async def test_meters_go_on_at_the_next_address():
+    async with Field(scenario(meters=3, ports_per_host=2), clock=lambda: NOW) as field:
+        assert [item.host for item in field.meters] == ["127.0.0.1", "127.0.0.1", "127.0.0.2"]
+        item = field.meters[2]
+        assert LinkAddress.parse(field.address(item)).host == "127.0.0.2"
+        assert await read_energy(item, item.host) == item.meter.consumption.at(0, NOW)
+
+
+def test_direct_meters_hang_in_the_network_where_it_takes_them():
+    table = {"meters": 3, "network": {"takes_direct": True}, "stations": [{"kind": "wifi", "meters": 1}]}
+    field = Field(make_scenario(table))
+    rows = {row["node"]: row["parent"] for row in csv.DictReader(io.StringIO(network_csv(field)))}
+    assert [rows[item.meter.serial] for item in field.meters] == ["TR0001", "TR0002", "TR0003"]
+    assert "SS00" not in rows
+    assert [row["transformer"] for row in csv.DictReader(io.StringIO(field.csv()))][:2] == [
+        "TR0001",
+        "TR0002",
+    ]
 
 
 def test_endpoints():
