@@ -51,7 +51,7 @@ class Curve:
 
     Periods of a day and more begin at midnights of ``zone`` (None: UTC). ``tolerance_s`` is for sampled
     curves: a reading within so many seconds of a boundary counts for it. ``obis`` is the logical name of the
-    object that keeps a stored one.
+    object that keeps a stored one, ``entries`` how many rows fit its memory; None: not known.
     """
 
     number: int
@@ -60,6 +60,7 @@ class Curve:
     zone: ZoneInfo | None = None
     tolerance_s: int = 0
     obis: str | None = None
+    entries: int | None = None
 
 
 class Refusal(NamedTuple):

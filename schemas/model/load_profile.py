@@ -56,6 +56,8 @@ class LoadProfile(Part):
     #: order of the rows: a null clock is the previous stamp plus (fifo) or minus (lifo) the period
     sort: Literal["fifo", "lifo"] = "fifo"
     null_value: Literal["missing", "repeat"] = "missing"
+    #: rows that every meter of the model keeps at least: what it has not, it lost; left out: not known
+    entries: int | None = Field(default=None, ge=1, le=10_000_000)
     columns: tuple[Column, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

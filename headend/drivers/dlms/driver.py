@@ -59,7 +59,14 @@ class DlmsDriver:
         found = load_model(model, self._folders)
         recall = Recall.PUSHED if found.driver == PUSHES else Recall.STORED
         return tuple(
-            Curve(profile.number, profile.period_s, recall, found.clock.zone, obis=profile.obis)
+            Curve(
+                profile.number,
+                profile.period_s,
+                recall,
+                found.clock.zone,
+                obis=profile.obis,
+                entries=profile.entries,
+            )
             for profile in found.load_profiles
         )
 
