@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 #: Longest wait before a write is tried again while the database is away; each is drawn from [0, bound].
 LONGEST_RETRY_S: Final = 5.0
+#: Batches that came while the first lingered from which on many are coming: then it pays to wait for more. A
+#: meter's day costs 85 us and PostgreSQL 300 in transactions of 70, 30 and 190 in those of 1,000 (measured).
+BUSY: Final = 16
 
 Write = Callable[[ReadingBatch], Awaitable[Written]]
 
@@ -68,6 +71,7 @@ class Pipeline:
         merge_rows: rows that one transaction holds at most, but for a single batch that is larger.
         room: batches that wait at most; `submit` waits beyond that.
         linger_s: how long the first of a merge waits for company.
+        busy_s: how long it waits where at least `BUSY` have come in that time.
         drain_s: how long closing waits for what is queued.
     """
 
@@ -78,11 +82,13 @@ class Pipeline:
         merge_rows: int = 100_000,
         room: int = 2_000,
         linger_s: float = 0.05,
+        busy_s: float = 0.4,
         drain_s: float = 20.0,
     ) -> None:
         self._write = write
         self._merge_rows = merge_rows
         self._linger_s = linger_s
+        self._busy_s = max(busy_s, linger_s)
         self._drain_s = drain_s
         self._queue: asyncio.Queue[_Item] = asyncio.Queue(room)
         self._held: _Item | None = None
@@ -159,18 +165,19 @@ class Pipeline:
         first, self._held = self._held or await self._queue.get(), None
         items, weight = [first], first.weight
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._linger_s
+        until = loop.time() + self._linger_s
+        longest = loop.time() + self._busy_s
         while weight < self._merge_rows:
-            try:
-                item = self._queue.get_nowait()
-            except asyncio.QueueEmpty:
-                if self._closed or loop.time() >= deadline:
+            if self._queue.empty():
+                now = loop.time()
+                if self._closed or now >= until:
                     break
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        item = await self._queue.get()
-                except TimeoutError:
-                    break
+                # Not woken by each that comes: of many, that would be a good part of what they cost.
+                await asyncio.sleep(min(until - now, self._linger_s))
+                if len(items) + self._queue.qsize() >= BUSY:
+                    until = longest
+                continue
+            item = self._queue.get_nowait()
             if weight + item.weight > self._merge_rows:
                 self._held = item
                 break

@@ -1,6 +1,8 @@
 """The ingest pipeline: merging, acknowledging after commit, a bad batch alone, a database that is away."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +37,9 @@ def batch(meter: int, rows: int = 2, layout: ChannelLayout = _IMPORT, source: st
         covered_us=((meter, 1, 0, rows * 900_000_000),),
         source=source,
     )
+
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 class Store:
@@ -93,6 +98,35 @@ async def test_a_merge_holds_no_more_rows_than_allowed_and_keeps_the_order() -> 
         for meter in range(1, 6):
             await pipeline.submit(batch(meter))
     assert [one.meter_id.tolist() for one in store.written] == [[1, 1, 2, 2], [3, 3, 4, 4], [5, 5]]
+
+
+async def _spread(store: Store, count: int, every_s: float) -> list[int]:
+    """Batches at a steady rate; how many each transaction took."""
+    async with Pipeline(store.write) as pipeline:
+        for meter in range(20, 20 + count):
+            await pipeline.submit(batch(meter, rows=1))
+            await asyncio.sleep(every_s)
+    return [len(one) for one in store.written]
+
+
+def test_where_many_come_transactions_wait_for_more(run_virtual: Run) -> None:
+    merges = run_virtual(_spread(Store(), 1_000, 0.001))
+    assert 3 <= len(merges) <= 4  # one each 0.4 s
+    assert max(merges) <= 450
+
+
+def test_where_few_come_none_waits_longer_than_it_must(run_virtual: Run) -> None:
+    async def main() -> None:
+        loop, waits = asyncio.get_running_loop(), []
+        async with Pipeline(Store().write) as pipeline:
+            for meter in range(20, 40):
+                began = loop.time()
+                await (await pipeline.submit(batch(meter)))
+                waits.append(loop.time() - began)
+                await asyncio.sleep(0.01)
+        assert max(waits) <= 0.051
+
+    run_virtual(main())
 
 
 async def test_a_bad_batch_fails_alone() -> None:
