@@ -40,6 +40,7 @@ from headend.house import House, open_house
 from headend.intake import Intake, keyless_replay, open_intake
 from headend.listen.inbound import InboundListener
 from headend.mqtt.replay import Replay
+from headend.observe.backlog import Watch
 from headend.observe.metrics import Metrics
 from headend.processes.presence import Presence, this_process
 from headend.processes.signals import signals
@@ -123,9 +124,7 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
                 ingesting = tasks.start("MQTT ingest", house.mqtt_worker().run())
                 stack.push_async_callback(cancelled, ingesting)
                 view.listening("MQTT", settings.mqtt_url)
-            server = _server(base, _ReadNow(house), house.replay, house.metrics)
-            serving = tasks.start("API", server.serve([listener]))
-            stack.push_async_callback(_end_api, server, serving)
+            _serving(stack, tasks, listener, base, _ReadNow(house), house.replay, house.metrics)
             sampling = tasks.start("sampler", house.sampler.run())
             stack.push_async_callback(cancelled, sampling)
             collected = asyncio.Event()
@@ -160,9 +159,7 @@ async def serve(settings: Settings, tell: Tell) -> None:
             tell("database", base.where)
             tasks = Tasks()
             await _present(stack, tasks, base, this_process(Kind.API))
-            server = _server(base, _no_reading, keyless_replay(base), Metrics())
-            serving = tasks.start("API", server.serve([listener]))
-            stack.push_async_callback(_end_api, server, serving)
+            _serving(stack, tasks, listener, base, _no_reading, keyless_replay(base), Metrics())
             tell("API", url_of(listener))
             await tasks.first_end(stop)
 
@@ -324,7 +321,18 @@ def _listener(settings: Settings) -> socket.socket:
         raise ServiceError(str(error)) from error
 
 
-def _server(base: Base, reading: ReadNow, replay: Replay, metrics: Metrics) -> Server:
+def _serving(
+    stack: AsyncExitStack,
+    tasks: Tasks,
+    listener: socket.socket,
+    base: Base,
+    reading: ReadNow,
+    replay: Replay,
+    metrics: Metrics,
+) -> None:
+    """Have the API served for as long as ``stack`` lasts, with the figures of all processes."""
+    watching = tasks.start("figures", Watch(base.pool.connection, metrics).run())
+    stack.push_async_callback(cancelled, watching)
     settings = base.settings
     app = create_app(
         Services(
@@ -336,7 +344,9 @@ def _server(base: Base, reading: ReadNow, replay: Replay, metrics: Metrics) -> S
             metrics_public=settings.metrics_public,
         )
     )
-    return make_server(app)
+    server = make_server(app)
+    serving = tasks.start("API", server.serve([listener]))
+    stack.push_async_callback(_end_api, server, serving)
 
 
 async def _end_api(server: Server, serving: "asyncio.Task[None]") -> None:
