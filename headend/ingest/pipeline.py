@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from headend.store.errors import DatabaseError, RefusedError, is_transient
+from headend.store.lanes import LaneLost
+from headend.store.settlement import NOTHING, Settlement, together
 from headend.store.writer import UnknownMeter, Written
 from schemas.reading import ReadingBatch, concatenate
 
@@ -31,7 +33,7 @@ LONGEST_RETRY_S: Final = 5.0
 #: meter's day costs 85 us and PostgreSQL 300 in transactions of 70, 30 and 190 in those of 1,000 (measured).
 BUSY: Final = 16
 
-Write = Callable[[ReadingBatch], Awaitable[Written]]
+Write = Callable[[ReadingBatch, Settlement], Awaitable[Written]]
 
 
 class PipelineClosed(Exception):
@@ -56,11 +58,12 @@ class Totals:
 @dataclass(slots=True, eq=False)
 class _Item:
     batch: ReadingBatch
+    settlement: Settlement
     done: "asyncio.Future[Written]"
 
     @property
     def weight(self) -> int:
-        return len(self.batch) + len(self.batch.registers) + len(self.batch.events)
+        return max(1, len(self.batch) + len(self.batch.registers) + len(self.batch.events))
 
 
 class Pipeline:
@@ -132,16 +135,20 @@ class Pipeline:
         """Batches that wait to be stored."""
         return self._queue.qsize()
 
-    async def submit(self, batch: ReadingBatch) -> "asyncio.Future[Written]":
-        """Hand a batch over, waiting for room. The future is done when it is committed; what it holds counts
-        the whole transaction, which may have carried other batches too.
+    async def submit(
+        self, batch: ReadingBatch, settlement: Settlement = NOTHING
+    ) -> "asyncio.Future[Written]":
+        """Hand a batch over, waiting for room; ``settlement`` is committed with it, or neither is. The future
+        is done when it is committed; what it holds counts the whole transaction, which may have carried other
+        batches too.
 
         The future fails with UnknownMeter or ValueError (RefusedError: by the database itself) where the
-        store refuses the batch, and with PipelineClosed. Raises PipelineClosed at once after the end.
+        store refuses the batch, with LaneLost where somebody else has taken the lane under which it was read,
+        and with PipelineClosed. Raises PipelineClosed at once after the end.
         """
         if self._closed:
             raise PipelineClosed("the pipeline is closed")
-        item = _Item(batch, asyncio.get_running_loop().create_future())
+        item = _Item(batch, settlement, asyncio.get_running_loop().create_future())
         # somebody who does not wait for the outcome must not get "exception was never retrieved"
         item.done.add_done_callback(_seen)
         await self._queue.put(item)
@@ -196,7 +203,19 @@ class Pipeline:
             merged = (
                 items[0].batch if len(items) == 1 else concatenate([i.batch for i in items], source=source)
             )
-            written = await self._persist(merged)
+            written = await self._persist(merged, together(item.settlement for item in items))
+        except LaneLost as error:
+            log.warning("what was read is not stored: %s", error)
+            rest = []
+            for item in items:
+                if any(lease.lane in error.lanes for lease in item.settlement.leases):
+                    if not item.done.done():
+                        item.done.set_exception(error)
+                else:
+                    rest.append(item)
+            if rest:
+                await self._store(rest)
+            return
         except (UnknownMeter, ValueError) as error:
             if len(items) == 1:
                 # what only the database found is a defect of ours: drivers and listeners let nothing through
@@ -216,12 +235,12 @@ class Pipeline:
             if not item.done.done():
                 item.done.set_result(written)
 
-    async def _persist(self, batch: ReadingBatch) -> Written:
+    async def _persist(self, batch: ReadingBatch, settlement: Settlement) -> Written:
         """Write, again and again while the database is away. Raises RefusedError for its other errors."""
         bound = 0.1
         while True:
             try:
-                return await self._write(batch)
+                return await self._write(batch, settlement)
             except DatabaseError as error:
                 told = str(error).split("\n", 1)[0]
                 if not is_transient(error):

@@ -24,6 +24,7 @@ from psycopg_pool import AsyncConnectionPool
 from headend.store import events, layouts, register_rows, rows
 from headend.store.merge import Row, Verdict, merge
 from headend.store.pool import Pool
+from headend.store.settlement import NOTHING, Settlement
 from headend.store.sql import Connection, load
 from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout, Kind, ReadingBatch, RegisterRead
 
@@ -71,21 +72,24 @@ class UnknownMeter(LookupError):
         self.meter_ids = tuple(meter_ids)
 
 
-async def write(where: Pool | Connection, batch: ReadingBatch) -> Written:
-    """Store a batch in one transaction: all of it, or nothing.
+async def write(
+    where: Pool | Connection, batch: ReadingBatch, settlement: Settlement = NOTHING
+) -> Written:
+    """Store a batch in one transaction: all of it, or nothing; with it what ``settlement`` says.
 
     Writing the same batch again has no effect. With a connection that is in a transaction already, the batch
-    is a part of that. Raises ValueError for a batch that contradicts itself, UnknownMeter, and psycopg.Error.
+    is a part of that. Raises ValueError for a batch that contradicts itself, UnknownMeter, LaneLost for
+    leases that are lost, and psycopg.Error.
     """
     rows.check(batch)
     if not isinstance(where, AsyncConnectionPool):
-        return await _Writing(where, batch, {}).run()
+        return await _settled(_Writing(where, batch, {}), settlement)
     known = _KNOWN_LAYOUTS.setdefault(where, {})
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with where.connection() as connection:
                 writing = _Writing(connection, batch, known)
-                written = await writing.run()
+                written = await _settled(writing, settlement)
             if written.batch_id is not None:
                 known.update(writing.layout_ids)
             return written
@@ -95,21 +99,35 @@ async def write(where: Pool | Connection, batch: ReadingBatch) -> Written:
     raise AssertionError("unreachable")
 
 
+async def _settled(writing: "_Writing", settlement: Settlement) -> Written:
+    """The batch between the two ends of its settlement; one that holds nothing costs nothing."""
+    await settlement.begin(writing.connection)
+    written = Written(None) if writing.is_empty else await writing.run()
+    await settlement.end(writing.connection)
+    return written
+
+
 class _Writing:
     """One attempt to write one batch."""
 
     def __init__(
         self, connection: Connection, batch: ReadingBatch, known: Mapping[ChannelLayout, int]
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         self._batch = batch
         self._batch_id = 0
         self.layout_ids = {layout: known[layout] for layout in batch.layouts if layout in known}
         self._written = Written(None)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        batch = self._batch
+        return not (len(batch) or batch.registers or batch.events or batch.covered_us)
+
     async def run(self) -> Written:
         batch = self._batch
-        async with self._connection.transaction():
+        async with self.connection.transaction():
             total = len(batch) + len(batch.registers) + len(batch.events)
             self._batch_id = await self._number("insert_batch", {"source": batch.source, "rows": total})
             place = rows.sort(batch)
@@ -149,7 +167,7 @@ class _Writing:
         if direct.any():
             new = index[is_direct]
             try:
-                async with self._connection.transaction():
+                async with self.connection.transaction():
                     await self._copy("copy_direct", rows.copy_rows(batch, new, layout_ids, self._batch_id))
                 runs = rows.ranges(batch, new, *rows.run_bounds(batch, new))
                 await self._tell("new", runs)
@@ -163,16 +181,16 @@ class _Writing:
 
     async def _stage(self, index: rows.Index, layout_ids: npt.NDArray[np.int32]) -> None:
         batch = self._batch
-        await self._connection.execute(_QUERIES["create_staged"])
+        await self.connection.execute(_QUERIES["create_staged"])
         await self._copy("copy_staged", rows.copy_rows(batch, index, layout_ids, self._batch_id))
         new = await self._number("insert_staged", {"batch_id": self._batch_id})
         bounds = {
             "since": rows.moment(int(batch.start_us[index].min())),
             "until": rows.moment(int(batch.start_us[index].max())),
         }
-        cursor = await self._connection.execute(_QUERIES["differing"], bounds)
+        cursor = await self.connection.execute(_QUERIES["differing"], bounds)
         differing = await cursor.fetchall()
-        await self._connection.execute(_QUERIES["drop_staged"])
+        await self.connection.execute(_QUERIES["drop_staged"])
         verdicts = await self._merge(differing) if differing else []
         completed, corrected = verdicts.count(Verdict.COMPLETION), verdicts.count(Verdict.CORRECTION)
         repeated = len(index) - new - completed - corrected
@@ -194,7 +212,7 @@ class _Writing:
             for verdict, key, _ in changed
             if verdict is Verdict.CORRECTION
         ]
-        async with self._connection.cursor() as cursor:
+        async with self.connection.cursor() as cursor:
             if corrected:
                 await cursor.executemany(_QUERIES["keep_revision"], corrected)
             if changed:
@@ -263,7 +281,7 @@ class _Writing:
             return
         await self._need_meters({one.meter_id for one in told if one.meter_id is not None})
         fit = [one for one in told if events.fits(one)]
-        new = await events.insert(self._connection, fit, batch_id=self._batch_id)
+        new = await events.insert(self.connection, fit, batch_id=self._batch_id)
         self._count(events=new, repeated=len(fit) - new)
         await self._quarantine([
             (one.meter_id, events.as_json(one), "text, number or time that the database cannot hold")
@@ -297,10 +315,10 @@ class _Writing:
     async def _need_layouts(self, needed: Iterable[ChannelLayout]) -> None:
         missing = [layout for layout in needed if layout not in self.layout_ids]
         if missing:
-            self.layout_ids |= await layouts.ids(self._connection, missing)
+            self.layout_ids |= await layouts.ids(self.connection, missing)
 
     async def _meanings(self, layout_ids: set[int]) -> dict[int, ChannelLayout]:
-        cursor = await self._connection.execute(_QUERIES["layouts"], {"layouts": list(layout_ids)})
+        cursor = await self.connection.execute(_QUERIES["layouts"], {"layouts": list(layout_ids)})
         return {layout_id: _layout(channels) for layout_id, channels in await cursor.fetchall()}
 
     async def _lock(self, place: rows.Sorted) -> None:
@@ -318,8 +336,8 @@ class _Writing:
         ordered = sorted(pairs)
         meters = [meter_id for meter_id, _ in ordered]
         try:
-            async with self._connection.transaction():
-                await self._connection.execute(
+            async with self.connection.transaction():
+                await self.connection.execute(
                     _QUERIES["lock_coverage"],
                     {
                         "meters": rows.integers(meters),
@@ -340,18 +358,18 @@ class _Writing:
                 [since for _, _, since, _ in covered],
                 [until for _, _, _, until in covered],
             )
-            cursor = await self._connection.execute(_QUERIES["add_coverage"], ranges.parameters())
+            cursor = await self.connection.execute(_QUERIES["add_coverage"], ranges.parameters())
             self._count(covered=cursor.rowcount)
 
     async def _tell(self, kind: str, changed: rows.Ranges) -> None:
         if changed.meters:
             parameters = {**changed.parameters(), "kind": kind, "batch_id": self._batch_id}
-            await self._connection.execute(_QUERIES["insert_changes"], parameters)
+            await self.connection.execute(_QUERIES["insert_changes"], parameters)
 
     # --- plumbing ---
 
     async def _copy(self, query: str, stream: Iterable[bytes]) -> None:
-        async with self._connection.cursor() as cursor, cursor.copy(_QUERIES[query]) as copy:
+        async with self.connection.cursor() as cursor, cursor.copy(_QUERIES[query]) as copy:
             for block in stream:
                 await copy.write(block)
 
@@ -364,7 +382,7 @@ class _Writing:
         return [place - 1 for place in await self._column(query, parameters)]
 
     async def _column(self, query: str, parameters: Mapping[str, Any]) -> list[int]:
-        cursor = await self._connection.execute(_QUERIES[query], parameters)
+        cursor = await self.connection.execute(_QUERIES[query], parameters)
         return [value for (value,) in await cursor.fetchall()]
 
     def _count(self, **more: int) -> None:

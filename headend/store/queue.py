@@ -1,0 +1,56 @@
+"""The queue on our PostgreSQL: procrastinate's jobs, which only wake lanes.
+
+A job of the queue says "somebody look after this lane" and carries nothing else: what is to be done stands in
+requests, who does it in lanes. So a job that is lost costs a round of the janitor, and one too many costs a look.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from procrastinate import App, PsycopgConnector
+
+from headend.store import sql
+from headend.store.pool import Pool
+from headend.store.sql import Connection
+
+_QUERIES: Final = sql.load("queue")
+#: Queues and tasks: lanes with work of schedules, and lanes that nobody holds and for which somebody waits.
+BULK: Final = "lanes"
+MOMENT: Final = "moment"
+TASK: Final = {BULK: "lane", MOMENT: "lane_now"}
+
+
+async def wake(connection: Connection, lanes: Sequence[str], *, priority: int = 0) -> None:
+    """Have these lanes looked after when this transaction is committed: holders are told, lanes that nobody
+    holds are queued. A ``priority`` above 0 is for what somebody waits for.
+
+    To be called at the end of the transaction that adds the requests.
+    """
+    if not lanes:
+        return
+    cursor = await connection.execute(_QUERIES["look"], {"lanes": list(lanes)})
+    looked = await cursor.fetchall()
+    free, held = [lane for lane, is_held in looked if not is_held], [lane for lane, is_held in looked if is_held]
+    if held:
+        await connection.execute(_QUERIES["ring"], {"lanes": held})
+    if free:
+        queue = MOMENT if priority > 0 else BULK
+        await connection.execute(
+            _QUERIES["defer"],
+            {"lanes": free, "queue": queue, "task": TASK[queue], "priority": priority},
+        )
+
+
+async def drop_stalled(connection: Connection, *, silent_s: float) -> int:
+    """Forget what workers were at that have not been heard of for ``silent_s``; how many jobs that were."""
+    cursor = await connection.execute(
+        _QUERIES["drop_stalled"], {"silent_s": silent_s, "tasks": list(TASK.values())}
+    )
+    return cursor.rowcount
+
+
+async def open_app(pool: Pool) -> App:
+    """A procrastinate app without tasks over our pool, which stays the caller's to close."""
+    app = App(connector=PsycopgConnector())
+    await app.open_async(pool)
+    return app
