@@ -21,6 +21,11 @@ from headend.drivers.registry import Drivers
 from headend.drivers.targets import placed
 from headend.foundation import Base
 from headend.intake import Intake, open_intake
+from headend.jobs.asked import Preparer
+from headend.jobs.lanes import LaneKeeper
+from headend.jobs.queue import Queue
+from headend.jobs.visit import Visitor
+from headend.jobs.work import LaneWorker
 from headend.keys.counters import CounterBlocks
 from headend.links.breaker import Breakers, Policy
 from headend.links.keeper import Keeper
@@ -54,6 +59,18 @@ class House(Intake):
     sampler: Sampler
     events: EventRounds
     stations: StationRounds
+
+    @asynccontextmanager
+    async def at_work(self, name: str) -> AsyncIterator[Queue]:
+        """What works at lanes, under the ``name`` of this process; lanes are given back behind."""
+        settings, connect = self.base.settings, self.base.pool.connection
+        async with LaneKeeper(self.base.pool, name) as keeper:
+            preparer = Preparer(
+                connect, self.drivers, forwarded=timedelta(seconds=settings.forwarded_within_s)
+            )
+            visitor = Visitor(self.links, self.pipeline, worker=keeper.holder, lease_s=keeper.lease_s)
+            worker = LaneWorker(connect, preparer, visitor, self.pipeline)
+            yield Queue(self.base.pool, keeper, worker)
 
     async def target(self, meter: Meter) -> Target:
         """The meter and where it stands in the network. Raises UnavailableError."""

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -202,7 +203,7 @@ class StoreBench:
             assert written.new == len(batch)
 
     async def _pipeline(self, batches: list[ReadingBatch]) -> None:
-        async with Pipeline(lambda batch: writer.write(self._pool, batch)) as pipeline:
+        async with Pipeline(partial(writer.write, self._pool)) as pipeline:
             done = [await pipeline.submit(part) for part in batches]
         await asyncio.gather(*done)
 

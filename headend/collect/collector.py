@@ -22,11 +22,11 @@ from typing import Final
 
 from headend.clock import utc_now
 from headend.collect.outcome import Failure, Outcome
-from headend.collect.schedule import joined, older, wanted_ranges
 from headend.drivers.contract import Target
 from headend.drivers.registry import Drivers, Reachable
 from headend.drivers.targets import targets_of
 from headend.ingest.pipeline import Pipeline, PipelineClosed
+from headend.jobs.ranges import joined, older, wanted_ranges
 from headend.keys.seal import SealError
 from headend.links.links import Links
 from headend.links.opened import BreakerOpen

@@ -1,4 +1,4 @@
-"""Every attempt at a meter: when, how long, how many bytes, at which stage it failed and whose fault that was."""
+"""Every attempt at a meter: when, how long, how many bytes, where it failed and whose fault that was."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,8 +57,8 @@ async def insert(connection: Connection, attempts: Sequence[Attempt]) -> None:
     if not attempts:
         return
     (
-        began_us, requests, jobs, meters, took_ms, bytes_out, bytes_in, numbers_of_rows, numbers, stages, faults,
-        reasons, _,
+        began_us, requests, jobs, meters, took_ms, bytes_out, bytes_in, numbers_of_rows, numbers, stages,
+        faults, reasons, _,
     ) = zip(*attempts, strict=True)  # fmt: skip
     whole = rows.integers
     await connection.execute(
@@ -95,19 +95,10 @@ async def of_meter(
 async def of_job(connection: Connection, job_id: int) -> list[Ended]:
     """How the job's attempts ended, most of them first."""
     cursor = await connection.execute(_QUERIES["of_job"], {"job_id": job_id})
-    return [
-        Ended(None if stage is None else Stage(stage), *rest) for stage, *rest in await cursor.fetchall()
-    ]
+    return [Ended(None if stage is None else Stage(stage), *rest) for stage, *rest in await cursor.fetchall()]
 
 
 def _attempt(row: Sequence[Any]) -> Attempt:
-    began_at, *middle = row[:9]
-    stage, fault, reason, worker = row[9:]
-    return Attempt(
-        rows.microseconds(began_at.astimezone(UTC)),
-        *middle,
-        None if stage is None else Stage(stage),
-        fault,
-        reason,
-        worker,
-    )
+    began_at, *rest = row
+    attempt = Attempt(rows.microseconds(began_at.astimezone(UTC)), *rest)
+    return attempt if attempt.stage is None else attempt._replace(stage=Stage(attempt.stage))

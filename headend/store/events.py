@@ -8,7 +8,7 @@ a minute without another word of that source between them are one, and so is a s
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Final
 from uuid import UUID
@@ -237,6 +237,12 @@ async def due(
     parameters = {"models": list(models), "meters": None if meter_ids is None else list(meter_ids)}
     cursor = await connection.execute(_QUERIES["due"], parameters)
     return [(meter_id, read_until) for meter_id, read_until in await cursor.fetchall()]
+
+
+async def cursors(connection: Connection, meter_ids: Sequence[int]) -> dict[int, datetime]:
+    """Until when the event logs of these meters were read, by meter; none for those never read."""
+    cursor = await connection.execute(_QUERIES["cursors"], {"meters": list(meter_ids)})
+    return {meter_id: read_until.astimezone(UTC) for meter_id, read_until in await cursor.fetchall()}
 
 
 async def move_cursors(connection: Connection, untils: Sequence[tuple[int, datetime]]) -> None:

@@ -24,7 +24,8 @@ async def listening(pool: Pool, channels: Sequence[str]) -> AsyncIterator[AsyncI
     The iterator ends by no cause but an error: UnavailableError when the connection is lost; what was
     notified meanwhile is lost too, and whoever listens anew looks first.
     """
-    connection = await AsyncConnection.connect(pool.conninfo, autocommit=True)
+    # the pool's own way of resolving it is private; ours is always text
+    connection = await AsyncConnection.connect(str(pool.conninfo), autocommit=True)
     async with connection:
         for channel in channels:
             await connection.execute(composed.SQL("LISTEN {}").format(composed.Identifier(channel)))

@@ -1,7 +1,8 @@
 """The queue on our PostgreSQL: procrastinate's jobs, which only wake lanes.
 
-A job of the queue says "somebody look after this lane" and carries nothing else: what is to be done stands in
-requests, who does it in lanes. So a job that is lost costs a round of the janitor, and one too many costs a look.
+A job of the queue says "somebody look after this lane" and carries nothing else: what is to be done stands
+in requests, who does it in lanes. So a job that is lost costs a round of the janitor, and one too many costs
+a look.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ _QUERIES: Final = sql.load("queue")
 BULK: Final = "lanes"
 MOMENT: Final = "moment"
 TASK: Final = {BULK: "lane", MOMENT: "lane_now"}
+#: Channel on which holders of lanes are told of new requests, and the one on which jobs tell that they go on.
+BELL: Final = "headend_lanes"
+PROGRESS: Final = "headend_jobs"
 
 
 async def wake(connection: Connection, lanes: Sequence[str], *, priority: int = 0) -> None:
@@ -30,7 +34,10 @@ async def wake(connection: Connection, lanes: Sequence[str], *, priority: int = 
         return
     cursor = await connection.execute(_QUERIES["look"], {"lanes": list(lanes)})
     looked = await cursor.fetchall()
-    free, held = [lane for lane, is_held in looked if not is_held], [lane for lane, is_held in looked if is_held]
+    free, held = (
+        [lane for lane, is_held in looked if not is_held],
+        [lane for lane, is_held in looked if is_held],
+    )
     if held:
         await connection.execute(_QUERIES["ring"], {"lanes": held})
     if free:

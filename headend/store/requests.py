@@ -13,8 +13,8 @@ from schemas.failure import Stage
 from schemas.job import WORKS, RequestState, Work
 
 _QUERIES: Final = sql.load("requests")
-#: Whose request is answered to somebody who waits for it: a job of such ends with its last request.
-_WAITED_FOR: Final = 0
+#: Urgency of what somebody waits for (`headend.links.permits.Urgency.ON_DEMAND`).
+WAITED_FOR: Final = 0
 
 
 class Waiting(NamedTuple):
@@ -67,21 +67,18 @@ class Request:
     result: dict[str, Any] | None
 
 
-async def waiting(
-    connection: Connection, lane: str, *, limit: int, urgency: int = 32_767
-) -> list[Waiting]:
+async def waiting(connection: Connection, lane: str, *, limit: int, urgency: int = 32_767) -> list[Waiting]:
     """What is due in the lane and at least as urgent, by urgency and time within first attempts, then within
     further ones; at most ``limit`` of each."""
-    cursor = await connection.execute(
-        _QUERIES["waiting"], {"lane": lane, "limit": limit, "urgency": urgency}
-    )
-    return [Waiting(*row[:7], _works(row[7])) for row in await cursor.fetchall()]
+    cursor = await connection.execute(_QUERIES["waiting"], {"lane": lane, "limit": limit, "urgency": urgency})
+    found = [Waiting(*row) for row in await cursor.fetchall()]
+    return [one if one.work is None else one._replace(work=_works(one.work)) for one in found]
 
 
-async def due_in(connection: Connection, lane: str, *, but: Sequence[int] = ()) -> timedelta | None:
-    """How long until a request of the lane is due, zero where one is; None where none is open. Those of the
-    numbers ``but`` are left out."""
-    cursor = await connection.execute(_QUERIES["next_at"], {"lane": lane, "but": list(but)})
+async def due_in(connection: Connection, lane: str, *, urgency: int = 32_767) -> timedelta | None:
+    """How long until a request of the lane that is at least so urgent is due, zero where one is; None where
+    none is open."""
+    cursor = await connection.execute(_QUERIES["due_in"], {"lane": lane, "urgency": urgency})
     row = await cursor.fetchone()
     return None if row is None else row[0]
 
@@ -143,9 +140,7 @@ async def of_meter(
     states: Sequence[RequestState] | None = None,
 ) -> list[Request]:
     """At most ``limit`` requests for the meter with numbers below ``before``, newest first."""
-    return await _find(
-        connection, limit=limit, meter_id=meter_id, before=before, states=states, newest=True
-    )
+    return await _find(connection, limit=limit, meter_id=meter_id, before=before, states=states, newest=True)
 
 
 async def _find(
@@ -178,8 +173,8 @@ async def _find(
 
 def _request(row: Sequence[Any]) -> Request:
     (
-        request_id, job_id, meter_id, lane, urgency, due_by, next_at, drop_dead, ended_at, attempts, state, work,
-        stage, reason, result,
+        request_id, job_id, meter_id, lane, urgency, due_by, next_at, drop_dead, ended_at, attempts, state,
+        work, stage, reason, result,
     ) = row  # fmt: skip
     return Request(
         request_id=request_id,

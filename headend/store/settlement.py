@@ -1,5 +1,5 @@
-"""What goes with a batch of readings in one transaction: the leases that it was read under, and what became of
-the requests that it answers."""
+"""What goes with a batch of readings in one transaction: the leases that it was read under, and what became
+of the requests that it answers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from headend.store.sql import Connection
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """``leases`` are held through the transaction, or nothing of it is stored. ``cursors``: meters whose event
-    logs were read up to a moment."""
+    """``leases`` are held through the transaction, or nothing of it is stored. ``cursors``: meters whose
+    event logs were read up to a moment."""
 
     leases: frozenset[Lease] = frozenset()
     settled: tuple[Settled, ...] = ()

@@ -72,9 +72,7 @@ class UnknownMeter(LookupError):
         self.meter_ids = tuple(meter_ids)
 
 
-async def write(
-    where: Pool | Connection, batch: ReadingBatch, settlement: Settlement = NOTHING
-) -> Written:
+async def write(where: Pool | Connection, batch: ReadingBatch, settlement: Settlement = NOTHING) -> Written:
     """Store a batch in one transaction: all of it, or nothing; with it what ``settlement`` says.
 
     Writing the same batch again has no effect. With a connection that is in a transaction already, the batch

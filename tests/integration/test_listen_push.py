@@ -289,7 +289,7 @@ async def test_a_crash_before_the_commit_loses_no_unconfirmed_push(database, mak
     )
     reached = asyncio.Event()
 
-    async def crash(batch):
+    async def crash(batch, _settlement):
         reached.set()
         await asyncio.Event().wait()
 
@@ -407,10 +407,10 @@ async def test_nothing_is_confirmed_that_is_not_committed(database, make_bench, 
     gate, reached = asyncio.Event(), asyncio.Event()
     committed = bench.pipeline._write
 
-    async def slow(batch):
+    async def slow(batch, settlement):
         reached.set()
         await gate.wait()
-        return await committed(batch)
+        return await committed(batch, settlement)
 
     monkeypatch.setattr(bench.pipeline, "_write", slow)
     sending = asyncio.create_task(bench.tcp(wrapper.encode(1, 16, CONFIRMED), answered=True))

@@ -32,6 +32,7 @@ from headend.links.failures import stage_of
 from headend.listen.push import PushListener
 from headend.store import announcements, meters, network
 from headend.store.errors import UnknownError
+from headend.store.settlement import Settlement
 from headend.store.writer import Written, write
 from protocols.errors import CommunicationError, GatewayRefused
 from schemas.address import GatewayAddress
@@ -215,7 +216,7 @@ async def test_nothing_is_released_that_is_not_committed(embedded_database: Any)
     station = Station()
     async with house_with(embedded_database.dsn, station) as house:
 
-        async def refuses(batch: ReadingBatch) -> Written:
+        async def refuses(batch: ReadingBatch, _: Settlement) -> Written:
             raise ValueError("the store will not have it")
 
         async with Pipeline(refuses) as pipeline:
@@ -234,7 +235,7 @@ async def test_a_round_cut_off_before_the_commit_releases_nothing(embedded_datab
     async with house_with(embedded_database.dsn, station) as house:
         begun, never = asyncio.Event(), asyncio.Event()
 
-        async def hangs(batch: ReadingBatch) -> Written:
+        async def hangs(batch: ReadingBatch, _: Settlement) -> Written:
             begun.set()
             await never.wait()
             raise AssertionError
@@ -255,7 +256,7 @@ async def test_a_round_cut_off_after_the_commit_is_finished_by_the_next(embedded
     station = Station()
     async with house_with(embedded_database.dsn, station) as house:
 
-        async def commits_and_hangs_up(batch: ReadingBatch) -> Written:
+        async def commits_and_hangs_up(batch: ReadingBatch, _: Settlement) -> Written:
             written = await write(house.base.pool, batch)
             station.concentrator.hang_up()
             await asyncio.sleep(0)
@@ -438,7 +439,7 @@ async def test_a_push_that_is_not_committed_is_not_confirmed(embedded_database: 
     data = station.meters_csv(with_station=True)
     async with house_with(embedded_database.dsn, station, meters_csv=data) as house:
 
-        async def refuses(batch: ReadingBatch) -> Written:
+        async def refuses(batch: ReadingBatch, _: Settlement) -> Written:
             raise ValueError("the store will not have it")
 
         async with pushed_to(house, station) as forwarder:

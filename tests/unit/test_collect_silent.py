@@ -75,7 +75,7 @@ class Some(Collector):
         return found
 
 
-async def write(batch):
+async def write(batch, _settlement):
     return Written(1)
 
 

@@ -11,6 +11,7 @@ from psycopg import OperationalError, errors
 from headend.ingest import pipeline as pipeline_module
 from headend.ingest.pipeline import Pipeline, PipelineClosed
 from headend.store.errors import RefusedError
+from headend.store.settlement import Settlement
 from headend.store.writer import UnknownMeter, Written
 from schemas.reading import Channel, ChannelLayout, ReadingBatch, concatenate
 
@@ -51,7 +52,7 @@ class Store:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def write(self, one: ReadingBatch) -> Written:
+    async def write(self, one: ReadingBatch, _: Settlement) -> Written:
         await self.gate.wait()
         if self.away:
             self.away -= 1
@@ -156,10 +157,10 @@ async def test_what_the_database_refuses_fails_alone_and_loudly(
 ) -> None:
     store = Store()
 
-    async def write(one: ReadingBatch) -> Written:
+    async def write(one: ReadingBatch, _: Settlement) -> Written:
         if 7 in one.meter_id:
             raise error("no\nDETAIL: 7")
-        return await store.write(one)
+        return await store.write(one, _)
 
     async with Pipeline(write, linger_s=0) as pipeline:
         good, bad, other = [await pipeline.submit(batch(meter)) for meter in (1, 7, 2)]
@@ -173,7 +174,7 @@ async def test_what_the_database_refuses_fails_alone_and_loudly(
 
 
 async def test_a_defect_of_ours_ends_the_task() -> None:
-    async def write(_: ReadingBatch) -> Written:
+    async def write(_: ReadingBatch, __: Settlement) -> Written:
         raise KeyError("layout")
 
     async with Pipeline(write, linger_s=0) as pipeline:

@@ -90,3 +90,7 @@ SELECT m.meter_id, c.read_until
 INSERT INTO event_cursors (meter_id, read_until)
 SELECT * FROM unnest(%(meters)s::integer[], %(untils)s::timestamptz[]) AS t (meter_id, read_until) ORDER BY meter_id
 ON CONFLICT (meter_id) DO UPDATE SET read_until = greatest(event_cursors.read_until, excluded.read_until);
+
+-- name: cursors
+-- Until when the event logs of some meters were read.
+SELECT meter_id, read_until FROM event_cursors WHERE meter_id = ANY (%(meters)s::integer[]);

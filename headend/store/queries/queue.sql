@@ -5,7 +5,7 @@ SELECT lane, expires_at >= clock_timestamp() FROM lanes WHERE lane = ANY (%(lane
 -- name: defer
 -- A job of the queue for each lane that has none waiting.
 INSERT INTO procrastinate_jobs (queue_name, task_name, priority, queueing_lock, args)
-SELECT %(queue)s, %(task)s, %(priority)s, %(queue)s || ' ' || lane, jsonb_build_object('lane', lane)
+SELECT %(queue)s::text, %(task)s::text, %(priority)s, %(queue)s::text || ' ' || lane, jsonb_build_object('lane', lane)
   FROM unnest(%(lanes)s::text[]) AS lane
 ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING;
 

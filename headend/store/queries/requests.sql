@@ -12,10 +12,10 @@ UNION ALL
     AND next_at <= clock_timestamp() AND drop_dead > clock_timestamp()
   ORDER BY urgency, due_by, request_id LIMIT %(limit)s);
 
--- name: next_at
--- When the next request of a lane is due, those that are due included; NULL: none is open.
+-- name: due_in
+-- How long until a request of a lane is due; NULL: none is open.
 SELECT min(greatest(next_at, clock_timestamp())) - clock_timestamp() FROM requests
- WHERE lane = %(lane)s AND state = 'open' AND drop_dead > clock_timestamp() AND NOT request_id = ANY (%(but)s::bigint[]);
+ WHERE lane = %(lane)s AND state = 'open' AND urgency <= %(urgency)s AND drop_dead > clock_timestamp();
 
 -- name: done
 -- Requests that got what they asked for.

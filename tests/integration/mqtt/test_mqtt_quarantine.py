@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ async def test_an_announcement_waits_for_its_station(pool: Pool) -> None:
 
 async def test_frames_of_a_gateway_go_the_way_of_pushes_once(pool: Pool) -> None:
     frame = ("dlms/gw1", bytes.fromhex("0001000100100008") + bytes.fromhex("0F00000001000200"))
-    async with Pipeline(lambda readings: write(pool, readings)) as pipeline:
+    async with Pipeline(partial(write, pool)) as pipeline:
         directory = Directory(pool.connection, None)
         handler = PushHandler(pool.connection, pipeline, Recogniser(directory, bytes(8)))
         ingest = make_ingest(pool)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headend.collect.outcome import MOST_FAILURES, Failure, Outcome
-from headend.collect.schedule import JOIN, joined, wanted_ranges
 from headend.drivers.contract import Curve, Recall
+from headend.jobs.ranges import JOIN, joined, wanted_ranges
 from headend.store.coverage import Due
 from protocols.errors import LinkTimeout
 from schemas.failure import Stage

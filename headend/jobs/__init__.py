@@ -1,0 +1,1 @@
+"""Jobs are worked at by lanes: one holder each, the next most urgent first."""

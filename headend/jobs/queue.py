@@ -1,0 +1,120 @@
+"""The queue's side of a worker: procrastinate jobs that wake lanes, and the tick of each minute.
+
+::
+
+    wake(lanes) ──> "lanes"   ──> take the lane ──> work at all that is due
+               └──> "moment"  ──> take the lane ──> work at what somebody waits for
+    each minute ──> "tick"    ──> what the schedules have for that minute
+
+Two queues, each with its own number at once: what somebody waits for, in a lane that nobody holds, does not
+wait behind lanes with bulk work. A job whose lane is held by somebody ends at once: he was told.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from procrastinate import App
+
+from headend.jobs.lanes import LaneKeeper
+from headend.jobs.work import LaneWorker
+from headend.store.errors import UnavailableError
+from headend.store.pool import Pool
+from headend.store.queue import BULK, MOMENT, TASK, open_app, wake
+from headend.store.requests import WAITED_FOR
+
+__all__ = ["Queue", "wake"]
+
+log = logging.getLogger(__name__)
+
+#: The queue of the tick.
+TICK: Final = "tick"
+_ALL: Final = 32_767
+
+Tick = Callable[[datetime], Awaitable[None]]
+
+
+class Queue:
+    """Fetches jobs and works at them.
+
+    Args:
+        pool: the database.
+        keeper: the lanes of this process.
+        worker: works at them.
+        lanes: lanes with bulk work at once.
+        moments: lanes at once that somebody waits for.
+        tick: called for each minute, once on all hosts, with its time; None: this process takes no ticks.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        keeper: LaneKeeper,
+        worker: LaneWorker,
+        *,
+        lanes: int = 64,
+        moments: int = 16,
+        tick: Tick | None = None,
+    ) -> None:
+        self._pool = pool
+        self._keeper = keeper
+        self._worker = worker
+        self._numbers = {BULK: lanes, MOMENT: moments} | ({} if tick is None else {TICK: 1})
+        self._tick = tick
+
+    async def run(self, *, drain_s: float) -> None:
+        """Until it is cancelled: then no visit is begun any more, and what is under way may end within
+        ``drain_s`` seconds."""
+        app = await open_app(self._pool)
+        self._tasks(app)
+        workers = [
+            asyncio.create_task(
+                app.run_worker_async(
+                    name=queue,
+                    queues=[queue],
+                    concurrency=number,
+                    install_signal_handlers=False,
+                    shutdown_graceful_timeout=drain_s,
+                    delete_jobs="always",
+                ),
+                name=f"queue {queue}",
+            )
+            for queue, number in self._numbers.items()
+        ]
+        try:
+            done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            self._worker.stop()
+            for task in workers:
+                task.cancel()
+            await asyncio.wait(workers)
+
+    async def lane(self, name: str, *, urgency: int = _ALL) -> None:
+        """Work at a lane, unless somebody else holds it."""
+        try:
+            async with self._keeper.holding(name) as held:
+                if held is not None:
+                    await self._worker.work(held, urgency=urgency)
+        except UnavailableError as error:
+            log.warning("lane %s is left, the database is away: %s", name, str(error).split("\n", 1)[0])
+
+    def _tasks(self, app: App) -> None:
+        @app.task(name=TASK[BULK], queue=BULK)
+        async def bulk(lane: str) -> None:
+            await self.lane(lane)
+
+        @app.task(name=TASK[MOMENT], queue=MOMENT)
+        async def moment(lane: str) -> None:
+            await self.lane(lane, urgency=WAITED_FOR)
+
+        tick = self._tick
+        if tick is not None:
+
+            @app.periodic(cron="* * * * *")
+            @app.task(name="tick", queue=TICK, queueing_lock="tick")
+            async def minute(timestamp: int) -> None:
+                await tick(datetime.fromtimestamp(timestamp, UTC))

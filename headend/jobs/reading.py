@@ -1,0 +1,98 @@
+"""One request over an open conversation: its parts are read one after another, and taken off when read."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from headend.drivers.contract import BillingConversation, Conversation
+from headend.jobs.asked import Asked, Log
+from headend.store.coverage import Due
+from protocols.errors import LocalProtocolError
+from schemas.job import Billing, Forwarded, Registers
+from schemas.read_result import ReadResult
+from schemas.reading import ReadingBatch, concatenate
+
+#: Longest range of one question: what was read of a long backlog is kept when the rest fails.
+LONGEST: Final = timedelta(days=7)
+#: The same where others wait for the same line or station.
+LONGEST_SHARED: Final = timedelta(days=1)
+#: A billing period is a month; so far back at most reach so many.
+_PERIOD: Final = timedelta(days=31)
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What came for one request; ``refused`` are pairs of OBIS code and reason."""
+
+    batches: list[ReadingBatch] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    cursors: list[tuple[int, datetime]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Intervals."""
+        return sum(map(len, self.batches))
+
+    def result(self) -> dict[str, object]:
+        """In the words of the API."""
+        if not self.batches:
+            return ReadResult(refused=()).model_dump(mode="json")
+        batch = concatenate(self.batches, source=self.batches[0].source)
+        return ReadResult.of(batch, self.refused).model_dump(mode="json")
+
+
+async def read(
+    conversation: Conversation,
+    asked: Asked,
+    got: Gathered,
+    *,
+    shared: bool,
+    gives_way: Callable[[], bool],
+    now: datetime,
+) -> bool:
+    """Read what is left of ``asked.parts``, into ``got``; False where it stopped since ``gives_way`` said
+    that somebody more urgent waits.
+
+    Raises the tree of `protocols.errors`; what was read before is in ``got``.
+    """
+    longest = LONGEST_SHARED if shared else LONGEST
+    meter_id = asked.waiting.meter_id
+    while asked.parts:
+        match asked.parts[0]:
+            case Due() as due:
+                for piece in _pieces(due, longest):
+                    got.batches.append(
+                        await conversation.read_load_curve(piece.profile, piece.since, piece.until)
+                    )
+                    if piece.until < due.until:
+                        asked.parts[0] = due._replace(since=piece.until)
+                        if gives_way():
+                            return False
+            case Log() as log:
+                got.batches.append(await conversation.read_events(log.since, log.until))
+                got.cursors.append((meter_id, log.now))
+            case Registers() as registers:
+                readout = await conversation.read_registers(registers.obis)
+                got.batches.append(readout.batch)
+                got.refused += [(one.obis, one.reason) for one in readout.refusals]
+            case Billing() as billing:
+                if not isinstance(conversation, BillingConversation):
+                    raise LocalProtocolError("its language has no billing profiles")
+                readout = await conversation.read_billing(billing.obis, now - billing.periods * _PERIOD, now)
+                got.batches.append(readout.batch)
+                got.refused += [(one.obis, one.reason) for one in readout.refusals]
+            case Forwarded():
+                raise LocalProtocolError("it is no concentrator that stores and forwards")
+        del asked.parts[0]
+        if asked.parts and gives_way():
+            return False
+    return True
+
+
+def _pieces(due: Due, longest: timedelta) -> Iterator[Due]:
+    since = due.since
+    while since < due.until:
+        until = min(due.until, since + longest)
+        yield due._replace(since=since, until=until)
+        since = until

@@ -1,0 +1,233 @@
+"""One association with one meter: all that is asked of it, most urgent first, and what became of it.
+
+Whatever comes of it goes to the pipeline as one item: rows, requests and the attempt are committed together,
+under the lane's fence. This is where a failure stops: it costs no other meter anything.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from headend.clock import utc_now
+from headend.drivers.registry import Reachable
+from headend.ingest.pipeline import Pipeline, PipelineClosed
+from headend.jobs import backoff
+from headend.jobs.asked import Asked, Visit
+from headend.jobs.reading import Gathered, read
+from headend.keys.seal import SealError
+from headend.links.failures import stage_of
+from headend.links.links import Links
+from headend.links.opened import BreakerOpen
+from headend.links.permits import Urgency
+from headend.store.attempts import Attempt
+from headend.store.errors import UnavailableError
+from headend.store.lanes import Lease
+from headend.store.requests import Settled
+from headend.store.settlement import Settlement
+from headend.store.writer import Written
+from protocols.errors import CommunicationError, PeerRefused
+from schemas.job import RequestState
+from schemas.reading import ReadingBatch, concatenate, registers_only
+
+log = logging.getLogger(__name__)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_US: Final = timedelta(microseconds=1)
+Committing = tuple["asyncio.Future[Written]", list[Asked]]
+
+
+@dataclass(slots=True)
+class _Course:
+    """How a visit goes: what is still to be read, and what of it has come and is not handed on yet.
+
+    ``over`` are requests that need not be looked at until that is committed; ``refusal`` is the first of the
+    meter's."""
+
+    todo: deque[Asked]
+    began_us: int
+    began: float
+    got: list[Gathered] = field(default_factory=list)
+    settled: list[Settled] = field(default_factory=list)
+    over: list[Asked] = field(default_factory=list)
+    rows: int = 0
+    refusal: PeerRefused | None = None
+
+
+class Visitor:
+    """Visits meters.
+
+    Args:
+        links: the ways to them.
+        pipeline: takes what they give.
+        worker: this process, as attempts name it.
+        lease_s: length of the leases that visits are made under.
+        now: aware, UTC.
+    """
+
+    def __init__(
+        self,
+        links: Links,
+        pipeline: Pipeline,
+        *,
+        worker: str,
+        lease_s: float,
+        now: Callable[[], datetime] = utc_now,
+        draw: backoff.Draw = backoff.uniform,
+    ) -> None:
+        self._links = links
+        self._pipeline = pipeline
+        self._worker = worker
+        self._lease_s = lease_s
+        self._now = now
+        self._draw = draw
+
+    async def visit(self, visit: Visit, lease: Lease) -> list[Committing]:
+        """Make the visit, under the lease. What came of it is on its way to the database when this returns:
+        futures, each with the requests that it settles.
+        """
+        course = _Course(deque(visit.asked), (self._now() - _EPOCH) // _US, asyncio.get_running_loop().time())
+        committing: list[Committing] = []
+        error: BaseException | None = None
+        attempted = False
+        for asked in [one for one in course.todo if not one.parts and not isinstance(visit.way, Exception)]:
+            course.todo.remove(asked)
+            self._finish(asked, Gathered(), course)
+        try:
+            if isinstance(visit.way, Exception):
+                raise visit.way
+            if course.todo and visit.way.is_away:
+                now = self._now()
+                self._rest(course, [backoff.away(one.waiting, now, self._draw) for one in course.todo])
+            elif course.todo:
+                attempted = True
+                await self._talk(visit.way, course, lease, committing)
+        except (CommunicationError, SealError) as failure:
+            error, attempted = failure, attempted and not isinstance(failure, BreakerOpen)
+            self._rest(course, [self._after(one, failure) for one in course.todo])
+        except (UnavailableError, PipelineClosed) as ours:
+            error, attempted, now = ours, False, self._now()
+            self._rest(
+                course, [backoff.after_ours(one.waiting, ours, now, self._draw) for one in course.todo]
+            )
+        except Exception as defect:  # the boundary: a defect met at one meter must not end all others
+            log.exception("%s: not read, by a defect", _name(visit))
+            error, reason = defect, f"a defect of ours: {backoff.told(defect)}"
+            self._rest(course, [_failed(one, reason) for one in course.todo])
+        if error is not None:
+            log.info("%s: not read (%s): %s", _name(visit), stage_of(error) or "no conversation", error)
+        course.over += course.todo  # it gave way to somebody
+        attempt = self._attempt(visit, course, error or course.refusal) if attempted else None
+        if course.over or attempt is not None:
+            committing.append(await self._hand_on(course, lease, attempt))
+        return committing
+
+    async def _talk(
+        self, way: Reachable, course: _Course, lease: Lease, committing: list[Committing]
+    ) -> None:
+        waited_for = course.todo[0].is_waited_for
+        urgency = Urgency.ON_DEMAND if waited_for else Urgency.SCHEDULED
+        async with self._links.conversation(
+            way.driver, way.way, urgency=urgency, force=waited_for
+        ) as conversation:
+            while course.todo:
+                asked, got = course.todo[0], Gathered()
+                try:
+                    is_over = await read(
+                        conversation,
+                        asked,
+                        got,
+                        shared=way.way.address.is_shared or way.way.target.place.station_id is not None,
+                        gives_way=lambda: self._links.wanted(way.way),
+                        now=self._now(),
+                    )
+                except PeerRefused as refused:
+                    # it would not give this; the conversation goes on
+                    course.todo.popleft()
+                    course.got.append(got)
+                    course.refusal = course.refusal or refused
+                    course.settled.append(self._after(asked, refused))
+                    course.over.append(asked)
+                    continue
+                except BaseException:
+                    course.got.append(got)
+                    raise
+                if not is_over:
+                    course.got.append(got)
+                    return
+                course.todo.popleft()
+                self._finish(asked, got, course)
+                if asked.is_waited_for and course.todo:
+                    committing.append(await self._hand_on(course, lease, None))
+
+    def _finish(self, asked: Asked, got: Gathered, course: _Course) -> None:
+        """The request got what it asked for."""
+        result = got.result() if asked.is_waited_for else None
+        course.got.append(got)
+        course.settled.append(Settled(asked.waiting.request_id, result=result))
+        course.over.append(asked)
+
+    def _rest(self, course: _Course, settled: list[Settled]) -> None:
+        """What became of the requests that are left."""
+        course.settled += settled
+        course.over += course.todo
+        course.todo.clear()
+
+    def _after(self, asked: Asked, error: BaseException) -> Settled:
+        return backoff.after_failure(asked.waiting, error, asked.retry, self._now(), self._draw)
+
+    async def _hand_on(self, course: _Course, lease: Lease, attempt: Attempt | None) -> Committing:
+        batches = [batch for got in course.got for batch in got.batches]
+        course.rows += sum(map(len, batches))
+        settlement = Settlement(
+            frozenset([lease]),
+            tuple(course.settled),
+            () if attempt is None else (attempt,),
+            tuple(cursor for got in course.got for cursor in got.cursors),
+            self._lease_s,
+        )
+        over = course.over
+        course.got, course.settled, course.over = [], [], []
+        return await self._pipeline.submit(_one(batches), settlement), over
+
+    def _attempt(self, visit: Visit, course: _Course, error: BaseException | None) -> Attempt:
+        first = visit.asked[0].waiting
+        return Attempt(
+            course.began_us,
+            first.request_id,
+            first.job_id,
+            visit.meter_id,
+            round((asyncio.get_running_loop().time() - course.began) * 1000),
+            0,
+            0,
+            course.rows + sum(got.rows for got in course.got),
+            first.attempts + 1,
+            None if error is None else stage_of(error),
+            None if error is None else _fault(error),
+            None if error is None else backoff.told(error),
+            self._worker,
+        )
+
+
+def _one(batches: list[ReadingBatch]) -> ReadingBatch:
+    if not batches:
+        return _NO_ROWS
+    return batches[0] if len(batches) == 1 else concatenate(batches, source=batches[0].source)
+
+
+_NO_ROWS: Final = registers_only((), source="lane")
+
+
+def _failed(asked: Asked, reason: str) -> Settled:
+    return Settled(asked.waiting.request_id, RequestState.FAILED, reason=reason)
+
+
+def _fault(error: BaseException) -> str:
+    return error.fault.value if isinstance(error, CommunicationError) else "ours"
+
+
+def _name(visit: Visit) -> str:
+    return f"meter number {visit.meter_id}" if visit.target is None else visit.target.meter.asset_id
