@@ -51,6 +51,7 @@ class Adaptive:
         "_before_s",
         "_count",
         "_draining",
+        "_long_s",
         "_most",
         "_own",
         "_own_s",
@@ -61,16 +62,19 @@ class Adaptive:
         "_used",
         "_window",
         "floor_s",
+        "for_all",
         "limit",
     )
 
     def __init__(self, most: int, *, first: int, slack_s: float, slack: float) -> None:
         self.limit = min(first, most)
+        self.for_all = for_all(self.limit)
         #: seconds of a round trip where nobody else is there, as far as it was seen; None: nothing measured
         self.floor_s: float | None = None
         self._most = most
         self._slack_s = slack_s
         self._slack = slack
+        self._long_s = slack_s / slack  # of a floor that is longer the share is longer than the seconds
         self._ramping = True
         self._before_s: float | None = None  # the mean of the window after which the limit shrank
         self._draining = False  # these conversations began under a larger limit and are not judged
@@ -93,8 +97,8 @@ class Adaptive:
             floor_s = self.floor_s
             if floor_s is None:
                 floor_s = round_trip_s
-        strain = (round_trip_s - floor_s) / max(self._slack_s, floor_s * self._slack)
-        self._take(min(strain, MOST_STRAIN), used)
+        slack_s = floor_s * self._slack if floor_s > self._long_s else self._slack_s
+        self._take((round_trip_s - floor_s) / slack_s, used)
 
     def timed_out(self, used: int) -> None:
         """A conversation ended without an answer, where one was expected."""
@@ -105,7 +109,7 @@ class Adaptive:
         self._take(0.0, used)
 
     def _take(self, strain: float, used: int) -> None:
-        self._strain += strain
+        self._strain += min(strain, MOST_STRAIN)
         if used > self._used:
             self._used = used
         self._count += 1
@@ -125,7 +129,7 @@ class Adaptive:
             self._learn(mean_s)
         if strain <= 1:
             self._before_s = None
-            if self._used >= for_all(self.limit):
+            if self._used >= self.for_all:
                 self._grow(strain)
             return
         self._before_s = mean_s
@@ -145,7 +149,7 @@ class Adaptive:
     def _shrink(self) -> None:
         self._ramping = False
         self._draining = True
-        self.limit = max(1, min(self.limit - 1, round(self.limit * SHRINK)))
+        self._set(max(1, min(self.limit - 1, round(self.limit * SHRINK))))
 
     def _grow(self, strain: float) -> None:
         if self._ramping:
@@ -154,4 +158,7 @@ class Adaptive:
             step = max(1, self.limit // 8)
         else:
             step = 1
-        self.limit = min(self._most, self.limit + step)
+        self._set(min(self._most, self.limit + step))
+
+    def _set(self, limit: int) -> None:
+        self.limit, self.for_all = limit, for_all(limit)

@@ -14,7 +14,7 @@ back where it is slow, and an overload of this process where the fast ones show 
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -59,24 +59,25 @@ class Allowances:
         self._limits = limits
         self._all = Adaptive(limits.most, first=limits.most, slack_s=SLACK_S, slack=SLACK)
         self._cell = Fixed(limits.cell)
-        self._kinds: dict[LinkKind | None, Adaptive] = {}
-        self._stations: OrderedDict[int, Adaptive] = OrderedDict()
+        # each with the name of its permit
+        self._kinds: dict[LinkKind | None, tuple[Hashable, Adaptive]] = {}
+        self._stations: OrderedDict[int, tuple[Hashable, Adaptive]] = OrderedDict()
 
     def permits(self, way: Way) -> list[Permit]:
         """Those of one conversation with the meter at the way's end."""
         place, line = way.target.place, way.address.line
-        found = [
-            Permit(("meter", way.target.meter.meter_id), _ONE),
-            Permit(ALL, self._all),
-            Permit(("kind", place.link), self._kind(place.link)),
+        found: list[Permit] = [
+            (("meter", way.target.meter.meter_id), _ONE),
+            (ALL, self._all),
+            self._kind(place.link),
         ]
         if line is not None:
-            found.append(Permit(("line", line), _ONE))
+            found.append((("line", line), _ONE))
         if place.station_id is not None:
-            found.append(Permit(("station", place.station_id), self._station(place.station_id)))
+            found.append(self._station(place.station_id))
         cell = place.transformer or place.feeder
         if cell is not None:
-            found.append(Permit(("cell", place.feeder, cell), self._cell))
+            found.append((("cell", place.feeder, cell), self._cell))
         return found
 
     def ended(self, way: Way, answers_s: Sequence[float], held: Permits, *, fell_silent: bool) -> None:
@@ -87,47 +88,54 @@ class Allowances:
         is shared one talks at a time, and how long that takes is the line's.
         """
         place = way.target.place
-        station_id = place.station_id if place.hops else None  # behind it, and not it itself
-        kind, in_kind, in_all = self._kind(place.link), held.held(("kind", place.link)), held.held(ALL)
+        name, kind = self._kind(place.link)
+        of_kind, of_all = held.held(name), held.held(ALL)
+        station: Adaptive | None = None
+        of_station = 0
+        if place.station_id is not None and place.hops:  # behind it, and not it itself
+            name, station = self._station(place.station_id)
+            of_station = held.held(name)
         if not answers_s or way.address.is_shared:
-            if station_id is not None:
-                station, in_station = self._station(station_id), held.held(("station", station_id))
-                (station.timed_out if fell_silent else station.unmeasured)(in_station)
-            kind.unmeasured(in_kind)
-            self._all.unmeasured(in_all)
+            if station is not None:
+                (station.timed_out if fell_silent else station.unmeasured)(of_station)
+            kind.unmeasured(of_kind)
+            self._all.unmeasured(of_all)
             return
         round_trip_s, floor_s = sum(answers_s) / len(answers_s), None
-        if station_id is not None:
-            station, in_station = self._station(station_id), held.held(("station", station_id))
-            station.answered(round_trip_s / place.hops, in_station)
+        if station is not None:
+            station.answered(round_trip_s / place.hops, of_station)
             floor_s = round_trip_s if station.floor_s is None else station.floor_s * place.hops
-        kind.answered(round_trip_s, in_kind, floor_s)
+        kind.answered(round_trip_s, of_kind, floor_s)
         if floor_s is None:
             floor_s = round_trip_s if kind.floor_s is None else kind.floor_s
-        self._all.answered(round_trip_s, in_all, floor_s)
+        self._all.answered(round_trip_s, of_all, floor_s)
 
     def now(self) -> dict[str, float]:
         """The limits of all and of each kind of link, by name."""
-        kinds = {"unknown" if kind is None else kind.value: one.limit for kind, one in self._kinds.items()}
+        kinds = {
+            "unknown" if kind is None else kind.value: one.limit for kind, (_, one) in self._kinds.items()
+        }
         return {ALL: self._all.limit, **kinds}
 
     def of_station(self, station_id: int) -> int:
         """The limit behind one station."""
-        return self._station(station_id).limit
+        return self._station(station_id)[1].limit
 
-    def _kind(self, kind: LinkKind | None) -> Adaptive:
+    def _kind(self, kind: LinkKind | None) -> tuple[Hashable, Adaptive]:
         found = self._kinds.get(kind)
         if found is None:
             most = self._limits.most if kind is None else self._limits.kinds.get(kind, self._limits.most)
-            found = self._kinds[kind] = Adaptive(most, first=_KIND_FIRST, slack_s=SLACK_S, slack=SLACK)
+            limit = Adaptive(most, first=_KIND_FIRST, slack_s=SLACK_S, slack=SLACK)
+            found = self._kinds[kind] = (("kind", kind), limit)
         return found
 
-    def _station(self, station_id: int) -> Adaptive:
+    def _station(self, station_id: int) -> tuple[Hashable, Adaptive]:
         found = self._stations.get(station_id)
         if found is None:
-            found = self._stations[station_id] = Adaptive(
+            limit = Adaptive(
                 self._limits.station, first=_STATION_FIRST, slack_s=STATION_SLACK_S, slack=STATION_SLACK
             )
+            found = self._stations[station_id] = (("station", station_id), limit)
             if len(self._stations) > MOST_STATIONS:
                 self._stations.popitem(last=False)
         else:

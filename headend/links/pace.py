@@ -52,8 +52,9 @@ class _Estimate:
             if smoothed_s is None:
                 smoothed_s, variation_s = answer_s, answer_s / 2
             else:
-                variation_s += _BETA * (abs(smoothed_s - answer_s) - variation_s)
-                smoothed_s += _ALPHA * (answer_s - smoothed_s)
+                beyond_s = answer_s - smoothed_s
+                variation_s += _BETA * ((beyond_s if beyond_s > 0 else -beyond_s) - variation_s)
+                smoothed_s += _ALPHA * beyond_s
         self.smoothed_s, self.variation_s = smoothed_s, variation_s
 
     @property

@@ -16,6 +16,7 @@ from headend.links.permits import Fixed, Holding, Permit, Permits, Urgency, for_
 @dataclass
 class Moving:
     limit: int = 5
+    for_all: int = 4
 
 
 #: Two cells of two stations of two lines each; meters are on a line, or right behind a station.
@@ -47,7 +48,7 @@ class Guest:
 
     @property
     def names(self) -> set[Hashable]:
-        return {permit.name for permit in self.wanted}
+        return {name for name, _ in self.wanted}
 
 
 class PermitMachine(RuleBasedStateMachine):
@@ -88,11 +89,11 @@ class PermitMachine(RuleBasedStateMachine):
     @rule(place=st.sampled_from(PLACES), urgency=st.sampled_from(list(Urgency)))
     def come(self, place: tuple[tuple[Hashable, int], ...], urgency: Urgency) -> None:
         self.came += 1
-        wanted = (
-            *(Permit(name, Fixed(limit)) for name, limit in place),
-            Permit("kind", self.moving),
+        wanted: tuple[Permit, ...] = (
+            *((name, Fixed(limit)) for name, limit in place),
+            ("kind", self.moving),
         )
-        held = {permit.name: self.permits.held(permit.name) for permit in wanted}
+        held = {name: self.permits.held(name) for name, _ in wanted}
         guest = Guest(wanted, urgency, self.came)
         self.guests.append(guest)
         guest.task = self.loop.create_task(self.stay(guest))
@@ -110,7 +111,7 @@ class PermitMachine(RuleBasedStateMachine):
     @rule(data=st.data(), limit=st.integers(1, 30))
     def the_limit_moves_as_somebody_leaves(self, data: st.DataObject, limit: int) -> None:
         guest = data.draw(st.sampled_from([guest for guest in self.guests if guest.inside]))
-        self.moving.limit = limit
+        self.moving.limit, self.moving.for_all = limit, for_all(limit)
         guest.leave.set()
         self.turns()
 

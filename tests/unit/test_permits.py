@@ -9,11 +9,11 @@ from headend.links.permits import Fixed, Permit, Permits, Urgency
 
 
 def meter(number: int) -> Permit:
-    return Permit(("meter", number), Fixed(1))
+    return (("meter", number), Fixed(1))
 
 
-LINE = Permit("line", Fixed(1))
-STATION = Permit("station", Fixed(3))  # two for whoever comes, and one for a person
+LINE: Permit = ("line", Fixed(1))
+STATION: Permit = ("station", Fixed(3))  # two for whoever comes, and one for a person
 
 
 async def turns(count: int = 5) -> None:
