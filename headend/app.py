@@ -18,7 +18,6 @@ number of hosts over one database.
 
 import asyncio
 import contextlib
-import gc
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -42,6 +41,7 @@ from headend.listen.inbound import InboundListener
 from headend.mqtt.replay import Replay
 from headend.observe.backlog import Watch
 from headend.observe.metrics import Metrics
+from headend.processes.memory import settle
 from headend.processes.presence import Presence, this_process
 from headend.processes.signals import signals
 from headend.processes.tasks import ServiceError, Tasks, cancelled
@@ -140,6 +140,7 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             if demo is not None and demo.meters is None:
                 showing = tasks.start("deliveries", _show_deliveries(house, view, collected))
                 stack.push_async_callback(cancelled, showing)
+            settle()
             try:
                 await tasks.first_end(stop)
             finally:
@@ -187,7 +188,7 @@ async def ingest(settings: Settings, tell: Tell) -> None:
                 ingesting = tasks.start("MQTT ingest", intake.mqtt_worker().run())
                 stack.push_async_callback(cancelled, ingesting)
                 tell("MQTT", settings.mqtt_url)
-            gc.freeze()  # what is there now stays: the collector need not look at it with every bunch
+            settle()
             await tasks.first_end(stop)
 
 
