@@ -12,17 +12,17 @@ Ctrl-C (or SIGTERM) closes from the right: the API answers what it is at, sessio
 is committed, counters are stored, the database stops. A second one gives up what is waited for. Every task
 has a name and is watched: one that ends by itself stops the service and says which it was.
 
-`run` has everything in one process. `serve`, `ingest` and the like are its parts, which run apart on any
-number of hosts over one database.
+`run` has everything in one process. `serve` is the API by itself; the other parts, which run apart on any
+number of hosts over one database, are `headend.parts`.
 """
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import api.errors
 from api.app import create_app
@@ -36,29 +36,25 @@ from headend.demo_broker import demo_broker
 from headend.drivers.read_now import CurveRange, UnknownProfileError, read_now
 from headend.foundation import Base, make_demo_master_key, open_base
 from headend.house import House, open_house
-from headend.intake import Intake, keyless_replay, open_intake
-from headend.listen.inbound import InboundListener
+from headend.intake import keyless_replay
 from headend.mqtt.replay import Replay
 from headend.observe.backlog import Watch
 from headend.observe.metrics import Metrics
+from headend.parts import Tell, dial_ins, present, pushes, scheduling, working
 from headend.processes.memory import settle
-from headend.processes.presence import Presence, this_process
+from headend.processes.presence import this_process
 from headend.processes.signals import signals
 from headend.processes.tasks import ServiceError, Tasks, cancelled
 from headend.serving import LAST_ANSWERS_S, AddressInUse, Server, listen, make_server, url_of
 from headend.store.errors import UnavailableError
 from headend.store.network import Delivered, delivered
 from headend.store.pool import Pool
-from headend.store.workers import Kind, Told
+from headend.store.workers import Kind
 from schemas.config import Settings
 from schemas.meter import Meter
 
 #: How often it is looked what a demonstration's links have delivered, in seconds.
 _LOOK_S: Final = 5.0
-
-
-#: Called with what is up in a process, and where.
-Tell = Callable[[str, str], None]
 
 
 class View(Protocol):
@@ -113,18 +109,21 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
                 shown = await stack.enter_async_context(demonstration(demo, base))
                 tasks.start("simulated field", shown.ended())
                 view.demonstrating(shown)
-            await _present(stack, tasks, base, this_process(Kind.RUN, settings.collector_concurrency))
+            me = this_process(Kind.RUN, settings.collector_concurrency)
+            await present(stack, tasks, base, me)
             house = await stack.enter_async_context(open_house(base))
             tasks.add(house.pipeline.task)
             tasks.add(house.access.task)
             tasks.add(house.keeper.task)
-            await stack.enter_async_context(_pushes(house, view.listening))
-            await stack.enter_async_context(_dial_ins(house, view.listening))
+            await stack.enter_async_context(pushes(house, view.listening))
+            await stack.enter_async_context(dial_ins(house, view.listening))
             if settings.mqtt_url is not None:
                 ingesting = tasks.start("MQTT ingest", house.mqtt_worker().run())
                 stack.push_async_callback(cancelled, ingesting)
                 view.listening("MQTT", settings.mqtt_url)
             _serving(stack, tasks, listener, base, _ReadNow(house), house.replay, house.metrics)
+            await working(stack, tasks, house, me.worker)
+            scheduling(stack, tasks, base)
             sampling = tasks.start("sampler", house.sampler.run())
             stack.push_async_callback(cancelled, sampling)
             collected = asyncio.Event()
@@ -159,77 +158,10 @@ async def serve(settings: Settings, tell: Tell) -> None:
             base = await stack.enter_async_context(open_base(settings))
             tell("database", base.where)
             tasks = Tasks()
-            await _present(stack, tasks, base, this_process(Kind.API))
+            await present(stack, tasks, base, this_process(Kind.API))
             _serving(stack, tasks, listener, base, _no_reading, keyless_replay(base), Metrics())
             tell("API", url_of(listener))
             await tasks.first_end(stop)
-
-
-async def ingest(settings: Settings, tell: Tell) -> None:
-    """Take what comes by itself, beside any number of other processes, until SIGINT or SIGTERM: pushes where
-    the settings listen for them, and the broker's slots.
-
-    Raises ServiceError where the settings name neither, and as `run`.
-    """
-    if not (settings.mqtt_url or settings.listen_push_tcp or settings.listen_push_udp):
-        raise ServiceError(
-            "nothing to take in: no broker is set (HEADEND_MQTT_URL, as in mqtt://127.0.0.1:1883) and no "
-            "listener (HEADEND_LISTEN_PUSH_TCP, HEADEND_LISTEN_PUSH_UDP)"
-        )
-    with signals() as stop:
-        async with AsyncExitStack() as stack:
-            base = await stack.enter_async_context(open_base(settings))
-            tasks = Tasks()
-            await _present(stack, tasks, base, this_process(Kind.INGEST))
-            intake = await stack.enter_async_context(open_intake(base))
-            tasks.add(intake.pipeline.task)
-            await stack.enter_async_context(_pushes(intake, tell))
-            if settings.mqtt_url is not None:
-                ingesting = tasks.start("MQTT ingest", intake.mqtt_worker().run())
-                stack.push_async_callback(cancelled, ingesting)
-                tell("MQTT", settings.mqtt_url)
-            settle()
-            await tasks.first_end(stop)
-
-
-async def _present(stack: AsyncExitStack, tasks: Tasks, base: Base, me: Told) -> None:
-    """Have this process seen for as long as ``stack`` lasts."""
-    presence = await stack.enter_async_context(Presence(base.pool.connection, me))
-    tasks.add(presence.task)
-
-
-@asynccontextmanager
-async def _pushes(intake: Intake, tell: Tell) -> AsyncIterator[None]:
-    """The push listeners of the settings. Raises ServiceError where an address cannot be had."""
-    settings = intake.base.settings
-    async with AsyncExitStack() as stack:
-        await _open_listener(stack, intake.push_listener())
-        for what, where in (
-            ("pushes over TCP", settings.listen_push_tcp),
-            ("pushes over UDP", settings.listen_push_udp),
-        ):
-            if where is not None:
-                tell(what, where)
-        yield
-
-
-@asynccontextmanager
-async def _dial_ins(house: House, tell: Tell) -> AsyncIterator[None]:
-    """The listener for meters that dial in. Raises ServiceError where its address cannot be had."""
-    settings = house.base.settings
-    inbound = InboundListener(settings, house.access, house.directory, house.handler)
-    async with AsyncExitStack() as stack:
-        await _open_listener(stack, inbound)
-        if settings.listen_inbound is not None:
-            tell("meters that dial in", settings.listen_inbound)
-        yield
-
-
-async def _open_listener(stack: AsyncExitStack, listener: AbstractAsyncContextManager[Any]) -> None:
-    try:
-        await stack.enter_async_context(listener)
-    except OSError as error:
-        raise ServiceError(f"a listener cannot listen: {error}") from error
 
 
 async def _collect(house: House, view: View, url: str, collected: asyncio.Event) -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from headend.collect.collector import Collector, Limits
 from headend.collect.events import EventRounds
@@ -45,6 +46,9 @@ from schemas.meter import Meter
 from schemas.reading import ReadingBatch
 from schemas.register_model import Sampling
 
+#: Conversations that a lane has at least, where it is a concentrator or a lot: permits are the limit.
+_TALKS: Final = 4
+
 
 @dataclass(frozen=True, slots=True)
 class House(Intake):
@@ -64,13 +68,15 @@ class House(Intake):
     async def at_work(self, name: str) -> AsyncIterator[Queue]:
         """What works at lanes, under the ``name`` of this process; lanes are given back behind."""
         settings, connect = self.base.settings, self.base.pool.connection
-        async with LaneKeeper(self.base.pool, name) as keeper:
+        async with LaneKeeper(self.base.pool, name, lease_s=settings.lane_lease_s) as keeper:
             preparer = Preparer(
                 connect, self.drivers, forwarded=timedelta(seconds=settings.forwarded_within_s)
             )
             visitor = Visitor(self.links, self.pipeline, worker=keeper.holder, lease_s=keeper.lease_s)
             worker = LaneWorker(connect, preparer, visitor, self.pipeline)
-            yield Queue(self.base.pool, keeper, worker)
+            # more lanes than can be talked in would only be kept from other processes
+            lanes = max(2, settings.collector_concurrency // _TALKS)
+            yield Queue(self.base.pool, keeper, worker, lanes=lanes)
 
     async def target(self, meter: Meter) -> Target:
         """The meter and where it stands in the network. Raises UnavailableError."""

@@ -177,6 +177,11 @@ class Settings(BaseSettings):
     retry_first_s: Seconds = 1
     retry_longest_s: Seconds = 60
 
+    # -- jobs
+    #: a lane (what is behind one concentrator, on one line, a lot of direct meters) whose holder says nothing
+    #: for so long is taken over by another process
+    lane_lease_s: Annotated[float, Field(ge=1, le=600, allow_inf_nan=False)] = 15
+
     # -- meters without a load curve of their own: sampled, where their model does not say it otherwise
     #: the period of the curve that samples give them
     sample_period_s: int = Field(default=900, gt=0, le=86400)

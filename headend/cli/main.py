@@ -20,6 +20,8 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "run": "headend.cli.run:run",
         "api": "headend.cli.processes:api",
+        "worker": "headend.cli.processes:worker",
+        "scheduler": "headend.cli.processes:scheduler",
         "read": "headend.cli.read:read",
         "collect": "headend.cli.read:collect",
         "decode": "headend.cli.decode:decode",

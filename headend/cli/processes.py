@@ -1,5 +1,6 @@
-"""headend api, ingest, workers: parts of the service as processes of their own, and those that there are."""
+"""headend api, worker, ingest, scheduler: the service in parts; headend workers: those that there are."""
 
+import sys
 from dataclasses import asdict
 from typing import Annotated, Final
 
@@ -7,7 +8,7 @@ import typer
 from rich.table import Table
 
 from headend.cli.shell import base, log_to_terminal, reported
-from headend.cli.terminal import out, print_json
+from headend.cli.terminal import flags, out, print_json
 from headend.store import workers as processes
 from headend.store.workers import Kind
 from schemas.config import Settings, load_settings
@@ -24,9 +25,9 @@ async def api(
 
     It dials no meter and opens no key, so it needs no master key. `headend run` does the same inside.
     """
-    from headend import app as service
+    from headend import app
 
-    await service.serve(_settings() if port is None else _settings(api_port=port), _tell)
+    await app.serve(_settings() if port is None else _settings(api_port=port), _tell)
 
 
 @reported
@@ -36,9 +37,49 @@ async def ingest() -> None:
     Any number of these share the slots of one database: each slot is read by one of them, and by another one
     when that ends. `headend run` does the same inside.
     """
-    from headend import app as service
+    from headend import parts
 
-    await service.ingest(_settings(), _tell)
+    await parts.ingest(_settings(), _tell)
+
+
+@reported
+async def worker(
+    processes: Annotated[
+        int, typer.Option("--processes", "-n", min=1, max=256, help="So many; one uses one core.")
+    ] = 1,
+    one_of: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
+) -> None:
+    """Read meters: work at the lanes of jobs, and take meters that dial in. Ctrl-C stops it.
+
+    Any number of these share the lanes of one database: each lane has one holder, and another one when that
+    ends. With more than one process a parent keeps them, and each has its part of what the settings allow at
+    once.
+    """
+    from headend import parts
+    from headend.processes.lifeline import Lifeline
+    from headend.processes.share import share
+
+    settings = _settings()
+    if one_of is not None:
+        with Lifeline() as line:
+            await parts.work(share(settings, one_of), _tell, line=line)
+    elif processes == 1:
+        await parts.work(settings, _tell)
+    else:
+        command = [sys.executable, "-P", "-m", "headend.cli"]
+        command += ["--debug"] if flags.debug else []
+        await parts.supervise(settings, [*command, "worker", "--one-of", str(processes)], processes, _tell)
+
+
+@reported
+async def scheduler() -> None:
+    """Make jobs of schedules when their time comes. Ctrl-C stops it.
+
+    Any number of these make each job once. `headend run` does the same inside.
+    """
+    from headend import parts
+
+    await parts.schedule(_settings(), _tell)
 
 
 @reported

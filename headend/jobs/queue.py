@@ -1,10 +1,9 @@
-"""The queue's side of a worker: procrastinate jobs that wake lanes, and the tick of each minute.
+"""The queue's side of a worker: procrastinate jobs that wake lanes.
 
 ::
 
     wake(lanes) ──> "lanes"   ──> take the lane ──> work at all that is due
                └──> "moment"  ──> take the lane ──> work at what somebody waits for
-    each minute ──> "tick"    ──> what the schedules have for that minute
 
 Two queues, each with its own number at once: what somebody waits for, in a lane that nobody holds, does not
 wait behind lanes with bulk work. A job whose lane is held by somebody ends at once: he was told.
@@ -12,12 +11,12 @@ wait behind lanes with bulk work. A job whose lane is held by somebody ends at o
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Final
 
 from procrastinate import App
 
+from headend.jobs.fetching import fetching
 from headend.jobs.lanes import LaneKeeper
 from headend.jobs.work import LaneWorker
 from headend.store.errors import UnavailableError
@@ -29,11 +28,7 @@ __all__ = ["Queue", "wake"]
 
 log = logging.getLogger(__name__)
 
-#: The queue of the tick.
-TICK: Final = "tick"
 _ALL: Final = 32_767
-
-Tick = Callable[[datetime], Awaitable[None]]
 
 
 class Queue:
@@ -45,7 +40,6 @@ class Queue:
         worker: works at them.
         lanes: lanes with bulk work at once.
         moments: lanes at once that somebody waits for.
-        tick: called for each minute, once on all hosts, with its time; None: this process takes no ticks.
     """
 
     def __init__(
@@ -56,13 +50,16 @@ class Queue:
         *,
         lanes: int = 64,
         moments: int = 16,
-        tick: Tick | None = None,
     ) -> None:
         self._pool = pool
         self._keeper = keeper
         self._worker = worker
-        self._numbers = {BULK: lanes, MOMENT: moments} | ({} if tick is None else {TICK: 1})
-        self._tick = tick
+        self._numbers = {BULK: lanes, MOMENT: moments}
+
+    @property
+    def tasks(self) -> "Sequence[asyncio.Task[None]]":
+        """Of the lanes that are held, to be watched: they end only by cancellation."""
+        return self._keeper.tasks
 
     async def run(self, *, drain_s: float) -> None:
         """Until it is cancelled: then no visit is begun any more, and what is under way may end within
@@ -71,15 +68,7 @@ class Queue:
         self._tasks(app)
         workers = [
             asyncio.create_task(
-                app.run_worker_async(
-                    name=queue,
-                    queues=[queue],
-                    concurrency=number,
-                    install_signal_handlers=False,
-                    shutdown_graceful_timeout=drain_s,
-                    delete_jobs="always",
-                ),
-                name=f"queue {queue}",
+                fetching(app, queue, concurrency=number, drain_s=drain_s), name=f"queue {queue}"
             )
             for queue, number in self._numbers.items()
         ]
@@ -110,11 +99,3 @@ class Queue:
         @app.task(name=TASK[MOMENT], queue=MOMENT)
         async def moment(lane: str) -> None:
             await self.lane(lane, urgency=WAITED_FOR)
-
-        tick = self._tick
-        if tick is not None:
-
-            @app.periodic(cron="* * * * *")
-            @app.task(name="tick", queue=TICK, queueing_lock="tick")
-            async def minute(timestamp: int) -> None:
-                await tick(datetime.fromtimestamp(timestamp, UTC))

@@ -37,22 +37,26 @@ class Doorman:
     """``async with Doorman(name, host, port, serve, limits)`` listens inside; what it serves ends with it.
 
     ``serve`` gets each connection and its host, and gives the reason why it ended; it may be cancelled. A
-    connection is closed behind it in any case. Raises OSError where the address cannot be had.
+    connection is closed behind it in any case. ``shared``: each connection goes to one of several processes
+    that listen there. Raises OSError where the address cannot be had.
     """
 
-    def __init__(self, name: str, host: str, port: int, serve: Serve, limits: Limits) -> None:
+    def __init__(
+        self, name: str, host: str, port: int, serve: Serve, limits: Limits, *, shared: bool = False
+    ) -> None:
         self._name = name
         self._host = host
         self._wanted_port = port
         self._serve = serve
         self._limits = limits
+        self._shared = shared
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._hosts: Counter[str] = Counter()
         self.totals: Final = DoorTotals()
 
     async def __aenter__(self) -> Self:
-        self._server = await listen_tcp(self._host, self._wanted_port, self._opened)
+        self._server = await listen_tcp(self._host, self._wanted_port, self._opened, shared=self._shared)
         log.info("%s: listening on %s port %d", self._name, self._host, self.port)
         return self
 

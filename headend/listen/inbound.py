@@ -73,8 +73,8 @@ class InboundListener:
     """``async with InboundListener(settings, access, directory, handler)`` lets meters dial in.
 
     Listens where ``settings.listen_inbound`` says; without it does nothing. Inside, ``access.inbound`` gives
-    their lines to sessions with ``inbound:`` meters. ``handler`` takes what they push between. Raises OSError
-    where the address cannot be had.
+    their lines to sessions with ``inbound:`` meters. ``handler`` takes what they push between. ``shared``:
+    other processes listen there too. Raises OSError where the address cannot be had.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class InboundListener:
         *,
         limits: Limits | None = None,
         greeting_s: float = _GREETING_S,
+        shared: bool = False,
     ) -> None:
         self._settings = settings
         self._access = access
@@ -93,6 +94,7 @@ class InboundListener:
         self._limits = limits or Limits(idle_s=settings.idle_timeout_s)
         self._handler = handler
         self._greeting_s = greeting_s
+        self._shared = shared
         self._deadlines = Deadlines(
             associate_s=settings.response_timeout_s,
             response_s=settings.response_timeout_s,
@@ -108,7 +110,7 @@ class InboundListener:
         if self._settings.listen_inbound is not None:
             host, port = endpoint(self._settings.listen_inbound)
             self.door = await self._stack.enter_async_context(
-                Doorman("inbound", host, port, self._serve, self._limits)
+                Doorman("inbound", host, port, self._serve, self._limits, shared=self._shared)
             )
             self._access.inbound = self.meters
         return self

@@ -122,12 +122,20 @@ async def dial_tcp(host: str, port: int, deadline: float) -> TcpStream:
 
 
 async def listen_tcp(
-    host: str, port: int, opened: Callable[[TcpStream], None], *, backlog: int = 1024
+    host: str,
+    port: int,
+    opened: Callable[[TcpStream], None],
+    *,
+    backlog: int = 1024,
+    shared: bool = False,
 ) -> asyncio.Server:
     """Accept connections and hand each, connected, to ``opened``, which must keep, close or abort it at once.
 
-    ``port`` 0 takes a free one. Raises OSError as the system gives it: an address of ours is a setting, not a
-    peer.
+    ``port`` 0 takes a free one. ``shared``: other processes of this user listen there too, and the system
+    gives each connection to one of them. Raises OSError as the system gives it: an address of ours is a
+    setting, not a peer.
     """
     loop = asyncio.get_running_loop()
-    return await loop.create_server(lambda: TcpStream(opened=opened), host, port, backlog=backlog)
+    return await loop.create_server(
+        lambda: TcpStream(opened=opened), host, port, backlog=backlog, reuse_port=shared or None
+    )
