@@ -10,6 +10,7 @@ from api import errors, health, metrics
 from api.announcements import endpoints as announcements
 from api.docs import endpoints as docs
 from api.events import endpoints as events
+from api.jobs import endpoints as jobs
 from api.links import endpoints as links
 from api.load_curves import endpoints as load_curves
 from api.meters import endpoints as meters
@@ -35,6 +36,7 @@ _SLICES: Final = (
     registers,
     events,
     reads,
+    jobs,
     points,
     network,
     announcements,
