@@ -4,7 +4,8 @@
 """
 
 import asyncio
-from typing import Protocol, TypeGuard
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeGuard
 
 from headend.session.deadlines import Deadlines
 from headend.transport.stream import Stream
@@ -68,10 +69,10 @@ class WrapperChannel:
     async def open(self, deadline: float) -> None:
         """The wrapper has no link of its own to open."""
 
-    async def send(self, apdu: bytes, deadline: float) -> None:
+    def send(self, apdu: bytes, deadline: float) -> Coroutine[Any, Any, None]:
         """Send one APDU. Raises LinkTimeout, LinkClosed, LocalProtocolError (longer than 65,535 bytes)."""
         self._stream.write(wrapper.encode(self._client, self._server, apdu))
-        await self._stream.drain(deadline)
+        return self._stream.drain(deadline)
 
     async def receive(self, deadline: float) -> bytes:
         """The next APDU from our server's wPort to our client's; others are dropped and counted.

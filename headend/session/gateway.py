@@ -1,6 +1,8 @@
 """A meter behind a concentrator: the link that is opened for it, and the gateway prefix on any framing."""
 
+from collections.abc import Coroutine
 from functools import lru_cache
+from typing import Any
 
 from headend.session.channel import ApduChannel
 from protocols.dlms import gateway
@@ -35,11 +37,13 @@ class GatewayChannel:
     is never taken for our meter's answer. So is what has no prefix, but for the concentrator's own refusal.
     """
 
-    __slots__ = ("_address", "_framing", "_strangers")
+    __slots__ = ("_address", "_answer", "_framing", "_request", "_strangers")
 
     def __init__(self, framing: ApduChannel, address: GatewayAddress) -> None:
         self._framing = framing
         self._address = address
+        self._request = gateway.prefix(Header.REQUEST, address)
+        self._answer = gateway.prefix(Header.ANSWER, address)
         self._strangers = 0
 
     @property
@@ -61,9 +65,9 @@ class GatewayChannel:
         """Open the framing's link to the concentrator. Raises as that does."""
         await self._framing.open(deadline)
 
-    async def send(self, apdu: bytes, deadline: float) -> None:
+    def send(self, apdu: bytes, deadline: float) -> Coroutine[Any, Any, None]:
         """Send one APDU to the meter. Raises as the framing does."""
-        await self._framing.send(gateway.encode(Header.REQUEST, self._address, apdu), deadline)
+        return self._framing.send(self._request + apdu, deadline)
 
     async def receive(self, deadline: float) -> bytes:
         """The next APDU of the meter.
@@ -73,10 +77,10 @@ class GatewayChannel:
         """
         while True:
             data = await self._framing.receive(deadline)
+            if data.startswith(self._answer) and len(data) > len(self._answer):
+                return data[len(self._answer) :]
             if gateway.is_prefixed(data):
-                message = gateway.decode(data)
-                if message.header is Header.ANSWER and message.address == self._address:
-                    return message.apdu
+                gateway.decode(data)  # another meter's, or no whole prefix
             elif (refusal := gateway.refusal(data)) is not None:
                 raise GatewayRefused(f"{self.peer}: the concentrator does not reach the meter ({refusal})")
             self._strangers += 1

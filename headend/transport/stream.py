@@ -37,7 +37,7 @@ class Stream(Protocol):
         """Wait until the peer takes bytes again. Raises LinkTimeout, LinkClosed."""
 
     async def read_some(self, deadline: float) -> bytes:
-        """All bytes that are there, at least one; of a datagram link, one datagram.
+        """What came, at least one byte: all that waited, else the next piece. Of a datagram link, a datagram.
 
         Raises LinkTimeout, LinkClosed.
         """
@@ -74,7 +74,7 @@ class BaseStream:
         self._pending: deque[bytes] = deque()
         self._size = 0
         self._ended: str | None = None  # why nothing more will come
-        self._reader: asyncio.Future[None] | None = None
+        self._reader: asyncio.Future[bytes | None] | None = None  # gets what comes; None is the end
         self._drainer: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] | None = None  # of those who wait until the carrier is gone
         self._gone = False
@@ -110,13 +110,13 @@ class BaseStream:
     # ---- what the carrier reports ----------------------------------------------------------------
 
     def _arrived(self, data: bytes) -> None:
+        reader = self._reader
+        if reader is not None and not reader.done():
+            reader.set_result(data)
+            return
         self._pending.append(data)
         self._size += len(data)
-        reader = self._reader
-        if reader is not None:
-            if not reader.done():
-                reader.set_result(None)
-        elif self._size > HIGH_WATER and not self._paused_reading:
+        if self._size > HIGH_WATER and not self._paused_reading:
             self._paused_reading = True
             self._pause_peer(True)
 
@@ -151,23 +151,27 @@ class BaseStream:
     # ---- reading ---------------------------------------------------------------------------------
 
     async def read_some(self, deadline: float) -> bytes:
-        """All bytes that are there, at least one.
+        """What came, at least one byte: all that waited, else the next piece.
 
         Raises:
             LinkTimeout: nothing came until ``deadline``; the stream may be read again.
             LinkClosed: closed, and everything that came before has been read.
         """
-        pending = self._pending
-        if not pending:
-            # Waiting is not a coroutine of its own: every answer would pay for it.
-            reader = self._wait(deadline)
-            try:
-                await reader
-            finally:
-                self._reader = None
-            if not pending:
-                raise LinkClosed(f"{self.peer}: {self._ended}")
-        return self._take()
+        if self._pending:
+            return self._take()
+        # Waiting is not a coroutine of its own: every answer would pay for it.
+        reader = self._wait(deadline)
+        try:
+            data = await reader
+        except asyncio.CancelledError:
+            if reader.done() and not reader.cancelled() and reader.exception() is None:
+                self.unread(reader.result() or b"")
+            raise
+        finally:
+            self._reader = None
+        if data is None:
+            raise LinkClosed(f"{self.peer}: {self._ended}")
+        return data
 
     def unread(self, data: bytes) -> None:
         """Put bytes back that the next `read_some` shall give first."""
@@ -190,8 +194,8 @@ class BaseStream:
             if self._ended is None:
                 self._pause_peer(False)
 
-    def _wait(self, deadline: float) -> "asyncio.Future[None]":
-        """What is done when bytes or the end come, and fails at ``deadline``."""
+    def _wait(self, deadline: float) -> "asyncio.Future[bytes | None]":
+        """What gets the bytes or the end when they come, and fails at ``deadline``."""
         if self._ended is not None:
             raise LinkClosed(f"{self.peer}: {self._ended}")
         if self._reader is not None:
@@ -199,7 +203,10 @@ class BaseStream:
         if deadline <= self._loop.time():  # also ends the wait amid a flood of bytes that nobody asked for
             raise LinkTimeout(f"{self.peer}: nothing came before the deadline")
         reader = self._reader = self._loop.create_future()
-        self._arm(deadline)
+        if self._timer is not None and self._timer_at <= deadline:
+            self._deadline = deadline  # it looks again when it goes off
+        else:
+            self._arm(deadline)
         return reader
 
     def _arm(self, deadline: float) -> None:

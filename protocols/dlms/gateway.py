@@ -48,16 +48,21 @@ UNREACHED: Final = ExceptionResponseApdu(
 ).to_bytes()
 
 
-def encode(header: Header, address: GatewayAddress, apdu: bytes) -> bytes:
-    """Prefix and APDU. Raises LocalProtocolError for an address that the prefix cannot hold, or no APDU."""
+def prefix(header: Header, address: GatewayAddress) -> bytes:
+    """What stands before each APDU. Raises LocalProtocolError for an address that it cannot hold."""
     network, physical = address
     if not 0 <= network <= 0xFF:
         raise LocalProtocolError(f"a network id is 0..255, not {network}")
     if not 0 < len(physical) <= 0xFF:
         raise LocalProtocolError(f"a physical device address has 1 to 255 bytes, not {len(physical)}")
+    return bytes((header, network, len(physical))) + physical
+
+
+def encode(header: Header, address: GatewayAddress, apdu: bytes) -> bytes:
+    """Prefix and APDU. Raises LocalProtocolError for an address that the prefix cannot hold, or no APDU."""
     if not apdu:
         raise LocalProtocolError("a gateway prefix needs an APDU behind it")
-    return bytes((header, network, len(physical))) + physical + apdu
+    return prefix(header, address) + apdu
 
 
 def is_prefixed(data: bytes) -> bool:
