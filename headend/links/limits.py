@@ -9,8 +9,8 @@
 A station's round trips show how its own medium is used. Those of all links of a kind, and of all together,
 are of many media and lengths: there each is measured against the floor of its station, where it has one, so
 that what grows is what they have in common: a network that carries them all, or this process. A station may
-take half as long again, all of them together twice as long, or ten milliseconds longer: a slow medium is held
-back where it is slow, and an overload of this process where the fast ones show it.
+take half as long again, all of them together twice as long, or some milliseconds longer: a slow medium is
+held back where it is slow, and an overload of this process where the fast ones show it.
 """
 
 from collections import OrderedDict
@@ -23,16 +23,18 @@ from headend.links.adaptive import Adaptive
 from headend.links.permits import Fixed, Permit, Permits
 from schemas.network import LinkKind
 
-#: How much longer than their floor round trips may be, as a share and in seconds. Of a station the seconds
-#: are more than this process may add to them, so that its overload is not taken for the station's. Of all
-#: links together: the dozen exchanges of a read wait about 0.1 s then.
+#: How much longer than their floor round trips may be, as a share, and in seconds where that is more. All
+#: links together have the fewest seconds, so that an overload of this process is not taken for that of a kind
+#: of link or a station: the dozen exchanges of a read wait about 0.1 s then. A station has the least share.
+SLACK: Final = 1.0
+SLACK_S: Final = 0.007
+KIND_SLACK_S: Final = 0.025
 STATION_SLACK: Final = 0.5
 STATION_SLACK_S: Final = 0.05
-SLACK: Final = 1.0
-SLACK_S: Final = 0.01
-#: Conversations at once, of which one is a person's, before round trips of a station or a kind are measured.
-_STATION_FIRST: Final = 2
+#: Conversations at once at first: of a kind and a station so few that their floor is seen, one for a person.
+_FIRST: Final = 64
 _KIND_FIRST: Final = 4
+_STATION_FIRST: Final = 2
 #: Stations that are remembered; the one that was used least lately goes first.
 MOST_STATIONS: Final = 20_000
 _ONE: Final = Fixed(1)
@@ -57,7 +59,7 @@ class Allowances:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._all = Adaptive(limits.most, first=limits.most, slack_s=SLACK_S, slack=SLACK)
+        self._all = Adaptive(limits.most, first=_FIRST, slack_s=SLACK_S, slack=SLACK)
         self._cell = Fixed(limits.cell)
         # each with the name of its permit
         self._kinds: dict[LinkKind | None, tuple[Hashable, Adaptive]] = {}
@@ -125,7 +127,7 @@ class Allowances:
         found = self._kinds.get(kind)
         if found is None:
             most = self._limits.most if kind is None else self._limits.kinds.get(kind, self._limits.most)
-            limit = Adaptive(most, first=_KIND_FIRST, slack_s=SLACK_S, slack=SLACK)
+            limit = Adaptive(most, first=_KIND_FIRST, slack_s=KIND_SLACK_S, slack=SLACK)
             found = self._kinds[kind] = (("kind", kind), limit)
         return found
 

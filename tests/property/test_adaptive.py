@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headend.links.adaptive import Adaptive
-from headend.links.limits import SLACK, SLACK_S, STATION_SLACK, STATION_SLACK_S
+from headend.links.limits import KIND_SLACK_S, SLACK, SLACK_S, STATION_SLACK, STATION_SLACK_S
 from headend.links.permits import for_all
 
 TRIPS = 8
@@ -65,8 +65,8 @@ def station(most: int = 16) -> Adaptive:
     return Adaptive(most, first=2, slack_s=STATION_SLACK_S, slack=STATION_SLACK)
 
 
-def kind(most: int = 256) -> Adaptive:
-    return Adaptive(most, first=4, slack_s=SLACK_S, slack=SLACK)
+def kind(most: int = 256, slack_s: float = KIND_SLACK_S) -> Adaptive:
+    return Adaptive(most, first=4, slack_s=slack_s, slack=SLACK)
 
 
 seeds = st.integers(0, 2**32)
@@ -109,7 +109,7 @@ def test_a_process_without_time_to_spare_keeps_its_rate_and_its_answers_soon(
     seed: int, cpu_s: float, wire_s: float
 ) -> None:
     draw = random.Random(seed)
-    ran = run(kind(1000), 1, lambda: draw.expovariate(1 / cpu_s), 10_000, lambda: wire_s / 2)
+    ran = run(kind(1000, SLACK_S), 1, lambda: draw.expovariate(1 / cpu_s), 10_000, lambda: wire_s / 2)
     assert ran.rate() >= 0.95 / cpu_s / TRIPS
     late = sorted(ran.round_trips_s[5_000:])
     assert late[int(len(late) * 0.95)] < wire_s + 0.02
