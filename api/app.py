@@ -8,12 +8,13 @@ from fastapi.routing import APIRoute
 
 from api import errors, health, metrics
 from api.announcements import endpoints as announcements
+from api.completeness import endpoints as completeness
 from api.docs import endpoints as docs
 from api.events import endpoints as events
-from api.jobs import endpoints as jobs
 from api.links import endpoints as links
 from api.load_curves import endpoints as load_curves
 from api.meters import endpoints as meters
+from api.meters import why
 from api.middleware import BodyLimit, CleanText, SecureHeaders
 from api.network import endpoints as network
 from api.parameters import only_known
@@ -32,16 +33,17 @@ _DESCRIPTION: Final = (
 )
 _SLICES: Final = (
     meters,
+    why,
     load_curves,
     registers,
     events,
     reads,
-    jobs,
     points,
     network,
     announcements,
     links,
     quarantine,
+    completeness,
     workers,
     tokens,
 )

@@ -10,6 +10,7 @@ from headend.collect.collector import Collector, Limits
 from headend.collect.events import EventRounds
 from headend.collect.sampler import Sampler
 from headend.collect.stations import StationRounds
+from headend.completeness.rounds import GapPolicy, Rounds
 from headend.drivers.contract import Driver, Target
 from headend.drivers.dlms.driver import DlmsDriver
 from headend.drivers.dlms.station import StationDriver
@@ -40,6 +41,7 @@ from headend.observe.metrics import Metrics
 from headend.session.access import Access
 from headend.session.deadlines import Deadlines
 from headend.session.retry import RetryPolicy
+from headend.store.queue import wake
 from headend.store.writer import Written, write
 from schemas.config import Settings
 from schemas.meter import Meter
@@ -77,6 +79,19 @@ class House(Intake):
             # more lanes than can be talked in would only be kept from other processes
             lanes = max(2, settings.collector_concurrency // _TALKS)
             yield Queue(self.base.pool, keeper, worker, lanes=lanes)
+
+    @property
+    def completeness(self) -> Rounds:
+        """Rounds of the gap ledger, back-fill and reports."""
+        settings = self.base.settings
+        return Rounds(
+            self.base.pool.connection,
+            lambda model: self.drivers.of(model).curves(model),
+            self.drivers.forwards,
+            wake,
+            forwarded=timedelta(seconds=settings.forwarded_within_s),
+            policy=GapPolicy(overdue=timedelta(seconds=settings.gaps_after_s)),
+        )
 
     async def target(self, meter: Meter) -> Target:
         """The meter and where it stands in the network. Raises UnavailableError."""

@@ -12,16 +12,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from datetime import datetime
 from typing import Any, Final
 
-from headend.clock import utc_now
-from headend.foundation import Base, database, open_base, sealer_if_any
+from headend.foundation import Base, database, open_base
 from headend.house import House, open_house
 from headend.intake import Intake, open_intake
 from headend.jobs.janitor import tidying
 from headend.jobs.queue import wake
 from headend.jobs.tick import ticking
 from headend.listen.inbound import InboundListener
-from headend.moment.moment import deliveries
-from headend.moment.telling import telling
 from headend.processes.lifeline import Lifeline
 from headend.processes.memory import settle
 from headend.processes.presence import Presence, this_process
@@ -64,8 +61,8 @@ async def work(settings: Settings, tell: Tell, *, line: Lifeline | None = None) 
 
 
 async def schedule(settings: Settings, tell: Tell) -> None:
-    """Make jobs of schedules and tell ends of jobs, each once beside any number of other processes, until
-    SIGINT or SIGTERM. Raises as `run`."""
+    """Make jobs of schedules, each once beside any number of other processes, until SIGINT or SIGTERM. Raises
+    as `run`."""
     with signals() as stop:
         async with AsyncExitStack() as stack:
             base = await stack.enter_async_context(open_base(settings))
@@ -142,7 +139,7 @@ async def working(stack: AsyncExitStack, tasks: Tasks, house: House, name: str) 
 
 
 def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
-    """Have schedules become jobs, and ends of jobs told, for as long as ``stack`` lasts."""
+    """Have schedules become jobs, for as long as ``stack`` lasts."""
     planner = Planner(wake, folders=base.settings.profile_folders)
 
     async def tick(now: datetime) -> None:
@@ -152,9 +149,6 @@ def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
     drain_s = base.settings.shutdown_timeout_s
     ticks = tasks.start("schedules", ticking(base.pool, tick, drain_s=drain_s))
     stack.push_async_callback(_drained, ticks, drain_s)
-    teller = deliveries(base.pool, base.settings, sealer_if_any(base.settings), utc_now)
-    tells = tasks.start("webhooks", telling(base.pool, teller.deliver, drain_s=drain_s))
-    stack.push_async_callback(_drained, tells, drain_s)
 
 
 @asynccontextmanager

@@ -89,12 +89,6 @@ def _none_if_empty(value: Any) -> Any:
     return None if value == "" else value
 
 
-def _check_webhook_secret(secret: SecretStr | None) -> SecretStr | None:
-    if secret is not None and not 16 <= len(secret.get_secret_value().encode()) <= 256:
-        raise ValueError("must have 16 to 256 bytes")
-    return secret
-
-
 Listener = Annotated[str, AfterValidator(_check_listener)]
 _OptionalListener = Annotated[Listener | None, BeforeValidator(_none_if_empty)]
 _OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty)]
@@ -139,15 +133,6 @@ class Settings(BaseSettings):
     #: whether GET /metrics answers without a token
     metrics_public: bool = False
 
-    # -- webhooks: who is told when a read on demand has ended
-    #: where a request does not name one; none: nobody
-    webhook_url: _OptionalSecret = None
-    #: signs where a request brings no secret of its own; at least 16 characters
-    webhook_secret: Annotated[_OptionalSecret, AfterValidator(_check_webhook_secret)] = None
-    #: hosts (host or host:port) that may be called over http and outside of the public network. As a variable
-    #: it is JSON: ["127.0.0.1:9000"]
-    webhook_hosts: tuple[str, ...] = ()
-
     # -- keys
     #: the key that seals all meter keys: 64 hexadecimal digits, or a file that holds them; never both
     master_key: _OptionalSecret = None
@@ -186,6 +171,10 @@ class Settings(BaseSettings):
     stations_period_s: float = Field(default=900, ge=0, le=366 * 86400, allow_inf_nan=False)
     #: how long such a concentrator has to hand on an interval, until its meter is asked itself
     forwarded_within_s: float = Field(default=86_400, ge=0, le=366 * 86400, allow_inf_nan=False)
+    #: how often it is looked what is missing, asked for again and to be reported; 0 turns that off
+    completeness_period_s: float = Field(default=300, ge=0, le=86400, allow_inf_nan=False)
+    #: an interval that is not there so long after its end is a gap, where no run of a schedule says it sooner
+    gaps_after_s: float = Field(default=86_400, ge=0, le=30 * 86400, allow_inf_nan=False)
     #: attempts at one meter in one round, the first included; only transient failures are tried again
     read_attempts: int = Field(default=3, ge=1, le=100)
     #: first and longest pause between attempts; each pause is drawn at random below its bound

@@ -31,6 +31,8 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "announcements": "headend.cli.announcements:app",
         "stations": "headend.cli.stations:stations",
         "links": "headend.cli.links:app",
+        "completeness": "headend.cli.completeness:completeness",
+        "why": "headend.cli.why:why",
         "readings": "headend.cli.readings:app",
         "events": "headend.cli.events:list_events",
         "inbox": "headend.cli.inbox:app",

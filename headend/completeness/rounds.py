@@ -32,7 +32,7 @@ _REPORTED: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class GapPolicy:
     """An interval is a gap ``overdue`` after its end (or when the run that was to bring it says so), and is
     looked for as far back as ``horizon``."""
 
@@ -72,7 +72,7 @@ class Rounds:
         wake: Wake,
         *,
         forwarded: timedelta = timedelta(0),
-        policy: Policy | None = None,
+        policy: GapPolicy | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._connect = connect
@@ -80,7 +80,7 @@ class Rounds:
         self._forwards = forwards
         self._wake = wake
         self._forwarded = forwarded
-        self._policy = Policy() if policy is None else policy
+        self._policy = GapPolicy() if policy is None else policy
         self._now = now
 
     async def run(self, period_s: float) -> None:

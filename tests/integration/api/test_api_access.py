@@ -22,12 +22,6 @@ NEEDS = [
     ("GET", "/api/v1/meters/M-1/load-curve?from=2026-03-01T00:00:00Z&to=2026-03-02T00:00:00Z", Scope.READ),
     ("GET", "/api/v1/meters/M-1/registers", Scope.READ),
     ("POST", "/api/v1/meters/M-1/reads", Scope.OPERATE),
-    ("POST", "/api/v1/reads", Scope.OPERATE),
-    ("GET", "/api/v1/jobs", Scope.READ),
-    ("GET", "/api/v1/jobs/99", Scope.READ),
-    ("GET", "/api/v1/jobs/99/requests", Scope.READ),
-    ("GET", "/api/v1/jobs/99/events", Scope.READ),
-    ("POST", "/api/v1/jobs/99/cancel", Scope.OPERATE),
     ("GET", "/api/v1/points", Scope.READ),
     ("POST", "/api/v1/points", Scope.ADMIN),
     ("GET", "/api/v1/points/P", Scope.READ),
@@ -48,7 +42,6 @@ NEEDS = [
     ("POST", "/api/v1/links/meter/M-1/reset", Scope.OPERATE),
     ("GET", "/api/v1/quarantine", Scope.READ),
     ("POST", "/api/v1/quarantine/99/replay", Scope.OPERATE),
-    ("GET", "/api/v1/workers", Scope.READ),
     ("GET", "/api/v1/tokens", Scope.ADMIN),
     ("POST", "/api/v1/tokens", Scope.ADMIN),
     ("DELETE", "/api/v1/tokens/99", Scope.ADMIN),
@@ -209,7 +202,7 @@ async def test_over_a_real_socket(house: Any, server: str) -> None:
 
 
 async def test_a_database_that_went_away_is_a_503(house: Any) -> None:
-    app = create_app(Services(house.pool, house.moment))
+    app = create_app(Services(house.pool, house.meters))
     house.app = app
     with psycopg.connect(house.dsn, autocommit=True) as admin:
         admin.execute(

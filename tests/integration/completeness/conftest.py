@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headend.completeness.rounds import Policy, Round, Rounds
+from headend.completeness.rounds import GapPolicy, Round, Rounds
 from headend.drivers.contract import Curve, Recall
 from headend.store import completeness, meters
 from headend.store.completeness import ModelCurve
@@ -42,7 +42,7 @@ class Fleet:
             lambda model: model == "keeps",
             self._wake,
             forwarded=DAY,
-            policy=Policy(**policy),
+            policy=GapPolicy(**policy),
             now=lambda: self.now,
         )
 

@@ -1,0 +1,59 @@
+"""How complete it is now and will be: what API and command line tell."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+from headend.completeness.forecast import Forecast, forecast
+from headend.store import completeness
+from headend.store.completeness import By, Group
+from headend.store.sql import Connection
+
+#: How far back it is looked how fast work goes on, and what comes of attempts.
+_PACE: Final = timedelta(minutes=30)
+_SUCCESSES: Final = timedelta(hours=24)
+
+
+class Standing(NamedTuple):
+    """All as one group, what is foretold of it, and groups, the least complete first."""
+
+    now: Group
+    forecast: Forecast
+    groups: list[Group]
+
+
+def local_day(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """From midnight to midnight as the zone's clocks show it, 23, 24 or 25 hours: [since, until), UTC.
+    Raises OverflowError at the calendar's ends."""
+    since, until = (
+        datetime.combine(one, time(), zone).astimezone(UTC) for one in (day, day + timedelta(days=1))
+    )
+    return since, until
+
+
+async def standing(
+    connection: Connection,
+    since: datetime,
+    until: datetime,
+    *,
+    now: datetime,
+    by: By,
+    limit: int = 1000,
+    skip: int = 0,
+) -> Standing:
+    """Of the intervals in [since, until), aware."""
+    whole = await completeness.total(connection, since, until, now=now)
+    work = await completeness.work(
+        connection,
+        since,
+        until,
+        now=now,
+        pace_since=now - _PACE,
+        successes_since=now - _SUCCESSES,
+    )
+    left_s = 0.0 if work is None else (work.deadline - now).total_seconds()
+    groups = (
+        [whole][skip:] if by is By.NETWORK else
+        await completeness.groups(connection, since, until, now=now, by=by, limit=limit, skip=skip)
+    )  # fmt: skip
+    return Standing(whole, forecast(whole, work, left_s=left_s), groups)
