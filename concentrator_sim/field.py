@@ -81,6 +81,7 @@ class Field:
         self.pusher: Pusher | None = None
         #: the network below which stations and their meters are
         self.tree = grow(scenario.seed, scenario.network, scenario.stations, part)
+        self._no_faults = Faults("", (), seed=scenario.seed, started=self._started)
         self._transformers = tuple(self.tree.feeder_of)
         #: the same stations, as they are served
         self.stations: list[Served] = [serve(station, self) for station in self.tree.stations]
@@ -230,6 +231,8 @@ class Field:
     def faults_of(self, target: str) -> Faults:
         """What goes wrong with the meter or station of this name."""
         scenario = self.scenario
+        if not scenario.faults:
+            return self._no_faults
         return Faults(target, scenario.faults, seed=scenario.seed, started=self._started)
 
     def _trouble(self, meter: SimulatedMeter) -> Trouble | None:

@@ -120,7 +120,14 @@ def _leaves(dice: Dice, plan: StationPlan, network: NetworkPlan, first: int) -> 
     away = np.array([_NEAREST_M + plan.reach_m * math.sqrt(dice.chance()) for _ in range(count)])
     turn = np.array([dice.between(0, 2 * math.pi) for _ in range(count)])
     own = np.array([dice.between(0, network.own_noise_db) for _ in range(count)])
-    margins = _margins(kind, away, turn, network.noise_db.get(kind, 0.0) + own)
+    noise = network.noise_db.get(kind, 0.0) + own
+    margins = _to_station(kind, away, noise)
+    if (margins >= RELAY_BELOW_DB).all():  # nobody needs anybody, so nobody asks for the links between meters
+        return tuple(
+            Leaf(first + n, n, plan.model(n), plan.is_dead(n), None, (margin,))
+            for n, margin in enumerate(margins[:, 0].tolist())
+        )
+    margins = np.concatenate([_to_meters(kind, away, turn, noise), margins], axis=1)
     above, depth = join(margins, CARRIERS[kind].max_hops)
     leaves: list[Leaf | None] = [None] * count
     for place in np.argsort(depth, kind="stable").tolist():
@@ -142,10 +149,14 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
-def _margins(kind: LinkKind, away: Floats, turn: Floats, noise: Floats) -> Floats:
-    """Margin of each meter's link to each other meter, and to the station in the last column."""
-    carrier = CARRIERS[kind]
-    if carrier.db_per_m:
+def _to_station(kind: LinkKind, away: Floats, noise: Floats) -> Floats:
+    """Margin of each meter's link to the station, as a column."""
+    return _margins(kind, away[:, None], noise)
+
+
+def _to_meters(kind: LinkKind, away: Floats, turn: Floats, noise: Floats) -> Floats:
+    """Margin of each meter's link to each other meter."""
+    if CARRIERS[kind].db_per_m:
         # cable: along one branch the difference, else through the station
         branch = (turn * _BRANCHES / (2 * math.pi)).astype(np.int64)
         same = branch[:, None] == branch[None, :]
@@ -153,7 +164,11 @@ def _margins(kind: LinkKind, away: Floats, turn: Floats, noise: Floats) -> Float
     else:
         x, y = away * np.cos(turn), away * np.sin(turn)
         between = np.hypot(x[:, None] - x[None, :], y[:, None] - y[None, :])
-    metres = np.concatenate([between, away[:, None]], axis=1)
+    return _margins(kind, between, noise)
+
+
+def _margins(kind: LinkKind, metres: Floats, noise: Floats) -> Floats:
+    carrier = CARRIERS[kind]
     air = carrier.db_per_decade * np.log10(np.maximum(metres, 1.0))
     found: Floats = carrier.budget_db - carrier.db_per_m * metres - air - noise[:, None]
     return found
