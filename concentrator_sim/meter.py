@@ -16,6 +16,7 @@ from concentrator_sim.security import (
     management_settings,
     public_settings,
 )
+from concentrator_sim.straight import Straight
 from protocols.dlms.association import ServerAssociation, ServerSettings
 from protocols.dlms.security import MAX_COUNTER, PeerCounter
 
@@ -194,9 +195,23 @@ class SimulatedMeter:
                 self.mode, self.keys, self.system_title, max_pdu=self.max_pdu, block_size=self.block_size
             )
             self._peer = PeerCounter()
-        return ServerAssociation(
-            self._management, next_counter=lambda: self._next_counter(clock), peer_counter=self._peer
+        settings, peer = self._management, self._peer
+
+        def counter() -> int:
+            return self._next_counter(clock)
+
+        if peer is None or not Straight.fits(settings):
+            return ServerAssociation(settings, next_counter=counter, peer_counter=peer)
+        return Straight(
+            settings,
+            next_counter=counter,
+            peer_counter=peer,
+            read=lambda item: device.model.read(item, device, client_sap, clock()),
+            met=self._meet,
         )
+
+    def _meet(self, client_title: bytes) -> None:
+        self.client_title = client_title
 
     def _name(self, device: int) -> str:
         return f"{MAKER}{self.seed:05d}{self.number:07d}{device:X}"

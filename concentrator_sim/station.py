@@ -7,6 +7,7 @@ apart by their server SAP.
 from collections.abc import Callable, Mapping, Sequence
 
 from concentrator_sim.meter import LogicalDevice, SimulatedMeter
+from concentrator_sim.straight import Straight
 from protocols.dlms.apdu.access import AccessAction, AccessGet
 from protocols.dlms.apdu.fields import AttributeItem
 from protocols.dlms.association import (
@@ -61,6 +62,8 @@ class Station:
             if made is None:
                 return []
             association = self._associations[client, server] = made
+        if isinstance(association, Straight) and (answer := association.answer(apdu)) is not None:
+            return [answer]
         out: list[bytes] = []
         for event in association.receive(apdu):
             if isinstance(event, Transmit):
