@@ -3,8 +3,10 @@
 ::
 
     submit(batch) ──> queue (bounded) ──> merged by rows and age ──> write (one transaction) ──> future done
-         │                  │                                             │
-         └ waits for room   └ pushes back while the database is away      └ a bad batch fails alone
+         │  │               │                                             │
+         │  │               └ pushes back while the database is away      └ a bad batch fails alone
+         │  └ urgent: a queue of its own, written at once and beside the other
+         └ waits for room
 
 The future that `Pipeline.submit` gives is done when the batch is committed: that is the moment to
 acknowledge to where it came from. While the database is away nothing is lost and nothing is taken on: writes
@@ -66,12 +68,23 @@ class _Item:
         return max(1, len(self.batch) + len(self.batch.registers) + len(self.batch.events))
 
 
+@dataclass(slots=True, eq=False)
+class _Line:
+    """A queue that is written in its order. ``held`` came, and did not fit into the last transaction."""
+
+    queue: "asyncio.Queue[_Item]"
+    linger_s: float = 0.0
+    busy_s: float = 0.0
+    held: _Item | None = None
+
+
 class Pipeline:
     """``async with Pipeline(write) as pipeline:`` takes batches inside and drains behind.
 
     Args:
         write: stores one batch in one transaction (`headend.store.writer.write` with a pool).
-        merge_rows: rows that one transaction holds at most, but for a single batch that is larger.
+        merge_rows: rows that one transaction holds at most, but for a single batch that is larger. More
+            would save little, and urgent batches wait for what is being written under their lane.
         room: batches that wait at most; `submit` waits beyond that.
         linger_s: how long the first of a merge waits for company.
         busy_s: how long it waits where at least `BUSY` have come in that time.
@@ -82,7 +95,7 @@ class Pipeline:
         self,
         write: Write,
         *,
-        merge_rows: int = 100_000,
+        merge_rows: int = 32_768,
         room: int = 2_000,
         linger_s: float = 0.05,
         busy_s: float = 0.4,
@@ -90,17 +103,16 @@ class Pipeline:
     ) -> None:
         self._write = write
         self._merge_rows = merge_rows
-        self._linger_s = linger_s
-        self._busy_s = max(busy_s, linger_s)
         self._drain_s = drain_s
-        self._queue: asyncio.Queue[_Item] = asyncio.Queue(room)
-        self._held: _Item | None = None
+        self._usual = _Line(asyncio.Queue(room), linger_s, max(busy_s, linger_s))
+        self._urgent = _Line(asyncio.Queue(room))
+        self._lines = (self._usual, self._urgent)
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self.totals: Final = Totals()
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name="ingest")
+        self._task = asyncio.create_task(self._work(), name="ingest")
         return self
 
     async def __aexit__(
@@ -113,10 +125,11 @@ class Pipeline:
             return
         try:
             async with asyncio.timeout(self._drain_s):
-                await self._queue.join()
+                for line in self._lines:
+                    await line.queue.join()
         except TimeoutError:
             log.error(  # noqa: TRY400 - a deadline, no traceback to learn from
-                "%d batches are not written: the database did not take them in time", self._queue.qsize()
+                "%d batches are not written: the database did not take them in time", self.waiting
             )
         finally:
             task.cancel()
@@ -133,14 +146,14 @@ class Pipeline:
     @property
     def waiting(self) -> int:
         """Batches that wait to be stored."""
-        return self._queue.qsize()
+        return sum(line.queue.qsize() for line in self._lines)
 
     async def submit(
-        self, batch: ReadingBatch, settlement: Settlement = NOTHING
+        self, batch: ReadingBatch, settlement: Settlement = NOTHING, *, urgent: bool = False
     ) -> "asyncio.Future[Written]":
         """Hand a batch over, waiting for room; ``settlement`` is committed with it, or neither is. The future
         is done when it is committed; what it holds counts the whole transaction, which may have carried other
-        batches too.
+        batches too. What is ``urgent``, since somebody waits for it, overtakes what is not.
 
         The future fails with UnknownMeter or ValueError (RefusedError: by the database itself) where the
         store refuses the batch, with LaneLost where somebody else has taken the lane under which it was read,
@@ -151,42 +164,51 @@ class Pipeline:
         item = _Item(batch, settlement, asyncio.get_running_loop().create_future())
         # somebody who does not wait for the outcome must not get "exception was never retrieved"
         item.done.add_done_callback(_seen)
-        await self._queue.put(item)
+        await (self._urgent if urgent else self._usual).queue.put(item)
         if self.task.done():  # it closed while we waited for room
             self._fail_rest()
         return item.done
 
-    async def _run(self) -> None:
+    async def _work(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for line in self._lines:
+                    group.create_task(self._run(line))
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from several
+
+    async def _run(self, line: _Line) -> None:
         while True:
-            items = await self._gather()
+            items = await self._gather(line)
             try:
                 await self._store(items)
             finally:
                 for item in items:
                     if not item.done.done():
                         item.done.set_exception(PipelineClosed("the service stopped before this was written"))
-                    self._queue.task_done()
+                    line.queue.task_done()
 
-    async def _gather(self) -> list[_Item]:
+    async def _gather(self, line: _Line) -> list[_Item]:
         """The next items, in order, as many as fit into one transaction."""
-        first, self._held = self._held or await self._queue.get(), None
+        queue = line.queue
+        first, line.held = line.held or await queue.get(), None
         items, weight = [first], first.weight
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._linger_s
-        longest = loop.time() + self._busy_s
+        until = loop.time() + line.linger_s
+        longest = loop.time() + line.busy_s
         while weight < self._merge_rows:
-            if self._queue.empty():
+            if queue.empty():
                 now = loop.time()
                 if self._closed or now >= until:
                     break
                 # Not woken by each that comes: of many, that would be a good part of what they cost.
-                await asyncio.sleep(min(until - now, self._linger_s))
-                if len(items) + self._queue.qsize() >= BUSY:
+                await asyncio.sleep(min(until - now, line.linger_s))
+                if len(items) + queue.qsize() >= BUSY:
                     until = longest
                 continue
-            item = self._queue.get_nowait()
+            item = queue.get_nowait()
             if weight + item.weight > self._merge_rows:
-                self._held = item
+                line.held = item
                 break
             items.append(item)
             weight += item.weight
@@ -252,14 +274,15 @@ class Pipeline:
                 bound = min(2 * bound, LONGEST_RETRY_S)
 
     def _fail_rest(self) -> None:
-        items = [] if self._held is None else [self._held]
-        self._held = None
-        while not self._queue.empty():
-            items.append(self._queue.get_nowait())
-        for item in items:
-            self._queue.task_done()
-            if not item.done.done():
-                item.done.set_exception(PipelineClosed("the service stopped before this was written"))
+        for line in self._lines:
+            items = [] if line.held is None else [line.held]
+            line.held = None
+            while not line.queue.empty():
+                items.append(line.queue.get_nowait())
+            for item in items:
+                line.queue.task_done()
+                if not item.done.done():
+                    item.done.set_exception(PipelineClosed("the service stopped before this was written"))
 
 
 def _seen(future: "asyncio.Future[Written]") -> None:

@@ -191,7 +191,8 @@ class Visitor:
         )
         over = course.over
         course.got, course.settled, course.over = [], [], []
-        return await self._pipeline.submit(_one(batches), settlement), over
+        urgent = any(one.is_waited_for for one in over)
+        return await self._pipeline.submit(_one(batches), settlement, urgent=urgent), over
 
     def _attempt(self, visit: Visit, course: _Course, error: BaseException | None) -> Attempt:
         first = visit.asked[0].waiting

@@ -130,6 +130,44 @@ def test_where_few_come_none_waits_longer_than_it_must(run_virtual: Run) -> None
     run_virtual(main())
 
 
+def test_what_is_urgent_overtakes_what_waits_and_what_is_being_written(run_virtual: Run) -> None:
+    async def main() -> None:
+        written: list[int] = []
+
+        async def write(one: ReadingBatch, settlement: Settlement) -> Written:
+            await asyncio.sleep(0.0 if 99 in one.meter_id else 5.0)
+            written.append(int(one.meter_id[0]))
+            return Written(1, new=len(one))
+
+        async with Pipeline(write, merge_rows=2) as pipeline:
+            slow = [await pipeline.submit(batch(meter)) for meter in (1, 2, 3)]
+            await asyncio.sleep(1)
+            began = asyncio.get_running_loop().time()
+            await (await pipeline.submit(batch(99), urgent=True))
+            assert asyncio.get_running_loop().time() - began < 0.01
+            assert written == [99]
+            assert pipeline.waiting == 2
+            await asyncio.gather(*slow)
+        assert written == [99, 1, 2, 3]
+
+    run_virtual(main())
+
+
+async def test_what_is_urgent_is_written_or_failed_at_the_end_too() -> None:
+    store = Store()
+    async with Pipeline(store.write) as pipeline:
+        done = await pipeline.submit(batch(1), urgent=True)
+    assert (await done).new == 2
+    store.gate.clear()
+    async with Pipeline(store.write, drain_s=0.01) as pipeline:
+        late = [await pipeline.submit(batch(meter), urgent=meter > 1) for meter in (1, 2, 3)]
+    for one in late:
+        with pytest.raises(PipelineClosed):
+            await one
+    with pytest.raises(PipelineClosed):
+        await pipeline.submit(batch(1), urgent=True)
+
+
 async def test_a_bad_batch_fails_alone() -> None:
     store = Store()
     async with Pipeline(store.write, linger_s=0) as pipeline:
