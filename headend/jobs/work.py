@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from headend.ingest.pipeline import Pipeline, PipelineClosed
@@ -24,6 +24,7 @@ from headend.jobs.backoff import told
 from headend.jobs.lanes import Held
 from headend.jobs.order import Order, Rank
 from headend.jobs.visit import Visitor
+from headend.links.keeper import Keeper, Part
 from headend.session.access import Connect
 from headend.store import requests
 from headend.store.errors import UnavailableError
@@ -60,13 +61,22 @@ class LaneWorker:
         preparer: makes visits of requests.
         visitor: makes them.
         pipeline: takes what became of requests whose rows the store refused.
+        keeper: knows which of the meters were silent for whoever held the lane before.
     """
 
-    def __init__(self, connect: Connect, preparer: Preparer, visitor: Visitor, pipeline: Pipeline) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        preparer: Preparer,
+        visitor: Visitor,
+        pipeline: Pipeline,
+        keeper: Keeper | None = None,
+    ) -> None:
         self._connect = connect
         self._preparer = preparer
         self._visitor = visitor
         self._pipeline = pipeline
+        self._keeper = keeper
         self._stopping = False
         self._runs: set[_Run] = set()
 
@@ -83,7 +93,8 @@ class LaneWorker:
         """
         if self._stopping:
             return
-        run = _Run(self._connect, self._preparer, self._visitor, self._pipeline, held, urgency)
+        part = None if self._keeper is None else Part(self._keeper)
+        run = _Run(self._connect, self._preparer, self._visitor, self._pipeline, part, held, urgency)
         self._runs.add(run)
         task = asyncio.create_task(run.run(), name=f"lane {held.lease.lane}")
         held.on_lost = task.cancel
@@ -95,6 +106,8 @@ class LaneWorker:
             while not task.done():
                 task.cancel()
                 await asyncio.wait([task])
+            if part is not None:
+                await part.leave()
         if task.cancelled() and held.is_lost:
             return
         try:
@@ -114,6 +127,7 @@ class _Run:
         preparer: Preparer,
         visitor: Visitor,
         pipeline: Pipeline,
+        part: Part | None,
         held: Held,
         urgency: int,
     ) -> None:
@@ -121,6 +135,7 @@ class _Run:
         self._preparer = preparer
         self._visitor = visitor
         self._pipeline = pipeline
+        self._part = part
         self._held = held
         self._urgency = urgency
         self._lane = held.lease.lane
@@ -164,7 +179,7 @@ class _Run:
             self._held.bell.clear()
             try:
                 found = await self._read(WAITED_FOR, URGENT_AT_ONCE)
-                for visit in await self._preparer.prepare(found) if found else ():
+                for visit in await self._prepare(found) if found else ():
                     self._running += 1
                     group.create_task(self._visit(visit), name=f"visit in {self._lane}")
             except UnavailableError as error:
@@ -196,7 +211,13 @@ class _Run:
                 self._order.add(group, Rank(urgency, due_by), again=all(one.attempts for one in group))
         if self._order:
             some = [self._order.next() for _ in range(min(CHUNK, len(self._order)))]
-            self._ready.extend(await self._preparer.prepare(some))
+            self._ready.extend(await self._prepare(some))
+
+    async def _prepare(self, groups: Sequence[list[Waiting]]) -> list[Visit]:
+        visits = await self._preparer.prepare(groups)
+        if self._part is not None:
+            await self._part.adopt(visit.way.way for visit in visits if not isinstance(visit.way, Exception))
+        return visits
 
     async def _wait_or_end(self) -> None:
         """Nothing is due. End where nothing is under way and nothing will be due soon."""

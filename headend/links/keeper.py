@@ -9,7 +9,9 @@ from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
 
+from headend.drivers.contract import Way
 from headend.links.breaker import Breakers
+from headend.links.links import subjects_of
 from headend.links.opened import Kind, Opened, Subject
 from headend.store import link_states
 from headend.store.errors import UnavailableError
@@ -75,11 +77,13 @@ class Keeper:
         return self._task
 
     async def adopt(self, subjects: Iterable[Subject]) -> None:
-        """Take over the breakers of these, as whoever held them last told: one query. Raises
-        UnavailableError.
+        """Take over the breakers of these, as whoever held them last told: one query, and none where the work
+        is not shared. Raises UnavailableError.
 
         What of them has changed here since then, and is not stored yet, stays as it is here.
         """
+        if not self._shared:
+            return
         wanted = list(subjects)
         async with self._connect() as connection:
             told = await link_states.of(connection, [(one.kind.value, one.id) for one in wanted])
@@ -98,8 +102,9 @@ class Keeper:
 
         Who still holds them flushes before. What is not stored by then is not stored at all.
         """
-        for subject in subjects:
-            self._breakers.forget(subject)
+        if self._shared:
+            for subject in subjects:
+                self._breakers.forget(subject)
 
     async def flush(self) -> None:
         """Close what people asked to close, and store what changed. Raises UnavailableError; nothing is lost
@@ -133,6 +138,32 @@ class Keeper:
                 await self.flush()
             except UnavailableError as error:
                 log.warning("open breakers wait to be stored: %s", str(error).split("\n", 1)[0])
+
+
+class Part:
+    """The breakers of what one lane holds, where several share the work: adopted as the lane comes to them,
+    left when it ends."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._subjects: set[Subject] = set()
+
+    async def adopt(self, ways: Iterable[Way]) -> None:
+        """Take over what stands on these ways and is not taken over yet. Raises UnavailableError."""
+        met = {subject for way in ways for subject in subjects_of(way) if subject is not None}
+        if new := met - self._subjects:
+            await self._keeper.adopt(sorted(new))
+            self._subjects |= new
+
+    async def leave(self) -> None:
+        """Store what is not stored yet, and know nothing of it any more. Where the database is away, or
+        somebody who has the lane now told later, it is not stored."""
+        try:
+            await self._keeper.flush()
+        except UnavailableError as away:
+            log.warning("breakers of a lane are not stored: %s", str(away).split("\n", 1)[0])
+        finally:
+            self._keeper.leave(self._subjects)
 
 
 def _state(subject: Subject, opened: Opened, probes: int) -> LinkState:

@@ -1,18 +1,22 @@
 """Open breakers in the database: what people see, what a new start finds, and what is closed when asked."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import psycopg
 import pytest
 
+from headend.drivers.contract import Target
 from headend.links.breaker import Breakers
-from headend.links.keeper import Keeper
+from headend.links.keeper import Keeper, Part
 from headend.links.opened import BreakerOpen, Kind, State, Subject
 from headend.store import link_states, meters
 from headend.store.errors import ConflictError, UnavailableError
 from headend.store.pool import open_pool
+from schemas.address import LinkAddress
 from schemas.failure import Stage
 from schemas.meter import NewMeter
+from schemas.network import NOWHERE, Place
 
 T0 = datetime(2026, 3, 1, 8, tzinfo=UTC)
 
@@ -271,3 +275,43 @@ async def test_what_changed_here_and_is_not_stored_yet_outlives_the_taking_over(
         some.answered(some.admit(subject(meter_id), None))
         await keeper.adopt([subject(meter_id)])
         assert some.state(subject(meter_id)) is State.CLOSED
+
+
+def way(number, place=NOWHERE):
+    target = Target(SimpleNamespace(meter_id=number), place)
+    return SimpleNamespace(target=target, address=LinkAddress.parse("tcp://192.0.2.1:4059"))
+
+
+async def test_a_lane_adopts_what_stands_on_its_ways_and_leaves_it_stored(pool, meter_id):
+    clock = Clock()
+    first, second = breakers(clock), breakers(clock)
+    station = Subject(Kind.STATION, "7")
+    lane = [way(meter_id, Place(station_id=7)), way(98, Place(station_id=7))]
+    async with (
+        Keeper(pool.connection, first, shared=True, period_s=3600) as one,
+        Keeper(pool.connection, second, shared=True, period_s=3600) as other,
+    ):
+        part = Part(one)
+        await part.adopt(lane)
+        fail(first, meter_id, behind=station)
+        fail(first, 98, Stage.CONNECT, station)
+        await part.leave()
+        assert len(first) == 0
+        taken = Part(other)
+        await taken.adopt(lane[:1])
+        assert second.state(subject(meter_id)) is State.OPEN
+        assert second.state(station) is State.OPEN
+        second.reset(subject(meter_id))
+        await taken.adopt(lane)
+        assert second.state(subject(meter_id)) is State.CLOSED, "what is held is not read again"
+        await taken.leave()
+
+
+async def test_who_keeps_alone_forgets_nothing_at_the_end_of_a_lane(pool, meter_id):
+    some = breakers(Clock())
+    async with Keeper(pool.connection, some, period_s=3600) as keeper:
+        part = Part(keeper)
+        await part.adopt([way(meter_id)])
+        fail(some, meter_id)
+        await part.leave()
+        assert some.state(subject(meter_id)) is State.OPEN
