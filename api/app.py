@@ -11,6 +11,7 @@ from api.announcements import endpoints as announcements
 from api.completeness import endpoints as completeness
 from api.docs import endpoints as docs
 from api.events import endpoints as events
+from api.groups import endpoints as groups
 from api.links import endpoints as links
 from api.load_curves import endpoints as load_curves
 from api.meters import endpoints as meters
@@ -22,7 +23,9 @@ from api.points import endpoints as points
 from api.quarantine import endpoints as quarantine
 from api.reads import endpoints as reads
 from api.registers import endpoints as registers
+from api.schedules import endpoints as schedules
 from api.services import Services
+from api.tags import endpoints as tags
 from api.tokens import endpoints as tokens
 from api.workers import endpoints as workers
 
@@ -38,6 +41,9 @@ _SLICES: Final = (
     registers,
     events,
     reads,
+    schedules,
+    groups,
+    tags,
     points,
     network,
     announcements,

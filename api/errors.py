@@ -142,6 +142,12 @@ class Conflict(ApiError):
     status, slug, title = 409, "conflict", "The request contradicts the present state"
 
 
+class Stale(ApiError):
+    """412: what the caller looked at has changed since."""
+
+    status, slug, title = 412, "changed-since", "The thing was changed by somebody else"
+
+
 class Unavailable(ApiError):
     """503: the database cannot be had now."""
 
@@ -205,11 +211,25 @@ def _pointer(location: Sequence[Any]) -> str:
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in location)
 
 
-def _place(error: Mapping[str, Any]) -> Place:
+def _within(body: Any, location: Sequence[Any], *, missing: bool) -> list[Any]:
+    """The path of an error without what the framework adds to it: the kinds of tagged unions."""
+    path: list[Any] = []
+    for number, part in enumerate(location):
+        is_last = number == len(location) - 1
+        if part in body if isinstance(body, dict) else isinstance(body, list) and part in range(len(body)):
+            body = body[part]
+        elif isinstance(body, dict) and not (is_last and missing):
+            continue
+        path.append(part)
+    return path
+
+
+def _place(error: Mapping[str, Any], body: Any) -> Place:
     where, *rest = error["loc"]
     detail = str(error["msg"]).removeprefix("Value error, ")  # the framework's word for a check of ours
     if where == "body":
-        return Place(pointer=_pointer(rest), detail=detail)
+        within = _within(body, rest, missing=error["type"] == "missing")
+        return Place(pointer=_pointer(within), detail=detail)
     return Place(parameter=str(rest[0]) if rest else str(where), detail=detail)
 
 
@@ -268,7 +288,7 @@ def install(app: FastAPI) -> None:
                 title=BadRequest.title,
                 detail=f"the body is not JSON: {errors[0].get('ctx', {}).get('error', errors[0]['msg'])}",
             )
-        places = [_place(e) for e in errors]
+        places = [_place(e, exc.body) for e in errors]
         return problem(
             request,
             status=422,

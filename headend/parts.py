@@ -16,7 +16,6 @@ from headend.foundation import Base, database, open_base
 from headend.house import House, open_house
 from headend.intake import Intake, open_intake
 from headend.jobs.janitor import tidying
-from headend.jobs.queue import wake
 from headend.jobs.tick import ticking
 from headend.listen.inbound import InboundListener
 from headend.processes.lifeline import Lifeline
@@ -25,7 +24,7 @@ from headend.processes.presence import Presence, this_process
 from headend.processes.signals import Stop, signals
 from headend.processes.supervisor import Supervisor
 from headend.processes.tasks import ServiceError, Tasks, cancelled
-from headend.schedules.planner import Planner
+from headend.schedules.planner import plan_due
 from headend.store.migrate import migrate
 from headend.store.workers import Kind, Told
 from schemas.config import Settings
@@ -140,11 +139,10 @@ async def working(stack: AsyncExitStack, tasks: Tasks, house: House, name: str) 
 
 def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
     """Have schedules become jobs, for as long as ``stack`` lasts."""
-    planner = Planner(wake, folders=base.settings.profile_folders)
 
     async def tick(now: datetime) -> None:
         async with base.pool.connection() as connection:
-            await planner.plan_due(connection, now)
+            await plan_due(connection, now, folders=base.settings.profile_folders)
 
     drain_s = base.settings.shutdown_timeout_s
     ticks = tasks.start("schedules", ticking(base.pool, tick, drain_s=drain_s))

@@ -42,6 +42,13 @@ def _check_until(text: str) -> str:
     return text
 
 
+def _check_works(works: tuple[Work, ...]) -> tuple[Work, ...]:
+    # not min_length: pydantic does not count works that are wrong, and would refuse the list too
+    if not works:
+        raise ValueError('say what to read, as {"kind": "curves"}')
+    return works
+
+
 Until = Annotated[str, Field(max_length=16), AfterValidator(_check_until)]
 
 
@@ -72,7 +79,11 @@ class Schedule(_Shape):
     every_min: int | None = Field(default=None, ge=1, le=366 * 1440)
     zone: Annotated[ZoneName, Field(max_length=64)] = "UTC"
     selection: Selection = Selection()
-    works: tuple[Work, ...] = Field(min_length=1, max_length=8)
+    works: Annotated[
+        tuple[Work, ...],
+        Field(max_length=8, json_schema_extra={"minItems": 1}),
+        AfterValidator(_check_works),
+    ]
     window: Window = Window()
     deadline: Until
     priority: int = Field(default=5, ge=0, le=9)

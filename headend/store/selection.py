@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from headend.store import sql
+from headend.store import network, sql
 from headend.store.sql import Connection
 from schemas.job import Selection
 
@@ -35,7 +35,12 @@ class UnknownName(NamedTuple):
 async def meters(connection: Connection, selection: Selection, *, at: datetime) -> list[int]:
     """Numbers of the meters, in order: those that are commissioned at ``at`` and that the network has now
     where the selection says. Names that nobody has mean nothing."""
-    cursor = await connection.execute(_QUERIES["meters"], _conditions(selection) | {"at": sql.aware(at)})
+    below = None
+    if selection.stations:
+        cursor = await connection.execute(_QUERIES["nodes"], {"codes": list(selection.stations)})
+        below = await network.meters_below(connection, [node for (node,) in await cursor.fetchall()])
+    told = _conditions(selection) | {"at": sql.aware(at), "below": below}
+    cursor = await connection.execute(_QUERIES["meters"], told, prepare=False)
     return [meter_id for (meter_id,) in await cursor.fetchall()]
 
 

@@ -1,7 +1,6 @@
 """Schedules become jobs, and selections meters, in a real database."""
 
 import asyncio
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +11,7 @@ from headend.schedules import changes
 from headend.schedules.builtin import CURVES, EVENTS, STATIONS, ensure_builtin
 from headend.schedules.changes import ChangedError
 from headend.schedules.check import ScheduleError
-from headend.schedules.planner import Planner
+from headend.schedules.planner import plan_due, run_now
 from headend.store import groups, jobs, meters, network, schedules, selection, tags
 from headend.store.errors import ConflictError, UnknownError
 from headend.store.groups import UnknownMeters
@@ -28,14 +27,10 @@ NOW = datetime(2026, 3, 10, 12, 0, 30, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
-class Woken:
-    """What the planner wakes, in the place of the queue."""
-
-    def __init__(self) -> None:
-        self.lanes: list[str] = []
-
-    async def __call__(self, connection: Connection, lanes: Sequence[str]) -> None:
-        self.lanes += lanes
+async def woken(connection: Connection) -> list[str]:
+    """Lanes that somebody shall look after."""
+    cursor = await connection.execute("SELECT args ->> 'lane' FROM procrastinate_jobs ORDER BY 1")
+    return [lane for (lane,) in await cursor.fetchall()]
 
 
 @pytest.fixture
@@ -174,8 +169,6 @@ async def test_names_that_nobody_has_are_told_with_their_place(pool: Pool) -> No
 
 
 async def test_a_run_becomes_a_job_once(pool: Pool) -> None:
-    woken = Woken()
-    planner = Planner(woken)
     async with pool.connection() as connection:
         ids = await fleet(connection)
         plan = schedule(
@@ -185,8 +178,8 @@ async def test_a_run_becomes_a_job_once(pool: Pool) -> None:
         stored = await changes.add(connection, plan, now=NOW, actor="test")
         run = datetime(2026, 3, 11, 1, tzinfo=UTC)
         assert stored.next_at == run
-        assert await planner.plan_due(connection, run - timedelta(seconds=1)) == []
-        (made,) = await planner.plan_due(connection, run + timedelta(seconds=10))
+        assert await plan_due(connection, run - timedelta(seconds=1)) == []
+        (made,) = await plan_due(connection, run + timedelta(seconds=10))
         assert (made.schedule, made.requests, made.times.run) == ("night", 3, run)
         assert await asked(connection, made.job_id) == [ids["A_1"], ids["A2"], ids["A3"]]
         job = await jobs.find(connection, made.job_id)
@@ -199,18 +192,17 @@ async def test_a_run_becomes_a_job_once(pool: Pool) -> None:
             )
         ).fetchone()
         assert row == (run + 3 * HOUR, run + timedelta(minutes=30), run + 6 * HOUR, 20, "open")
-        assert woken.lanes == [], "the window is not open yet"
+        assert await woken(connection) == [], "the window is not open yet"
         stored = await schedules.get(connection, "night")
         assert (stored.next_at, stored.last_at) == (run + DAY, run)
-        assert await planner.plan_due(connection, run + HOUR) == []
+        assert await plan_due(connection, run + HOUR) == []
         # the same run again, as after a restore of the schedule alone, is no second job
         await schedules.advance(connection, stored.schedule_id, next_at=run, last_at=None)
-        assert await planner.plan_due(connection, run + timedelta(minutes=1)) == []
+        assert await plan_due(connection, run + timedelta(minutes=1)) == []
         assert len(await jobs.page(connection, limit=10)) == 1
 
 
 async def test_two_schedulers_make_one_job(pool: Pool, database: Any) -> None:
-    planner = Planner(Woken())
     async with pool.connection() as connection:
         await fleet(connection)
         for number in range(6):
@@ -220,7 +212,7 @@ async def test_two_schedulers_make_one_job(pool: Pool, database: Any) -> None:
 
     async def plan() -> int:
         async with pool.connection() as connection:
-            return len(await planner.plan_due(connection, NOW + timedelta(minutes=1)))
+            return len(await plan_due(connection, NOW + timedelta(minutes=1)))
 
     assert sum(await asyncio.gather(plan(), plan(), plan())) == 6
     with psycopg.connect(database.dsn) as connection:
@@ -231,31 +223,28 @@ async def test_two_schedulers_make_one_job(pool: Pool, database: Any) -> None:
 
 
 async def test_missed_runs_are_caught_up_once_or_skipped(pool: Pool) -> None:
-    woken = Woken()
-    planner = Planner(woken)
     async with pool.connection() as connection:
         await fleet(connection)
         await changes.add(connection, schedule(), now=NOW, actor="test")
         await changes.add(connection, schedule(name="skips", missed=Missed.SKIP), now=NOW, actor="test")
         back = NOW + 3 * DAY
-        (made,) = await planner.plan_due(connection, back)
+        (made,) = await plan_due(connection, back)
         assert made.schedule == "night"
         newest = datetime(2026, 3, 13, 1, tzinfo=UTC)
         # its deadline of that morning is over: the times count from now
         assert made.times.run == newest
         assert made.times.deadline == datetime(2026, 3, 14, 6, tzinfo=UTC)
-        assert woken.lanes
+        assert await woken(connection)
         for name, last in (("night", newest), ("skips", None)):
             stored = await schedules.get(connection, name)
             assert (stored.next_at, stored.last_at) == (newest + DAY, last)
         # a tick that is some minutes late has missed nothing
-        both = await planner.plan_due(connection, newest + DAY + timedelta(minutes=4))
+        both = await plan_due(connection, newest + DAY + timedelta(minutes=4))
         assert {one.schedule for one in both} == {"night", "skips"}
         assert {one.times.deadline for one in both} == {datetime(2026, 3, 14, 6, tzinfo=UTC)}
 
 
 async def test_a_bad_schedule_costs_no_other(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
-    planner = Planner(Woken())
     async with pool.connection() as connection:
         await fleet(connection)
         bad = await changes.add(connection, schedule(name="bad"), now=NOW, actor="test")
@@ -265,17 +254,16 @@ async def test_a_bad_schedule_costs_no_other(pool: Pool, caplog: pytest.LogCaptu
                 WHERE schedule_id = %s""",
             (bad.schedule_id,),
         )
-        (made,) = await planner.plan_due(connection, NOW + DAY)
+        (made,) = await plan_due(connection, NOW + DAY)
         assert made.schedule == "good"
         assert f"schedule number {bad.schedule_id} was not planned" in caplog.text
 
 
 async def test_concentrators_are_asked_for_what_they_keep(pool: Pool) -> None:
-    planner = Planner(Woken())
     async with pool.connection() as connection:
         await fleet(connection)
         await changes.add(connection, schedule(works=(Forwarded(),)), now=NOW, actor="test")
-        made = await planner.run_now(connection, "night", NOW, actor="test", correlation_id="c")
+        made = await run_now(connection, "night", NOW, actor="test", correlation_id="c")
         (node,) = await asked(connection, made.job_id)
         row = await (
             await connection.execute("SELECT code FROM network_nodes WHERE node_id = %s", (-node,))
@@ -286,13 +274,13 @@ async def test_concentrators_are_asked_for_what_they_keep(pool: Pool) -> None:
 async def test_a_run_of_nobody_is_over_at_once(pool: Pool) -> None:
     async with pool.connection() as connection:
         await changes.add(connection, schedule(enabled=False), now=NOW, actor="test")
-        made = await Planner(Woken()).run_now(connection, "night", NOW, actor="test", correlation_id="c")
+        made = await run_now(connection, "night", NOW, actor="test", correlation_id="c")
         job = await jobs.find(connection, made.job_id)
         assert job is not None
         assert made.requests == 0
         assert job.ended_at is not None
         with pytest.raises(UnknownError):
-            await Planner(Woken()).run_now(connection, "day", NOW, actor="test", correlation_id="c")
+            await run_now(connection, "day", NOW, actor="test", correlation_id="c")
 
 
 async def test_changes_are_checked_versioned_and_audited(pool: Pool) -> None:
@@ -314,7 +302,7 @@ async def test_changes_are_checked_versioned_and_audited(pool: Pool) -> None:
         paused = await changes.enable(connection, "night", enabled=False, now=NOW, actor="eve")
         assert (paused.plan.enabled, paused.next_at) == (False, None)
         assert await changes.enable(connection, "night", enabled=False, now=NOW, actor="eve") == paused
-        assert await Planner(Woken()).plan_due(connection, NOW + HOUR) == []
+        assert await plan_due(connection, NOW + HOUR) == []
         resumed = await changes.enable(connection, "night", enabled=True, now=NOW + 2 * DAY, actor="eve")
         assert resumed.next_at == datetime(2026, 3, 13, 2, tzinfo=UTC), "nothing of the pause is made up for"
         await changes.remove(connection, "night", actor="eve")

@@ -76,6 +76,15 @@ def test_examples_keep_to_their_schemas() -> None:
     """Each model with an example takes it."""
     from api.announcements.endpoints import AcceptBody, AnnouncementModel, AnnouncementPage
     from api.events.models import EventPage
+    from api.groups.endpoints import (
+        GroupBody,
+        GroupModel,
+        GroupPage,
+        MemberPage,
+        MembersBody,
+        MembersChanged,
+        TitleBody,
+    )
     from api.load_curves.models import LoadCurve, PointLoadCurve
     from api.meters.endpoints import MeterDetail, MeterModel, MeterPage, StateChange
     from api.network.models import (
@@ -90,6 +99,14 @@ def test_examples_keep_to_their_schemas() -> None:
     from api.points.models import ExchangeBody, InstallationBody, PointBody, PointDetail, PointPage, RatioBody
     from api.reads.endpoints import ReadAnswer, ReadAsk
     from api.registers.endpoints import Registers
+    from api.schedules.models import (
+        RunList,
+        ScheduleBody,
+        ScheduleDetail,
+        SchedulePage,
+        StartedModel,
+    )
+    from api.tags.endpoints import BulkAnswer, BulkBody, TagList, TagsModel
     from api.tokens.endpoints import TokenBody, TokenList, TokenMade
     from api.workers.endpoints import WorkerModel, WorkerPage
 
@@ -98,6 +115,9 @@ def test_examples_keep_to_their_schemas() -> None:
         InstallationBody, PointBody, PointDetail, PointPage, RatioBody, ReadAnswer, ReadAsk, Registers,
         TokenBody, TokenList, TokenMade, AcceptBody, AnnouncementModel, AnnouncementPage, BranchModel,
         ImportAnswer, MoveBody, NodeDetail, NodeModel, NodePage, TreeModel,
+        GroupBody, GroupModel, GroupPage, MemberPage, MembersBody, MembersChanged, TitleBody, RunList,
+        ScheduleBody, ScheduleDetail, SchedulePage, StartedModel, BulkAnswer, BulkBody,
+        TagList, TagsModel,
         EventPage, WorkerModel, WorkerPage,
     ):  # fmt: skip
         examples: Any = model.model_config["json_schema_extra"]

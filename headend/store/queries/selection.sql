@@ -1,12 +1,6 @@
 -- name: meters
--- Commissioned meters at a moment that meet every condition (NULL: none is made). Concentrators that are among the meters for their keys are none. OFFSET 0 and LIMIT 1 keep every step down to the index.
-WITH RECURSIVE down (node_id) AS (
-    SELECT node_id FROM network_nodes WHERE code = ANY (%(stations)s::text[])
-    UNION
-    SELECT l.child
-      FROM down
-     CROSS JOIN LATERAL (SELECT child FROM network_links WHERE parent = down.node_id AND upper_inf(during) OFFSET 0) l
-), tag AS (
+-- Commissioned meters at a moment that meet every condition (NULL: none is made). Concentrators that are among the meters for their keys are none. Never prepared: a generic plan would go through long lists for each meter, and so would subqueries that are too large for a hash.
+WITH tag AS (
     SELECT split_part(told, '=', 1) AS key, CASE WHEN strpos(told, '=') > 0 THEN substr(told, strpos(told, '=') + 1) END AS value
       FROM unnest(%(tags)s::text[]) AS told
 )
@@ -14,20 +8,25 @@ SELECT m.meter_id
   FROM meters m
  CROSS JOIN LATERAL (SELECT state FROM meter_states
                       WHERE meter_id = m.meter_id AND since <= %(at)s ORDER BY since DESC LIMIT 1) s
+  LEFT JOIN (SELECT DISTINCT meter_id FROM group_members JOIN meter_groups USING (group_id)
+              WHERE name = ANY (%(groups)s::text[])) grouped ON grouped.meter_id = m.meter_id
+  LEFT JOIN (SELECT DISTINCT meter_id FROM meter_tags JOIN tag USING (key)
+              WHERE tag.value IS NULL OR tag.value = meter_tags.value) tagged ON tagged.meter_id = m.meter_id
  WHERE s.state = 'commissioned'
    AND NOT EXISTS (SELECT FROM network_nodes n WHERE n.code = m.asset_id AND n.kind IN ('concentrator', 'gateway'))
-   AND (%(meters)s::text[] IS NULL OR m.asset_id = ANY (%(meters)s))
-   AND (%(models)s::text[] IS NULL OR m.model = ANY (%(models)s))
-   AND (%(feeders)s::text[] IS NULL OR m.feeder = ANY (%(feeders)s))
-   AND (%(transformers)s::text[] IS NULL OR m.transformer = ANY (%(transformers)s))
-   AND (%(pattern)s::text IS NULL OR m.asset_id LIKE %(pattern)s)
-   AND (%(groups)s::text[] IS NULL
-        OR m.meter_id IN (SELECT meter_id FROM group_members JOIN meter_groups USING (group_id) WHERE name = ANY (%(groups)s)))
-   AND (%(tags)s::text[] IS NULL
-        OR m.meter_id IN (SELECT meter_id FROM meter_tags JOIN tag USING (key) WHERE tag.value IS NULL OR tag.value = meter_tags.value))
-   AND (%(stations)s::text[] IS NULL
-        OR m.meter_id IN (SELECT meter_id FROM down JOIN network_nodes USING (node_id) WHERE meter_id IS NOT NULL))
+   AND (%(meters)s::text[] IS NULL OR m.asset_id = ANY (%(meters)s::text[]))
+   AND (%(models)s::text[] IS NULL OR m.model = ANY (%(models)s::text[]))
+   AND (%(feeders)s::text[] IS NULL OR m.feeder = ANY (%(feeders)s::text[]))
+   AND (%(transformers)s::text[] IS NULL OR m.transformer = ANY (%(transformers)s::text[]))
+   AND (%(pattern)s::text IS NULL OR m.asset_id LIKE %(pattern)s::text)
+   AND (%(groups)s::text[] IS NULL OR grouped.meter_id IS NOT NULL)
+   AND (%(tags)s::text[] IS NULL OR tagged.meter_id IS NOT NULL)
+   AND (%(below)s::integer[] IS NULL OR m.meter_id = ANY (%(below)s::integer[]))
  ORDER BY m.meter_id;
+
+-- name: nodes
+-- Numbers of concentrators, gateways and substations by code.
+SELECT node_id FROM network_nodes WHERE code = ANY (%(codes)s::text[]) AND kind IN ('concentrator', 'gateway', 'substation');
 
 -- name: stations
 -- Concentrators and gateways with an address, by number, with their model, that meet every condition (NULL: none is made); the places are walked up once for each.
