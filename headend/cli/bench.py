@@ -1,6 +1,7 @@
-"""``headend bench``: the benchmarks, as ratios in one run."""
+"""``headend bench``: the benchmarks, as ratios in one run; ``headend bench night``: a county's night."""
 
-from typing import Annotated
+import asyncio
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -10,22 +11,36 @@ from headend.cli.terminal import err, out, print_json
 from headend.store.embedded_folder import EmbeddedPostgresError
 from headend.store.migrate import DatabaseError
 
+app = typer.Typer(
+    help="Measure: what things cost beside their references, and a whole night.",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+)
 
+AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
+
+
+@app.callback()
 def bench(
+    context: typer.Context,
     only: Annotated[str, typer.Option(help=f"Parts to run, by commas: {', '.join(PARTS)}.")] = ",".join(
         PARTS
     ),
     quick: Annotated[
         bool, typer.Option("--quick", help="Short rounds: does it run, not how fast is it.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure decoding, sessions, storing and open associations beside their references.
 
     The peers gurux-dlms and dlms-cosem are installed by `make bench` only. Storing goes to the TimescaleDB
     that HEADEND_TEST_TIMESCALEDB_URL names, else to an embedded PostgreSQL. Exit status 1 when a mark is
-    missed (never with --quick).
+    missed (never with --quick). `headend bench night` is a command of its own.
     """
+    if context.invoked_subcommand is not None:
+        return
     parts = [name.strip() for name in only.split(",") if name.strip()]
     unknown = [name for name in parts if name not in PARTS]
     if unknown or not parts:
@@ -34,10 +49,9 @@ def bench(
         )
         raise typer.Exit(2)
     try:
-        report = run(parts, QUICK if quick else FULL, lambda what: err.print(f"bench: {what}", style="dim"))
+        report = run(parts, QUICK if quick else FULL, _say)
     except (BenchError, DatabaseError, EmbeddedPostgresError) as error:
-        err.print(f"headend: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
+        _fail(error)
     if as_json:
         print_json(report.as_json())
     else:
@@ -46,3 +60,49 @@ def bench(
             out.print(note)
     if not quick and not report.holds:
         raise typer.Exit(1)
+
+
+@app.command()
+def night(
+    meters: Annotated[int, typer.Option(min=10, max=1_000_000, help="Size of the county.")] = 154_000,
+    scenario: Annotated[str, typer.Option(help="direct (its marks), or mixed (no marks).")] = "direct",
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of the worker.")] = 2,
+    simulators: Annotated[int, typer.Option(min=1, max=64, help="Processes of the simulator.")] = 2,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Meters that each peer reads, the first unmeasured; 0: no peers.")
+    ] = 1_001,
+    deadline: Annotated[float, typer.Option(min=1, help="Seconds for each of the two nights.")] = 1_200.0,
+    as_json: AsJson = False,
+) -> None:
+    """Read a simulated county to the end, twice, and print what it cost by process.
+
+    Simulator, worker, scheduler, API and database run on this machine. All meters are read once as new ones,
+    then for the night that is measured, while single meters are read now through the API. Then gurux-dlms and
+    dlms-cosem, where they are installed, read a sample of the same meters into the same database.
+
+    Example: headend bench night --meters 1000 --sample 0
+    """
+    from headend.bench.night.report import as_json as told
+    from headend.bench.night.report import marks, rendered
+    from headend.bench.night.run import Plan, measure
+
+    plan = Plan(scenario, meters, simulators, workers, sample, deadline_s=deadline)
+    try:
+        found = asyncio.run(measure(plan, _say))
+    except (BenchError, DatabaseError, EmbeddedPostgresError) as error:
+        _fail(error)
+    if as_json:
+        print_json(told(found))
+    else:
+        out.print(rendered(found))
+    if any(mark.holds is False for mark in marks(found)):
+        raise typer.Exit(1)
+
+
+def _say(what: str) -> None:
+    err.print(f"bench: {what}", style="dim")
+
+
+def _fail(error: Exception) -> NoReturn:
+    err.print(f"headend: {error}", style="red", markup=False, soft_wrap=True)
+    raise typer.Exit(1) from None

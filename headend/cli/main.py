@@ -42,7 +42,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "token": "headend.cli.tokens:app",
         "keys": "headend.cli.keys:app",
         "db": "headend.cli.db:app",
-        "bench": "headend.cli.bench:bench",
+        "bench": "headend.cli.bench:app",
     }
 )
 

@@ -7,6 +7,7 @@ product. Its logging is turned down to warnings, which makes it several times fa
 import datetime as dt
 import logging
 
+import peer_night
 import structlog
 from dlms_cosem import cosem
 from dlms_cosem import enumerations as en
@@ -87,6 +88,29 @@ def ciphered_session(request):
     return _sessions(request, 1, make)
 
 
+def night(request):
+    """The day of each meter, stored by executemany: one connection and one transaction a meter, in turn."""
+    first, last = (dt.datetime.fromisoformat(request[name]).astimezone(LOCAL) for name in ("first", "last"))
+    day = RangeDescriptor(CaptureObject(CAPTURE[0]), first, last)
+
+    def read(meter):
+        client = DlmsClient(
+            TcpTransport(1, 1, BlockingTcpIO(meter["host"], meter["port"])),
+            authentication=HighLevelSecurityGmacAuthentication(challenge_length=16),
+            encryption_key=bytes.fromhex(meter["encryption"]),
+            authentication_key=bytes.fromhex(meter["authentication"]),
+            security_suite=0,
+            block_transfer=True,
+            max_pdu_size=request["max_pdu"],
+            client_system_title=bytes.fromhex(request["client_title"]),
+            client_initial_invocation_counter=request["counter"],
+        )
+        with client.session() as session:
+            return rows(PARSER.parse_bytes(session.get(BUFFER, day)))
+
+    return peer_night.measure(request, read)
+
+
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    worker.serve({"decode": decode, "session": session, "ciphered-session": ciphered_session})
+    worker.serve({"decode": decode, "session": session, "ciphered-session": ciphered_session, "night": night})

@@ -6,6 +6,7 @@ GPL: installed for the comparison only, run in a process of its own, never a par
 import datetime as dt
 import socket
 
+import peer_night
 from gurux_dlms import GXByteBuffer, GXReplyData
 from gurux_dlms.enums import Authentication, InterfaceType, Security
 from gurux_dlms.objects import GXDLMSClock, GXDLMSData, GXDLMSProfileGeneric, GXDLMSRegister
@@ -53,9 +54,9 @@ def decode(request):
 class Link:
     """One connection, by the rules of gurux' own examples: send, receive until the reply is whole."""
 
-    def __init__(self, client, port):
+    def __init__(self, client, port, host="127.0.0.1"):
         self.client = client
-        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket = socket.create_connection((host, port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def one(self, request, reply):
@@ -77,13 +78,13 @@ class Link:
         return reply
 
 
-def read(client, generic, port, *, high_level):
-    link = Link(client, port)
+def read(client, generic, port, *, high_level, host="127.0.0.1", between=(payload.FIRST, payload.LAST)):
+    link = Link(client, port, host)
     client.parseAareResponse(link.ask(client.aarqRequest()).data)
     if high_level:
         challenge = link.ask(client.getApplicationAssociationRequest())
         client.parseApplicationAssociationResponse(challenge.data)
-    first, last = (t.astimezone(LOCAL).replace(tzinfo=None) for t in (payload.FIRST, payload.LAST))
+    first, last = (t.astimezone(LOCAL).replace(tzinfo=None) for t in between)
     reply = link.ask(client.readRowsByRange(generic, first, last))
     generic.buffer = []
     client.updateValue(generic, 2, reply.value)
@@ -121,5 +122,25 @@ def ciphered_session(request):
     return worker.repeat(step, request["seconds"], payload.fingerprint(rows(step())))
 
 
+def night(request):
+    """The day of each meter, stored by executemany: one connection and one transaction a meter, in turn."""
+    generic = profile()
+    between = tuple(dt.datetime.fromisoformat(request[name]) for name in ("first", "last"))
+
+    def read_one(meter):
+        client = GXDLMSSecureClient(True, 1, 1, Authentication.HIGH_GMAC, None, InterfaceType.WRAPPER)
+        client.maxReceivePDUSize = request["max_pdu"]
+        client.ciphering.security = Security.AUTHENTICATION_ENCRYPTION
+        client.ciphering.systemTitle = bytes.fromhex(request["client_title"])
+        client.ciphering.blockCipherKey = bytes.fromhex(meter["encryption"])
+        client.ciphering.authenticationKey = bytes.fromhex(meter["authentication"])
+        client.ciphering.invocationCounter = request["counter"]
+        return rows(
+            read(client, generic, meter["port"], high_level=True, host=meter["host"], between=between)
+        )
+
+    return peer_night.measure(request, read_one)
+
+
 if __name__ == "__main__":
-    worker.serve({"decode": decode, "session": session, "ciphered-session": ciphered_session})
+    worker.serve({"decode": decode, "session": session, "ciphered-session": ciphered_session, "night": night})
