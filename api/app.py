@@ -12,6 +12,7 @@ from api.completeness import endpoints as completeness
 from api.docs import endpoints as docs
 from api.events import endpoints as events
 from api.groups import endpoints as groups
+from api.jobs import endpoints as jobs
 from api.links import endpoints as links
 from api.load_curves import endpoints as load_curves
 from api.meters import endpoints as meters
@@ -44,6 +45,7 @@ _SLICES: Final = (
     schedules,
     groups,
     tags,
+    jobs,
     points,
     network,
     announcements,

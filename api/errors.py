@@ -18,16 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from headend.links.failures import stage_of
 from headend.store.errors import ConflictError, UnavailableError, UnknownError
-from protocols.errors import (
-    CommunicationError,
-    LinkError,
-    LinkTimeout,
-    LocalProtocolError,
-    PeerRefused,
-    SecurityError,
-)
 from schemas.failure import Stage
 from schemas.meter import LifeCycleError
 
@@ -154,21 +145,43 @@ class Unavailable(ApiError):
     status, slug, title = 503, "unavailable", "The service cannot work at present"
 
 
+class NoAnswer(ApiError):
+    """504: nobody came to the meter in time."""
+
+    status, slug, title = 504, "meter-timeout", "The meter did not answer in time"
+
+
+class MeterFailed(ApiError):
+    """A conversation with a meter has failed: the status follows from its stage."""
+
+    def __init__(self, stage: Stage | None, detail: str, fault: str | None) -> None:
+        super().__init__(detail)
+        self.status, self.slug, self.title = _FAILED.get(stage, (500, ApiError.slug, ApiError.title))
+        self.stage, self.fault = stage, fault
+
+
 class TooLarge(ApiError):
     """413: the body is over the limit."""
 
     status, slug, title = 413, "body-too-large", "The request's body is too large"
 
 
-#: (class of the cause, status, slug, title), the first that fits. Peer's and link's faults are a gateway's.
-_EXCHANGE: tuple[tuple[type[CommunicationError], int, str, str], ...] = (
-    (LinkTimeout, 504, "meter-timeout", "The meter did not answer in time"),
-    (LinkError, 502, "meter-link", "The link to the meter failed"),
-    (PeerRefused, 502, "meter-refused", "The meter refused"),
-    (SecurityError, 502, "meter-security", "The meter's protection does not hold"),
-    (LocalProtocolError, 500, "internal-error", "The server failed"),
-    (CommunicationError, 502, "meter-protocol", "The meter's answer breaks the protocol"),
-)
+_LINK: Final = (502, "meter-link", "The link to the meter failed")
+_REFUSED: Final = (502, "meter-refused", "The meter refused")
+_SECURITY: Final = (502, "meter-security", "The meter's protection does not hold")
+#: Status, slug and title of a failed conversation: peer's and link's faults are a gateway's.
+_FAILED: Final[Mapping[Stage | None, tuple[int, str, str]]] = {
+    Stage.DNS: _LINK,
+    Stage.CONNECT: _LINK,
+    Stage.GATEWAY: _LINK,
+    Stage.TIMEOUT: (NoAnswer.status, NoAnswer.slug, NoAnswer.title),
+    Stage.ASSOCIATION: _REFUSED,
+    Stage.ACCESS: _REFUSED,
+    Stage.COUNTER: _SECURITY,
+    Stage.CIPHER: _SECURITY,
+    Stage.DECODE: (502, "meter-protocol", "The meter's answer breaks the protocol"),
+    Stage.SETTINGS: (409, "meter-settings", "The meter cannot be read as it is set up here"),
+}
 
 
 def problem(
@@ -191,20 +204,6 @@ def problem(
         **{name: value for name, value in more.items() if value},
     }
     return JSONResponse(body, status_code=status, headers=dict(headers or {}), media_type=PROBLEM_JSON)
-
-
-def exchange_problem(request: Request, cause: CommunicationError) -> Response:
-    """A failed exchange with a meter: the gateway's statuses, whose fault, at which stage."""
-    status, slug, title = next((s, g, t) for c, s, g, t in _EXCHANGE if isinstance(cause, c))
-    return problem(
-        request,
-        status=status,
-        slug=slug,
-        title=title,
-        detail=str(cause),
-        fault=cause.fault.value,
-        stage=stage_of(cause),
-    )
 
 
 def _pointer(location: Sequence[Any]) -> str:
@@ -255,6 +254,7 @@ def install(app: FastAPI) -> None:
             detail=exc.detail,
             headers=exc.headers,
             errors=[p.model_dump(exclude_none=True) for p in exc.places],
+            **({"fault": exc.fault, "stage": exc.stage} if isinstance(exc, MeterFailed) else {}),
         )
 
     @app.exception_handler(UnknownError)
@@ -272,10 +272,6 @@ def install(app: FastAPI) -> None:
         return await _api_error(
             request, Unavailable("the database does not answer; try again", headers=_LATER)
         )
-
-    @app.exception_handler(CommunicationError)
-    async def _communication(request: Request, exc: CommunicationError) -> Response:
-        return exchange_problem(request, exc)
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, exc: RequestValidationError) -> Response:

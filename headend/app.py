@@ -24,19 +24,18 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Final, Protocol
 
-import api.errors
 from api.app import create_app
-from api.services import ReadNow, ReadRequest, ReadResult, Refused, Services
+from api.services import Services
 from headend.clock import utc_now
 from headend.collect.outcome import Outcome
 from headend.collect.periodic import periodically
 from headend.collect.probing import probing
 from headend.demo import Demo, Demonstration, demo_settings, demonstration
 from headend.demo_broker import demo_broker
-from headend.drivers.read_now import CurveRange, UnknownProfileError, read_now
-from headend.foundation import Base, make_demo_master_key, open_base
+from headend.foundation import Base, make_demo_master_key, open_base, sealer_if_any
 from headend.house import House, open_house
 from headend.intake import keyless_replay
+from headend.moment.moment import Moment
 from headend.mqtt.replay import Replay
 from headend.observe.backlog import Watch
 from headend.observe.metrics import Metrics
@@ -51,7 +50,6 @@ from headend.store.network import Delivered, delivered
 from headend.store.pool import Pool
 from headend.store.workers import Kind
 from schemas.config import Settings
-from schemas.meter import Meter
 
 #: How often it is looked what a demonstration's links have delivered, in seconds.
 _LOOK_S: Final = 5.0
@@ -121,7 +119,8 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
                 ingesting = tasks.start("MQTT ingest", house.mqtt_worker().run())
                 stack.push_async_callback(cancelled, ingesting)
                 view.listening("MQTT", settings.mqtt_url)
-            _serving(stack, tasks, listener, base, _ReadNow(house), house.replay, house.metrics)
+            moment = _moment(stack, tasks, base)
+            _serving(stack, tasks, listener, base, moment, house.replay, house.metrics)
             await working(stack, tasks, house, me.worker)
             scheduling(stack, tasks, base)
             sampling = tasks.start("sampler", house.sampler.run())
@@ -161,7 +160,8 @@ async def serve(settings: Settings, tell: Tell) -> None:
             tell("database", base.where)
             tasks = Tasks()
             await present(stack, tasks, base, this_process(Kind.API))
-            _serving(stack, tasks, listener, base, _no_reading, keyless_replay(base), Metrics())
+            moment = _moment(stack, tasks, base)
+            _serving(stack, tasks, listener, base, moment, keyless_replay(base), Metrics())
             tell("API", url_of(listener))
             await tasks.first_end(stop)
 
@@ -225,35 +225,6 @@ async def _read_events(house: House, collected: asyncio.Event) -> None:
     await house.events.run(period_s)
 
 
-class _ReadNow:
-    """The API's port for reading a meter now, over the house."""
-
-    def __init__(self, house: House) -> None:
-        self._house = house
-
-    async def __call__(self, meter: Meter, request: ReadRequest) -> ReadResult:
-        house, wanted = self._house, request.profile
-        curve = None if wanted is None else CurveRange(wanted.profile, wanted.start, wanted.end)
-        try:
-            done = await read_now(
-                house.drivers,
-                house.links,
-                house.write,
-                await house.target(meter),
-                obis=request.obis,
-                curve=curve,
-            )
-        except UnknownProfileError as error:
-            raise api.errors.BadValue.field("/profile/number", str(error)) from error
-        refused = tuple(Refused(one.obis, one.reason) for one in done.refused)
-        return ReadResult(done.registers, refused, done.intervals, done.stored)
-
-
-async def _no_reading(meter: Meter, request: ReadRequest) -> ReadResult:
-    """The API's port where nobody can dial."""
-    raise api.errors.Unavailable(f"meter {meter.asset_id} is not dialled from here: `headend run` does")
-
-
 # ---- the API --------------------------------------------------------------------------------------------
 
 
@@ -269,7 +240,7 @@ def _serving(
     tasks: Tasks,
     listener: socket.socket,
     base: Base,
-    reading: ReadNow,
+    moment: Moment,
     replay: Replay,
     metrics: Metrics,
 ) -> None:
@@ -280,7 +251,7 @@ def _serving(
     app = create_app(
         Services(
             base.pool,
-            reading,
+            moment,
             replay,
             profile_folders=settings.profile_folders,
             forwarded_s=settings.forwarded_within_s,
@@ -290,11 +261,19 @@ def _serving(
     )
     server = make_server(app)
     serving = tasks.start("API", server.serve([listener]))
-    stack.push_async_callback(_end_api, server, serving)
+    stack.push_async_callback(_end_api, server, serving, moment)
 
 
-async def _end_api(server: Server, serving: "asyncio.Task[None]") -> None:
-    """Let open requests be answered, for a while; then end."""
+def _moment(stack: AsyncExitStack, tasks: Tasks, base: Base) -> Moment:
+    """What reads on demand need, told of jobs as they change, for as long as ``stack`` lasts."""
+    moment = Moment.of(base.pool, base.settings, sealer_if_any(base.settings), utc_now)
+    stack.push_async_callback(cancelled, tasks.start("watch of jobs", moment.watch.run()))
+    return moment
+
+
+async def _end_api(server: Server, serving: "asyncio.Task[None]", moment: Moment) -> None:
+    """End streams, which would go on for ever, and let open requests be answered for a while; then end."""
+    moment.feeds.close()
     server.should_exit = True
     done, _ = await asyncio.wait([serving], timeout=2 * LAST_ANSWERS_S)
     if not done:

@@ -58,6 +58,11 @@ def sealer(settings: Settings) -> Sealer:
     return load_sealer(settings)
 
 
+def sealer_if_any(settings: Settings) -> Sealer | None:
+    """The sealer; None where no master key is set."""
+    return sealer(settings) if has_master_key(settings) else None
+
+
 def make_demo_master_key(settings: Settings) -> None:
     """Make a master key in data_dir, unless the settings name one or it is there. Raises SettingsError."""
     if settings.master_key is None and settings.master_key_file is None:

@@ -12,12 +12,15 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from datetime import datetime
 from typing import Any, Final
 
-from headend.foundation import Base, database, open_base
+from headend.clock import utc_now
+from headend.foundation import Base, database, open_base, sealer_if_any
 from headend.house import House, open_house
 from headend.intake import Intake, open_intake
 from headend.jobs.janitor import tidying
 from headend.jobs.tick import ticking
 from headend.listen.inbound import InboundListener
+from headend.moment.moment import deliveries
+from headend.moment.telling import telling
 from headend.processes.lifeline import Lifeline
 from headend.processes.memory import settle
 from headend.processes.presence import Presence, this_process
@@ -60,8 +63,8 @@ async def work(settings: Settings, tell: Tell, *, line: Lifeline | None = None) 
 
 
 async def schedule(settings: Settings, tell: Tell) -> None:
-    """Make jobs of schedules, each once beside any number of other processes, until SIGINT or SIGTERM. Raises
-    as `run`."""
+    """Make jobs of schedules and tell ends of jobs, each once beside any number of other processes, until
+    SIGINT or SIGTERM. Raises as `run`."""
     with signals() as stop:
         async with AsyncExitStack() as stack:
             base = await stack.enter_async_context(open_base(settings))
@@ -138,7 +141,7 @@ async def working(stack: AsyncExitStack, tasks: Tasks, house: House, name: str) 
 
 
 def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
-    """Have schedules become jobs, for as long as ``stack`` lasts."""
+    """Have schedules become jobs, and ends of jobs told, for as long as ``stack`` lasts."""
 
     async def tick(now: datetime) -> None:
         async with base.pool.connection() as connection:
@@ -147,6 +150,9 @@ def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
     drain_s = base.settings.shutdown_timeout_s
     ticks = tasks.start("schedules", ticking(base.pool, tick, drain_s=drain_s))
     stack.push_async_callback(_drained, ticks, drain_s)
+    teller = deliveries(base.pool, base.settings, sealer_if_any(base.settings), utc_now)
+    tells = tasks.start("webhooks", telling(base.pool, teller.deliver, drain_s=drain_s))
+    stack.push_async_callback(_drained, tells, drain_s)
 
 
 @asynccontextmanager

@@ -89,6 +89,12 @@ def _none_if_empty(value: Any) -> Any:
     return None if value == "" else value
 
 
+def _check_webhook_secret(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None and not 16 <= len(secret.get_secret_value().encode()) <= 256:
+        raise ValueError("must have 16 to 256 bytes")
+    return secret
+
+
 Listener = Annotated[str, AfterValidator(_check_listener)]
 _OptionalListener = Annotated[Listener | None, BeforeValidator(_none_if_empty)]
 _OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty)]
@@ -132,6 +138,15 @@ class Settings(BaseSettings):
     api_port: int = Field(default=8000, ge=0, le=65535)
     #: whether GET /metrics answers without a token
     metrics_public: bool = False
+
+    # -- webhooks: who is told when a read on demand has ended
+    #: where a request does not name one; none: nobody
+    webhook_url: _OptionalSecret = None
+    #: signs where a request brings no secret of its own; at least 16 characters
+    webhook_secret: Annotated[_OptionalSecret, AfterValidator(_check_webhook_secret)] = None
+    #: hosts (host or host:port) that may be called over http and outside of the public network. As a variable
+    #: it is JSON: ["127.0.0.1:9000"]
+    webhook_hosts: tuple[str, ...] = ()
 
     # -- keys
     #: the key that seals all meter keys: 64 hexadecimal digits, or a file that holds them; never both

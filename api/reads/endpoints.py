@@ -1,131 +1,124 @@
-"""POST of a read now: what the meter gave, what it refused, what was stored."""
+"""Reads on demand: of many meters as a job, of one with its values as the answer. Both go through the lanes,
+beside whatever else is read: a meter is never dialled twice at once.
+"""
 
+import hashlib
+import json
+import logging
+import re
+import uuid
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from fastapi import APIRouter, Depends, Header, Response
 
 from api.auth import Operator, actor
-from api.errors import BadValue, Conflict, responses
+from api.errors import BadValue, Conflict, MeterFailed, NoAnswer, Place, responses
+from api.jobs.endpoints import detail
+from api.jobs.models import JobAnswer, RequestModel
 from api.meters.lookup import meter_by_asset
-from api.registers.endpoints import RegisterModel
-from api.services import ProfileRange, ReadRequest, ReadResult, Services, services
-from api.shapes import AssetId, ObisText
+from api.reads.models import MAX_PROFILE_RANGE, ReadAnswer, ReadAsk, ReadsAsk, WebhookAsk, bad_range
+from api.services import Services, services
+from api.shapes import AssetId, obis
 from api.strict_json import StrictRoute
-from api.times import half_open, micros
-from headend.store import audit
-from headend.store.registers import StoredRegister
-from schemas.reading import RegisterRead
+from api.times import half_open
+from headend.moment import destination, reads
+from headend.moment.reads import Ask, Key, KeyReused
+from headend.moment.secrets import NoSecret
+from headend.store import on_demand, results, selection
+from headend.store.results import Result
+from headend.store.sql import Connection
+from headend.store.webhooks import NewWebhook
+from schemas.job import CurveRange, Registers, RequestState, Retry, Work
+from schemas.read_result import ReadResult
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["reads"], route_class=StrictRoute)
 
-#: One request's share of a meter's time: a profile of 31 days is 2,976 quarter-hours.
-MAX_PROFILE_RANGE: Final = timedelta(days=31)
+#: Jobs with more meters are not waited for, and their results come in pages.
+MOST_AT_ONCE: Final = 1_000
+#: Places of unknown meters that a refusal names.
+_MOST_PLACES: Final = 100
+#: Seconds that a person waits for one meter, waiting for its link included.
+PATIENCE_S: Final = 120.0
+#: And until that is told: who reads it has its own time to say so.
+_GRACE_S: Final = 3.0
+_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        max_length=128,
+        description="the same key with the same body within 24 hours is the same job; bound to the token",
+    ),
+]
+CorrelationId = Annotated[
+    str | None,
+    Header(
+        alias="X-Correlation-Id",
+        max_length=128,
+        description="goes into job, log, webhook and answer; one is made where none is given",
+    ),
+]
 
 
-class ProfileAsk(BaseModel):
-    """A range of a load profile: intervals that start in [from, to), at most 31 days."""
+@router.post(
+    "/reads",
+    summary="Read meters now",
+    responses={
+        202: {"model": JobAnswer, "description": "Not ended yet: follow the job that Location names"},
+        **responses(400, 401, 403, 409, 413, 422, 503),
+    },
+)
+async def read_meters(
+    token: Operator,
+    house: Annotated[Services, Depends(services)],
+    response: Response,
+    ask: ReadsAsk,
+    key: IdempotencyKey = None,
+    correlation_id: CorrelationId = None,
+) -> JobAnswer:
+    """200 with what came of each meter where the job ends within ``wait_s``, else 202: follow the job.
 
-    model_config = ConfigDict(extra="forbid")
-
-    number: int = Field(
-        default=1, ge=0, le=32767, description="number of the load profile in the meter's model"
-    )
-    from_: str = Field(alias="from", max_length=64, description="RFC 3339 with an offset")
-    to: str = Field(max_length=64, description="RFC 3339 with an offset")
-
-
-class ReadAsk(BaseModel):
-    """What to read now; at least one of the two."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "obis": ["1-0:1.8.0*255", "0-0:1.0.0*255"],
-                    "profile": {"number": 1, "from": "2026-03-01T00:00:00Z", "to": "2026-03-02T00:00:00Z"},
-                }
-            ]
-        },
-    )
-
-    obis: list[ObisText] = Field(
-        default_factory=list, max_length=64, description="OBIS codes in any written form"
-    )
-    profile: ProfileAsk | None = None
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not self.obis and self.profile is None:
-            raise ValueError("name at least one OBIS code in 'obis', or a range in 'profile'")
-        return self
-
-
-class RefusedModel(BaseModel):
-    """An object that the meter would not give."""
-
-    obis: str
-    reason: str
-
-
-class StoredModel(BaseModel):
-    """What storing did; ``repeated`` intervals were there already with the same values,
-    ``quarantined`` could not be stored and are in the inbox.
+    Nothing is begun where a meter of the list is unknown. Of more than 1,000 meters the results are in
+    ``/jobs/{id}/requests`` only. A failed meter is a result like others: its state says so.
     """
-
-    new: int
-    completed: int
-    corrected: int
-    repeated: int
-    fragments: int
-    registers: int
-    quarantined: int
-
-
-class ReadAnswer(BaseModel):
-    """What came of a read now."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "meter": "SIM00000001",
-                    "registers": [
-                        {
-                            "obis": "1-0:1.8.0*255",
-                            "attribute": 2,
-                            "read_at": "2026-03-01T08:00:00Z",
-                            "meter_time": None,
-                            "value": "12048950",
-                            "text": None,
-                            "unit": "Wh",
-                            "quality": "measured",
-                            "from_float": False,
-                        }
-                    ],
-                    "refused": [{"obis": "0-0:1.0.0*255", "reason": "read-write-denied"}],
-                    "intervals": 96,
-                    "stored": {
-                        "new": 96,
-                        "completed": 0,
-                        "corrected": 0,
-                        "repeated": 0,
-                        "fragments": 0,
-                        "registers": 1,
-                        "quarantined": 0,
-                    },
-                }
-            ]
-        }
-    )
-
-    meter: str
-    registers: list[RegisterModel]
-    refused: list[RefusedModel]
-    intervals: int = Field(description="rows that the load profile gave")
-    stored: StoredModel
+    known_as = _correlation(correlation_id)
+    _check_works(ask.works)
+    webhook = _webhook(house, ask.webhook)
+    async with house.pool.connection() as connection:
+        meter_ids, about = await _whom(connection, house, ask)
+        begun = await _begin(
+            connection,
+            house,
+            Ask(
+                meter_ids=meter_ids,
+                works=tuple(_full(work) for work in ask.works),
+                title=f"read of {len(meter_ids)} meters" if about is None else f"read of {about}",
+                about=f"meter:{about}",
+                actor=actor(token),
+                correlation_id=known_as,
+                within=timedelta(seconds=ask.within_s),
+                priority=ask.priority,
+                retry=Retry(attempts=ask.attempts),
+                webhook=webhook,
+            ),
+            None if key is None else Key(token.token_id, _key(key), _digest(ask.identity)),
+        )
+    if len(meter_ids) <= MOST_AT_ONCE:
+        await house.moment.watch.until_end(begun, ask.wait_s)
+    async with house.pool.connection() as connection:
+        job = await detail(connection, house, begun)
+        found: Sequence[Result] = ()
+        if job.ended_at is not None and job.counts.total <= MOST_AT_ONCE:
+            found = await results.page(connection, begun, limit=MOST_AT_ONCE)
+    response.headers["Location"] = f"/api/v1/jobs/{begun}"
+    response.headers["X-Correlation-Id"] = job.correlation_id
+    response.status_code = 202 if job.ended_at is None else 200
+    return JobAnswer(job=job, results=[RequestModel.of(one) for one in found])
 
 
 @router.post(
@@ -134,56 +127,185 @@ class ReadAnswer(BaseModel):
     responses=responses(400, 401, 403, 404, 409, 413, 422, 500, 502, 503, 504),
 )
 async def read_meter_now(
-    token: Operator, house: Annotated[Services, Depends(services)], asset_id: AssetId, ask: ReadAsk
+    token: Operator,
+    house: Annotated[Services, Depends(services)],
+    response: Response,
+    asset_id: AssetId,
+    ask: ReadAsk,
+    correlation_id: CorrelationId = None,
 ) -> ReadAnswer:
     """Dials the meter and answers when it has. A failed exchange says whose fault, and at which stage."""
-    request = ReadRequest(tuple(dict.fromkeys(ask.obis)), _range(ask.profile))
+    known_as = _correlation(correlation_id)
+    works = _works(ask)
     async with house.pool.connection() as connection:
         meter = await meter_by_asset(connection, asset_id)
         if meter.address is None:
             raise Conflict(f"meter {asset_id!r} has no address; it only pushes")
         # Committed before the meter is dialled: what was tried stays on record however it ends.
-        await audit.record(
+        begun = await _begin(
             connection,
-            actor=actor(token),
-            action="meter.read",
-            object_=f"meter:{asset_id}",
-            detail=ask.model_dump(mode="json", by_alias=True),
+            house,
+            Ask(
+                meter_ids=(meter.meter_id,),
+                works=works,
+                title=f"read of {asset_id}",
+                about=f"meter:{asset_id}",
+                actor=actor(token),
+                correlation_id=known_as,
+                within=timedelta(seconds=PATIENCE_S),
+                retry=Retry(attempts=1),
+            ),
         )
-    return _told(asset_id, await house.read_now(meter, request))
-
-
-def _range(ask: ProfileAsk | None) -> ProfileRange | None:
-    if ask is None:
-        return None
-    try:
-        asked = half_open(ask.from_, ask.to, longest=MAX_PROFILE_RANGE)
-    except BadValue as exc:
-        (place,) = exc.places
-        raise BadValue.field(f"/profile/{place.parameter}", place.detail) from exc
-    return ProfileRange(ask.number, asked.start, asked.end)
-
-
-def _told(asset_id: str, result: ReadResult) -> ReadAnswer:
+    response.headers["X-Correlation-Id"] = known_as
+    job = await house.moment.watch.until_end(begun, PATIENCE_S + _GRACE_S)
+    async with house.pool.connection() as connection:
+        (one,) = await results.page(connection, begun, limit=1)
+        fault = None
+        if one.state is RequestState.FAILED and job is not None:
+            fault = await results.fault(connection, one.request_id, since=job.created_at)
+        if one.state is RequestState.OPEN:
+            await reads.cancel(connection, begun, actor=actor(token))
+    if one.state is RequestState.FAILED:
+        raise MeterFailed(one.stage, one.reason or "", fault)
+    if one.state is RequestState.CANCELLED:
+        raise Conflict(f"job {begun} was cancelled before meter {asset_id!r} was read")
+    if one.state is not RequestState.DONE:
+        raise NoAnswer(
+            f"meter {asset_id!r} was not read within {PATIENCE_S:g} s: "
+            f"{one.reason or 'its turn did not come'}; does a worker run?"
+        )
+    result = ReadResult.model_validate(one.result or {})
     return ReadAnswer(
         meter=asset_id,
-        registers=[_register(r) for r in result.registers],
-        refused=[RefusedModel(obis=r.obis, reason=r.reason) for r in result.refused],
+        job=begun,
+        registers=list(result.registers),
+        refused=list(result.refused),
         intervals=result.intervals,
-        stored=StoredModel.model_validate(result.stored, from_attributes=True),
+        stored=result.stored,
     )
 
 
-def _register(read: RegisterRead) -> RegisterModel:
-    stored = StoredRegister(
-        read.obis,
-        read.attribute,
-        micros(read.read_us),
-        None if read.meter_us is None else micros(read.meter_us),
-        read.value,
-        read.text,
-        read.unit,
-        read.quality,
-        read.from_float,
-    )
-    return RegisterModel.of(stored)
+async def _begin(connection: Connection, house: Services, ask: Ask, key: Key | None = None) -> int:
+    """The job's number. 422 for a key that stands for something else."""
+    try:
+        begun = await reads.begin(connection, ask, now=house.clock(), key=key)
+    except KeyReused as error:
+        raise BadValue.parameter("Idempotency-Key", str(error)) from error
+    if begun.is_new:
+        log.info(
+            "job %d, %s, of %s, correlation id %s", begun.job_id, ask.title, ask.actor, ask.correlation_id
+        )
+    return begun.job_id
+
+
+# ---- whom -----------------------------------------------------------------------------------------------
+
+
+async def _whom(connection: Connection, house: Services, ask: ReadsAsk) -> tuple[tuple[int, ...], str | None]:
+    """Numbers of the meters, each once, and the name where it is a single one. 422 with the places of those
+    that are unknown or cannot be asked."""
+    if ask.selection is not None:
+        unknown = await selection.unknown(connection, ask.selection)
+        _refuse([Place(pointer=f"/selection{one.pointer}", detail=one.reason) for one in unknown])
+        selected = await selection.meters(connection, ask.selection, at=house.clock())
+        return tuple(selected), None
+    names = ask.meters or []
+    found = await on_demand.named(connection, names)
+    wrong = []
+    for place, (name, meter) in enumerate(zip(names, found, strict=True)):
+        if meter is None:
+            wrong.append(Place(pointer=f"/meters/{place}", detail=f"no meter has the asset id {name!r}"))
+        elif meter.address is None:
+            wrong.append(
+                Place(pointer=f"/meters/{place}", detail=f"meter {name!r} has no address; it only pushes")
+            )
+    _refuse(wrong)
+    ids = tuple(dict.fromkeys(meter.meter_id for meter in found if meter is not None))
+    return ids, names[0] if len(ids) == 1 else None
+
+
+def _refuse(wrong: Sequence[Place]) -> None:
+    if wrong:
+        first = "; ".join(f"{one.pointer}: {one.detail}" for one in wrong[:3])
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise BadValue(f"{first}{more}; nothing was begun", places=wrong[:_MOST_PLACES])
+
+
+# ---- what -----------------------------------------------------------------------------------------------
+
+
+def _check_works(works: Sequence[Work]) -> None:
+    for place, work in enumerate(works):
+        if isinstance(work, CurveRange) and (bad := bad_range(work)) is not None:
+            raise BadValue.field(f"/works/{place}/{bad[0]}", bad[1])
+        if isinstance(work, Registers):
+            for n, code in enumerate(work.obis):
+                _obis(code, f"/works/{place}/obis/{n}")
+        if work.kind == "billing":
+            _obis(work.obis, f"/works/{place}/obis")
+
+
+def _obis(code: str, pointer: str) -> str:
+    try:
+        return obis(code)
+    except ValueError as error:
+        raise BadValue.field(pointer, str(error)) from error
+
+
+def _full(work: Work) -> Work:
+    """With codes in their full written form, each once."""
+    if isinstance(work, Registers):
+        return work.model_copy(update={"obis": tuple(dict.fromkeys(obis(code) for code in work.obis))})
+    return work
+
+
+def _works(ask: ReadAsk) -> tuple[Work, ...]:
+    works: list[Work] = []
+    if ask.profile is not None:
+        try:
+            asked = half_open(ask.profile.from_, ask.profile.to, longest=MAX_PROFILE_RANGE)
+        except BadValue as exc:
+            (place,) = exc.places
+            raise BadValue.field(f"/profile/{place.parameter}", place.detail) from exc
+        works.append(CurveRange(profile=ask.profile.number, since=asked.start, until=asked.end))
+    if ask.obis:
+        works.append(Registers(obis=tuple(dict.fromkeys(ask.obis))))
+    return tuple(works)
+
+
+# ---- headers and webhook ---------------------------------------------------------------------------------
+
+
+def _webhook(house: Services, ask: WebhookAsk | None) -> NewWebhook | None:
+    if ask is None:
+        return (
+            None
+            if house.moment.webhook_url is None
+            else house.moment.secrets.sealed(house.moment.webhook_url, None)
+        )
+    try:
+        destination.check(ask.url, house.moment.webhook_hosts)
+    except destination.BadDestination as error:
+        raise BadValue.field("/webhook/url", str(error)) from error
+    try:
+        return house.moment.secrets.sealed(ask.url, ask.secret)
+    except NoSecret as error:
+        raise BadValue.field("/webhook/secret", str(error)) from error
+
+
+def _correlation(given: str | None) -> str:
+    return uuid.uuid4().hex if given is None else _visible("X-Correlation-Id", given)
+
+
+def _key(given: str) -> str:
+    return _visible("Idempotency-Key", given)
+
+
+def _visible(name: str, given: str) -> str:
+    if _TOKEN.fullmatch(given) is None:
+        raise BadValue.parameter(name, "must be 1 to 128 visible ASCII characters without blanks")
+    return given
+
+
+def _digest(identity: dict[str, Any]) -> bytes:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).digest()

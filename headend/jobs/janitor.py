@@ -9,10 +9,12 @@ import asyncio
 import logging
 import random
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
+from headend.clock import utc_now
 from headend.session.access import Connect
-from headend.store import jobs, lanes, queue, requests
+from headend.store import jobs, lanes, on_demand, queue, requests, webhooks
 from headend.store.errors import UnavailableError
 from headend.store.requests import WAITED_FOR
 
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 PERIOD_S: Final = 5.0
 #: Workers of the queue that were not heard of for so long are forgotten (their heartbeat comes every 10 s).
 SILENT_S: Final = 45.0
+#: A webhook that is so much overdue is in nobody's hands any more.
+_OVERDUE: Final = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,9 @@ async def tidy(connect: Connect) -> Tidied:
         expired = await jobs.expire(connection)
         ended = await jobs.end(connection)
         await requests.tell(connection, ended)
+        now = utc_now()
+        await webhooks.queue(connection, await webhooks.forgotten(connection, before=now - _OVERDUE))
+        await on_demand.forget(connection, now=now)
     async with connect() as connection:
         dropped = await queue.drop_stalled(connection, silent_s=SILENT_S)
         unserved = await lanes.unserved(connection)

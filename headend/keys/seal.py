@@ -99,6 +99,14 @@ class Sealer:
         """The key of the fingerprints again. Raises SealError."""
         return self._key(sealed_by).decrypt(sealed, b"headend fingerprint key")
 
+    def seal_webhook_secret(self, secret: bytes) -> bytes:
+        """The secret that a webhook is signed with, sealed for this purpose only."""
+        return self._current.encrypt(secret, b"headend webhook secret")
+
+    def open_webhook_secret(self, sealed: bytes, sealed_by: str) -> bytes:
+        """A webhook's secret again. Raises SealError."""
+        return self._key(sealed_by).decrypt(sealed, b"headend webhook secret")
+
     def _key(self, key_id: str) -> MasterKey:
         key = self._by_id.get(key_id)
         if key is None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 
-from headend.store import sql
+from headend.store import sql, webhooks
 from headend.store.sql import Connection
 from schemas.job import WORKS, JobKind, RequestState, Retry, Work
 
@@ -170,6 +170,7 @@ async def cancel(connection: Connection, job_id: int) -> int:
     and is stored all the same."""
     cursor = await connection.execute(_QUERIES["cancel"], {"job_id": job_id})
     row = await cursor.fetchone()
+    await webhooks.queue(connection, [job_id])
     return 0 if row is None else int(row[0])
 
 
@@ -179,9 +180,12 @@ async def expire(connection: Connection) -> int:
 
 
 async def end(connection: Connection, job_ids: Sequence[int] | None = None) -> list[int]:
-    """Mark jobs, of these or of all, of which nothing is open any more; their numbers."""
+    """Mark jobs, of these or of all, of which nothing is open any more, and have that told to whoever asked
+    for it; their numbers."""
     cursor = await connection.execute(_QUERIES["end"], {"jobs": None if job_ids is None else list(job_ids)})
-    return [job_id for (job_id,) in await cursor.fetchall()]
+    ended = [job_id for (job_id,) in await cursor.fetchall()]
+    await webhooks.queue(connection, ended)
+    return ended
 
 
 def works_to_json(works: Sequence[Work]) -> Any:

@@ -10,7 +10,7 @@ from typing import Final
 
 from procrastinate import App, PsycopgConnector
 
-from headend.store import sql
+from headend.store import sql, webhooks
 from headend.store.pool import Pool
 from headend.store.sql import Connection
 
@@ -51,7 +51,7 @@ async def wake(connection: Connection, lanes: Sequence[str], *, priority: int = 
 async def drop_stalled(connection: Connection, *, silent_s: float) -> int:
     """Forget what workers were at that have not been heard of for ``silent_s``; how many jobs that were."""
     cursor = await connection.execute(
-        _QUERIES["drop_stalled"], {"silent_s": silent_s, "tasks": list(TASK.values())}
+        _QUERIES["drop_stalled"], {"silent_s": silent_s, "tasks": [*TASK.values(), webhooks.TASK]}
     )
     return cursor.rowcount
 

@@ -14,7 +14,7 @@ METHODS = {"get", "post", "put", "patch", "delete"}
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return create_app(Services(pool=None, read_now=None)).openapi()  # type: ignore[arg-type]
+    return create_app(Services(pool=None, moment=None)).openapi()  # type: ignore[arg-type]
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:

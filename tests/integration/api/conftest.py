@@ -1,8 +1,9 @@
-"""A house for the API's tests: an embedded database, a token of each scope, a fixed clock, a meter port."""
+"""A house for the API's tests: an embedded database, a token of each scope, a fixed clock, lanes."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,15 +12,23 @@ import numpy as np
 import psycopg
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from api.app import create_app
-from api.services import ReadRequest, ReadResult, Services
-from headend.store import meters, tokens
+from api.services import Services
+from headend.clock import utc_now
+from headend.keys.seal import load_sealer
+from headend.moment.moment import Moment
+from headend.store import jobs, meters, requests, tokens
 from headend.store.errors import UnknownError
 from headend.store.pool import Pool, open_pool
+from headend.store.requests import Settled
+from headend.store.sql import Connection
 from headend.store.tokens import Scope
-from headend.store.writer import Written, write
-from schemas.meter import Meter, NewMeter
+from headend.store.writer import write
+from schemas.config import Settings
+from schemas.job import Work
+from schemas.meter import NewMeter
 from schemas.reading import Channel, ChannelLayout, Quality, ReadingBatch
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -35,18 +44,43 @@ LAYOUT = ChannelLayout(
 )
 
 
-class Meters:
-    """The port for reading now, as a test sets it: an answer or an exception, and what it was asked."""
+async def ended(task: "asyncio.Task[None]") -> None:
+    """Asked again: a pool may lose a cancellation (before Python 3.12)."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
+
+
+class Lanes:
+    """What works at requests, as a test sets it: what each becomes (None: nobody works), what was asked."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Meter, ReadRequest]] = []
-        self.answer: ReadResult | BaseException = ReadResult((), (), 0, Written(None))
+        self.asked: list[tuple[str, tuple[Work, ...]]] = []
+        self.answer: Callable[[str], Settled] | None = lambda _: Settled(0, result={})
 
-    async def __call__(self, meter: Meter, request: ReadRequest) -> ReadResult:
-        self.asked.append((meter, request))
-        if isinstance(self.answer, BaseException):
-            raise self.answer
-        return self.answer
+    async def run(self, pool: Pool) -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            async with pool.connection() as connection:
+                await self._work(connection)
+
+    async def _work(self, connection: Connection) -> None:
+        if self.answer is None:
+            return
+        query = """SELECT request_id, asset_id, job_id FROM requests JOIN meters USING (meter_id)
+                    WHERE state = 'open' ORDER BY request_id"""
+        for request_id, meter, job_id in await (await connection.execute(query)).fetchall():
+            job = await jobs.find(connection, job_id)
+            assert job is not None
+            self.asked.append((meter, job.work))
+            settled = replace(self.answer(meter), request_id=request_id)
+            if settled.stage is not None:
+                query = """INSERT INTO attempts (began_at, request_id, job_id, meter_id, took_ms, bytes_out,
+                                                 bytes_in, rows, number, stage, fault, worker)
+                           SELECT now(), request_id, job_id, meter_id, 5, 0, 0, 0, 1, %s, 'peer', 'test'
+                             FROM requests WHERE request_id = %s"""
+                await connection.execute(query, (settled.stage.value, request_id))
+            await requests.settle(connection, [settled])
 
 
 @dataclass
@@ -56,7 +90,8 @@ class House:
     pool: Pool
     app: FastAPI
     dsn: str
-    meters: Meters
+    lanes: Lanes
+    moment: Moment
     secrets: dict[Scope, str]
     ids: dict[str, int] = field(default_factory=dict)
 
@@ -124,9 +159,16 @@ async def _house(dsn: str) -> AsyncIterator[House]:
         async with pool.connection() as connection:
             for scope in Scope:
                 secrets[scope] = (await tokens.create(connection, name=scope.value, scopes=[scope])).secret
-        port = Meters()
-        app = create_app(Services(pool, port, _no_payload, clock=lambda: NOW))
-        yield House(pool, app, dsn, port, secrets)
+        settings = Settings(webhook_hosts=("127.0.0.1",), master_key=SecretStr("5e" * 32))
+        moment = Moment.of(pool, settings, load_sealer(settings), clock=utc_now)
+        app = create_app(Services(pool, moment, _no_payload, clock=lambda: NOW))
+        lanes = Lanes()
+        tasks = [asyncio.create_task(moment.watch.run()), asyncio.create_task(lanes.run(pool))]
+        try:
+            yield House(pool, app, dsn, lanes, moment, secrets)
+        finally:
+            for task in tasks:
+                await ended(task)
 
 
 @pytest.fixture

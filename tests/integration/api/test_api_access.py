@@ -51,6 +51,12 @@ NEEDS = [
     ("POST", "/api/v1/tags", Scope.OPERATE),
     ("GET", "/api/v1/meters/M-1/tags", Scope.READ),
     ("PUT", "/api/v1/meters/M-1/tags", Scope.OPERATE),
+    ("POST", "/api/v1/reads", Scope.OPERATE),
+    ("GET", "/api/v1/jobs", Scope.READ),
+    ("GET", "/api/v1/jobs/99", Scope.READ),
+    ("GET", "/api/v1/jobs/99/requests", Scope.READ),
+    ("GET", "/api/v1/jobs/99/events", Scope.READ),
+    ("POST", "/api/v1/jobs/99/cancel", Scope.OPERATE),
     ("GET", "/api/v1/points", Scope.READ),
     ("POST", "/api/v1/points", Scope.ADMIN),
     ("GET", "/api/v1/points/P", Scope.READ),
@@ -231,7 +237,7 @@ async def test_over_a_real_socket(house: Any, server: str) -> None:
 
 
 async def test_a_database_that_went_away_is_a_503(house: Any) -> None:
-    app = create_app(Services(house.pool, house.meters))
+    app = create_app(Services(house.pool, house.moment))
     house.app = app
     with psycopg.connect(house.dsn, autocommit=True) as admin:
         admin.execute(

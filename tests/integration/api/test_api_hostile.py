@@ -62,7 +62,7 @@ async def test_hostile_bodies_are_refused(house: Any) -> None:
                 assert answer.headers["content-type"] == "application/problem+json"
                 assert len(answer.content) < 4096, f"{name}: a refusal does not send back what came in"
     assert house.audit() == before
-    assert not house.meters.asked
+    assert not house.lanes.asked
 
 
 async def test_every_operation_with_a_body_takes_each_name_once(house: Any) -> None:

@@ -94,7 +94,7 @@ async def test_metrics_need_a_token_unless_they_are_public(
 ) -> None:
     metrics = Metrics()
     metrics.conversations.labels("dlms", "timeout").inc(3)
-    app = create_app(Services(house.pool, house.meters, metrics=metrics.text, metrics_public=public))
+    app = create_app(Services(house.pool, house.moment, metrics=metrics.text, metrics_public=public))
     headers = {} if scope is None else {"Authorization": f"Bearer {house.secrets[scope]}"}
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://headend", headers=headers

@@ -8,11 +8,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.services import ReadResult, Refused
+from headend.store.requests import Settled
 from headend.store.tokens import Scope
-from headend.store.writer import Written
-from protocols.errors import DataAccessRefused, LinkTimeout
-from schemas.reading import Quality, RegisterRead
+from schemas.failure import Stage
+from schemas.job import RequestState
+from schemas.read_result import ReadResult, StoredRows
+from schemas.reading import Quality, RegisterRead, registers_only
 
 T0 = datetime.fromisoformat("2026-03-01T00:00:00Z")
 
@@ -147,47 +148,58 @@ async def test_read_now(house: Any) -> None:
     number = await house.add_meter("M-1", address="tcp://127.0.0.1:4059")
     read = RegisterRead(number, "1-0:1.8.0*255", 2, micros(T0), None, Decimal("12.50"), None, "Wh")
     float_ = read._replace(obis="1-0:32.7.0*255", value=Decimal("230.1"), unit="V", from_float=True)
-    house.meters.answer = ReadResult(
-        (read, float_),
-        (Refused("0-0:1.0.0*255", "read-write-denied"),),
-        96,
-        Written(5, new=90, repeated=6, registers=1),
-    )
+    result = ReadResult.of(
+        registers_only([read, float_], source="test"), [("0-0:1.0.0*255", "read-write-denied")]
+    ).model_copy(update={"intervals": 96, "stored": StoredRows(new=90, repeated=6, registers=1)})
+    house.lanes.answer = lambda _: Settled(0, result=result.model_dump(mode="json"))
     body = {
         "obis": ["1.8.0", "0-0:1.0.0*255", "1.8.0"],
         "profile": {"from": "2026-03-01T00:00:00Z", "to": "2026-03-02T00:00:00Z"},
     }
     async with house.client(Scope.OPERATE) as client:
-        answer = await client.post("/api/v1/meters/M-1/reads", json=body)
+        answer = await client.post(
+            "/api/v1/meters/M-1/reads", json=body, headers={"X-Correlation-Id": "call-7"}
+        )
+        job = (await client.get(f"/api/v1/jobs/{answer.json()['job']}")).json()
     assert answer.status_code == 200
     told = answer.json()
     assert [(r["value"], r["from_float"]) for r in told["registers"]] == [("12.50", False), ("230.1", True)]
     assert told["refused"] == [{"obis": "0-0:1.0.0*255", "reason": "read-write-denied"}]
     assert (told["intervals"], told["stored"]["new"], told["stored"]["repeated"]) == (96, 90, 6)
-    ((meter, request),) = house.meters.asked
-    assert meter.asset_id == "M-1"
-    assert len(request.obis) == 2
-    assert (request.profile.profile, request.profile.start) == (1, T0)
+    ((meter, (curve, registers)),) = house.lanes.asked
+    assert meter == "M-1"
+    assert registers.obis == ("1-0:1.8.0*255", "0-0:1.0.0*255")
+    assert (curve.profile, curve.since, curve.until - curve.since) == (1, T0, timedelta(days=1))
     ((actor, action, thing, detail),) = house.audit()
     assert (actor, action, thing) == ("token:2 operate", "meter.read", "meter:M-1")
-    assert detail["profile"]["from"] == "2026-03-01T00:00:00Z"
+    assert detail["works"][0]["since"] == "2026-03-01T00:00:00Z"
+    assert answer.headers["x-correlation-id"] == detail["correlation_id"] == job["correlation_id"] == "call-7"
+    assert (job["kind"], job["state"], job["counts"]["done"]) == ("on_demand", "ended", 1)
 
 
 @pytest.mark.parametrize(
-    ("raised", "status", "fault", "stage"),
+    ("stage", "status", "slug"),
     [
-        (LinkTimeout("nothing for 5 s"), 504, "link", "timeout"),
-        (DataAccessRefused("read-write-denied", result=3), 502, "peer", "access"),
+        (Stage.TIMEOUT, 504, "meter-timeout"),
+        (Stage.ACCESS, 502, "meter-refused"),
+        (Stage.GATEWAY, 502, "meter-link"),
+        (Stage.CIPHER, 502, "meter-security"),
+        (Stage.SETTINGS, 409, "meter-settings"),
+        (None, 500, "internal-error"),
     ],
 )
-async def test_read_now_that_fails(
-    house: Any, raised: Exception, status: int, fault: str, stage: str
-) -> None:
+async def test_read_now_that_fails(house: Any, stage: Stage | None, status: int, slug: str) -> None:
     await house.add_meter("M-1", address="tcp://127.0.0.1:4059")
-    house.meters.answer = raised
+    house.lanes.answer = lambda _: Settled(0, RequestState.FAILED, stage=stage, reason="nothing for 5 s")
     async with house.client(Scope.OPERATE) as client:
         answer = await client.post("/api/v1/meters/M-1/reads", json={"obis": ["1.8.0"]})
-    assert (answer.status_code, answer.json()["fault"], answer.json()["stage"]) == (status, fault, stage)
+    told = answer.json()
+    assert (answer.status_code, told["type"], told["detail"]) == (
+        status,
+        f"/problems/{slug}",
+        "nothing for 5 s",
+    )
+    assert (told.get("stage"), told.get("fault")) == ((None, None) if stage is None else (stage, "peer"))
     assert [line[1] for line in house.audit()] == ["meter.read"], "what was tried is on record"
 
 
@@ -208,7 +220,21 @@ async def test_read_now_that_cannot_be(house: Any) -> None:
             answer = await client.post(url, json=body)
             assert answer.status_code == 422, body
             assert answer.json()["errors"][0]["pointer"] == pointer
-    assert house.meters.asked == []
+        assert (await client.get("/api/v1/jobs")).json()["jobs"] == []
+    assert house.lanes.asked == []
+
+
+async def test_read_now_of_which_nobody_takes_care(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told in time, and left to nobody: what nobody waits for any more is not read later."""
+    monkeypatch.setattr("api.reads.endpoints.PATIENCE_S", 0.2)
+    monkeypatch.setattr("api.reads.endpoints._GRACE_S", 0)
+    await house.add_meter("M-1", address="tcp://127.0.0.1:4059")
+    house.lanes.answer = None
+    async with house.client(Scope.OPERATE) as client:
+        answer = await client.post("/api/v1/meters/M-1/reads", json={"obis": ["1.8.0"]})
+        (job,) = (await client.get("/api/v1/jobs")).json()["jobs"]
+    assert (answer.status_code, answer.json()["type"]) == (504, "/problems/meter-timeout")
+    assert (job["state"], job["counts"]["cancelled"]) == ("cancelled", 1)
 
 
 async def test_points(house: Any) -> None:
