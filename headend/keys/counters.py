@@ -8,7 +8,7 @@ blocks; that is the price, and 2**32 pays it.
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Final
@@ -33,45 +33,61 @@ class CounterJumpRefused(LocalProtocolError):
 
 
 class Counter:
-    """The reserved counters of one key. ``next`` is synchronous: `CounterBlocks.prepare` comes before it."""
+    """The reserved counters of one key. ``next`` is synchronous: `CounterBlocks.prepare` comes before it.
 
-    __slots__ = ("_ranges", "_remaining")
+    Nearly always they are one range; two integers and no container, since there is one for each meter.
+    """
+
+    __slots__ = ("_beyond", "_end", "_later", "_next")
 
     def __init__(self) -> None:
-        self._ranges: deque[tuple[int, int]] = deque()
-        self._remaining = 0  # kept beside, since every message asks
+        self._next = self._end = 0
+        self._later: tuple[tuple[int, int], ...] = ()  # further ranges, rising
+        self._beyond = 0  # how many counters those hold
 
     def next(self) -> int:
         """A counter that nobody had and nobody will have. Raises CounterExhausted where none is reserved."""
-        if not self._ranges:
+        first = self._next
+        if first == self._end:
             raise CounterExhausted("no invocation counter is reserved: reserve before each exchange")
-        first, end = self._ranges[0]
-        if first + 1 == end:
-            self._ranges.popleft()
-        else:
-            self._ranges[0] = (first + 1, end)
-        self._remaining -= 1
+        self._next = first + 1
+        if self._next == self._end:
+            self._go_on()
         return first
 
     @property
     def remaining(self) -> int:
         """How many counters are reserved and not handed out."""
-        return self._remaining
+        return self._end - self._next + self._beyond
 
     def add(self, first: int, end: int) -> None:
         """Take a block in. Blocks come in rising order, since one task reserves at a time."""
-        self._ranges.append((first, end))
-        self._remaining += end - first
+        self._later = (*self._later, (first, end))
+        self._beyond += end - first
+        if self._next == self._end:
+            self._go_on()
 
     @property
     def end(self) -> int:
         """One beyond the last reserved counter; 0 where none is reserved."""
-        return self._ranges[-1][1] if self._ranges else 0
+        if self._later:
+            return self._later[-1][1]
+        return self._end if self._next < self._end else 0
 
     def skip_below(self, value: int) -> None:
         """Forget what is below ``value``; it is never handed out."""
-        self._ranges = deque((max(first, value), end) for first, end in self._ranges if end > value)
-        self._remaining = sum(end - first for first, end in self._ranges)
+        ranges = ((self._next, self._end), *self._later)
+        self._next = self._end = 0
+        self._later = tuple((max(first, value), end) for first, end in ranges if end > max(first, value))
+        self._beyond = sum(end - first for first, end in self._later)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """On to the next range, where there is one."""
+        if self._later:
+            (self._next, self._end), *later = self._later
+            self._later = tuple(later)
+            self._beyond -= self._end - self._next
 
 
 class CounterBlocks:

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headend.keys.counters import Counter, CounterBlocks, CounterExhausted
 
@@ -24,6 +26,33 @@ def test_skipping_never_goes_back():
     counter.skip_below(21)
     assert counter.next() == 21
     assert counter.remaining == 0
+
+
+steps = st.one_of(
+    st.tuples(st.just("add"), st.integers(0, 3), st.integers(1, 5)),
+    st.tuples(st.just("skip"), st.integers(0, 60), st.just(0)),
+    st.tuples(st.just("next"), st.just(0), st.just(0)),
+)
+
+
+@given(st.lists(steps, max_size=40))
+def test_it_is_what_a_list_of_all_counters_would_be(some: list[tuple[str, int, int]]) -> None:
+    counter, there, top = Counter(), [], 0
+    for what, a, b in some:
+        if what == "add":
+            counter.add(top + a, top + a + b)
+            there += range(top + a, top + a + b)
+            top += a + b
+        elif what == "skip":
+            counter.skip_below(a)
+            there = [one for one in there if one >= a]
+        elif there:
+            assert counter.next() == there.pop(0)
+        else:
+            with pytest.raises(CounterExhausted):
+                counter.next()
+        assert counter.remaining == len(there)
+        assert counter.end == (there[-1] + 1 if there else 0)
 
 
 def test_bounds_are_checked():
