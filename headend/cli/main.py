@@ -26,6 +26,8 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "collect": "headend.cli.read:collect",
         "decode": "headend.cli.decode:decode",
         "meters": "headend.cli.meters:app",
+        "schedules": "headend.cli.schedules:app",
+        "groups": "headend.cli.groups:app",
         "points": "headend.cli.points:app",
         "network": "headend.cli.network:app",
         "announcements": "headend.cli.announcements:app",
