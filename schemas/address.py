@@ -29,7 +29,7 @@ that the meter's own language has (12 digits in DL/T 645).
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
@@ -162,7 +162,7 @@ class LinkAddress:
         except ValueError:
             known = ", ".join(f"{s}:" for s in Scheme)
             raise AddressError(f"{text!r} begins with none of {known}") from None
-        if parts.fragment or "#" in text or parts.username is not None or parts.password is not None:
+        if "#" in text or "@" in parts.netloc:
             raise AddressError(f"{scheme}: address has no user, password or fragment")
         form = _FORMS[scheme]
         place: dict[str, Any] = {}
@@ -201,7 +201,18 @@ class LinkAddress:
             raise AddressError(
                 f"no meter is reached through {station}: the gateway protocol needs tcp: or hdlc+tcp:"
             )
-        return replace(station, server=self.server, client=self.client, gateway=self.gateway)
+        # All that stations have; to copy one field by field costs a third of a meter's plan.
+        return LinkAddress(
+            station.scheme,
+            station.host,
+            station.port,
+            station.device,
+            server=self.server,
+            client=self.client,
+            physical=station.physical,
+            baud=station.baud,
+            gateway=self.gateway,
+        )
 
     def __str__(self) -> str:
         form = _FORMS[self.scheme]

@@ -96,7 +96,7 @@ class WrapperReader(StreamReader[WrapperFrame]):
         length = len(data) - HEADER_LENGTH
         if length <= 0 or length > self._max_apdu or self._buffer:
             return None
-        if HEADER.unpack_from(data) != (VERSION, source, destination, length):
+        if data[:HEADER_LENGTH] != HEADER.pack(VERSION, source, destination, length):
             return None
         self._offset += len(data)
         return data[HEADER_LENGTH:]
