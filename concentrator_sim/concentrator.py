@@ -9,14 +9,14 @@ it for as long as the patience of the concentrator lasts.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.server import MeterConnection, Trouble
 from concentrator_sim.station import Bus, Station, bus_of
 from protocols.dlms import gateway, wrapper
 from protocols.dlms.framing import BadFrame
-from protocols.dlms.gateway import GatewayMessage, Header
+from protocols.dlms.gateway import Header
 from protocols.dlms.wrapper import WrapperFrame, WrapperReader
 from protocols.errors import RemoteProtocolError
 from schemas.address import GatewayAddress
@@ -25,6 +25,8 @@ from schemas.network import LinkKind
 #: How long a concentrator waits for a meter before it says that it does not reach it, in seconds.
 PATIENCE_S: Final = 2.0
 _BACKLOG: Final = 64
+#: What is due sooner is answered now: timers are no finer. The medium is busy for its time all the same.
+_AT_ONCE_S: Final = 0.005
 
 
 class Route(Protocol):
@@ -60,6 +62,14 @@ class Member:
     quality: int | None = None
     via: str = ""
     is_dead: bool = False
+
+
+class Way(NamedTuple):
+    """From one connection to one of its meters: the associations with it, and the prefix of its answers."""
+
+    member: Member
+    station: Station
+    prefix: bytes
 
 
 class Concentrator:
@@ -100,30 +110,28 @@ class Concentrator:
     # ---- one exchange with a meter --------------------------------------------------------------------
 
     def carry(
-        self, station: Station, message: GatewayMessage, client: int, server: int, at_s: float
+        self, way: Way | None, apdu: bytes, client: int, server: int, at_s: float
     ) -> tuple[float, list[bytes]]:
         """Carry an APDU to its meter: seconds until the answer is there, and its APDUs with their prefixes.
 
-        The concentrator's own word where the meter did not answer. ``at_s`` is when it is asked, in seconds
-        of whatever clock the caller waits by: the medium is busy in them, also where the field's own clock
-        stands still.
+        The concentrator's own word where the meter did not answer, or there is no such ``way``. ``at_s`` is
+        when it is asked, in seconds of whatever clock the caller waits by: the medium is busy in them, also
+        where the field's own clock stands still.
         """
-        member = self.members.get(message.address)
-        if member is None or message.header is not Header.REQUEST:
+        if way is None:
             return 0.0, self._unreached
         self.exchanges += 1
         queued_s = max(0.0, self._busy_until - at_s)
-        took, answers = self._ask(station, member, message.apdu, client, server, self.clock() + queued_s)
+        took, answers = self._ask(way, apdu, client, server, self.clock() + queued_s)
         self._busy_until = at_s + queued_s + took
         return queued_s + took, answers
 
-    def _ask(
-        self, station: Station, member: Member, apdu: bytes, client: int, server: int, now: float
-    ) -> tuple[float, list[bytes]]:
+    def _ask(self, way: Way, apdu: bytes, client: int, server: int, now: float) -> tuple[float, list[bytes]]:
+        member = way.member
         took = None if member.is_dead else member.route.send(len(apdu), now)
         if took is None:
             return self._patience_s, self._unreached
-        answers = station.receive(client, server, apdu)
+        answers = way.station.receive(client, server, apdu)
         if not answers:
             return self._patience_s, self._unreached
         for answer in answers:
@@ -131,7 +139,7 @@ class Concentrator:
             if back is None:
                 return self._patience_s, self._unreached
             took += back
-        return took, [gateway.encode(Header.ANSWER, member.address, answer) for answer in answers]
+        return took, [way.prefix + answer for answer in answers]
 
     # ---- the port ------------------------------------------------------------------------------------
 
@@ -159,16 +167,19 @@ class Concentrator:
 
 
 class ConcentratorConnection(MeterConnection):
-    """One connection to a concentrator: associations of its own with each meter and the concentrator."""
+    """One connection to a concentrator: associations of its own with each meter and the concentrator.
 
-    __slots__ = ("_concentrator", "_loop", "_members", "_own", "_reader")
+    One after another or at the same time, any number of meters is spoken to on it.
+    """
+
+    __slots__ = ("_concentrator", "_loop", "_own", "_reader", "_ways")
 
     def __init__(self, concentrator: Concentrator, opened: set[MeterConnection]) -> None:
         super().__init__(_NO_LINE, opened, trouble=concentrator.trouble)
         self._concentrator = concentrator
         self._loop = asyncio.get_running_loop()
         self._own = Station(concentrator.own, concentrator.clock)
-        self._members: dict[GatewayAddress, Station] = {}
+        self._ways: dict[bytes, Way] = {}  # by the prefix of requests, while an association stands
         self._reader = WrapperReader()
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -186,25 +197,31 @@ class ConcentratorConnection(MeterConnection):
             self.close()  # a stream that lost its framing, or a prefix that is none
 
     def _take(self, frame: WrapperFrame) -> None:
-        wait_s = 0.0
-        if gateway.is_prefixed(frame.apdu):
-            message = gateway.decode(frame.apdu)
-            wait_s, answers = self._concentrator.carry(
-                self._station(message.address), message, frame.source, frame.destination, self._loop.time()
-            )
+        wait_s, apdu = 0.0, frame.apdu
+        if gateway.is_prefixed(apdu):
+            wait_s, answers = self._forward(apdu, frame.source, frame.destination)
         else:
-            answers = self._own.receive(frame.source, frame.destination, frame.apdu)
-        out = b"".join(wrapper.encode(frame.destination, frame.source, answer) for answer in answers)
+            answers = self._own.receive(frame.source, frame.destination, apdu)
+        out = b"".join([wrapper.encode(frame.destination, frame.source, answer) for answer in answers])
         if out:
-            self.answer(out, wait_s)
+            self.answer(out, wait_s if wait_s > _AT_ONCE_S else 0.0)
 
-    def _station(self, address: GatewayAddress) -> Station:
-        found = self._members.get(address)
-        if found is None:
-            member = self._concentrator.members.get(address)
-            found = Station({} if member is None else bus_of([member.meter]), self._concentrator.clock)
-            if member is not None:
-                self._members[address] = found
+    def _forward(self, apdu: bytes, client: int, server: int) -> tuple[float, list[bytes]]:
+        end = gateway.FIXED + apdu[2] if len(apdu) > gateway.FIXED else 0
+        head, inner = apdu[:end], apdu[end:]
+        way = self._ways.get(head)
+        if way is None or not inner:
+            message = gateway.decode(apdu)
+            member = self._concentrator.members.get(message.address)
+            if member is not None and message.header is Header.REQUEST:
+                station = Station(bus_of([member.meter]), self._concentrator.clock)
+                way = Way(member, station, gateway.prefix(Header.ANSWER, member.address))
+        found = self._concentrator.carry(way, inner, client, server, self._loop.time())
+        if way is not None:
+            if way.station.is_idle:
+                self._ways.pop(head, None)
+            else:
+                self._ways[head] = way
         return found
 
 

@@ -112,6 +112,9 @@ class NetworkPlan(_Part):
 class StationPlan(_Part):
     """``count`` stations of one kind, each with ``meters`` meters within ``spread_m`` metres.
 
+    ``rate_bps`` is what the links of meters carry, net, where it is not the usual of their kind: at 530 a day
+    of 96 rows takes 59 seconds.
+
     ``models`` are taken by the meters in turn: security modes of DLMS meters, register models on Modbus,
     ``tasmota`` or ``shelly`` on WiFi. ``history_days`` is how many days back a publishing station has data
     to deliver at its start, ``batch_quarters`` how many quarter-hours a batch of an MQTT concentrator has at
@@ -124,6 +127,7 @@ class StationPlan(_Part):
     meters: int = Field(default=0, ge=0, le=10_000)
     link: LinkKind | None = None
     spread_m: float = Field(default=0, ge=0, le=20_000)
+    rate_bps: int | None = Field(default=None, ge=50, le=1_000_000_000)
     models: tuple[str, ...] = ()
     form: Form = Form.JSON
     history_days: int = Field(default=2, ge=0, le=60)

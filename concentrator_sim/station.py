@@ -18,6 +18,7 @@ from protocols.dlms.association import (
     MethodOutcome,
     ServerAssociation,
     ServerEvent,
+    ServerState,
     SetRequested,
     Transmit,
 )
@@ -62,6 +63,19 @@ class Station:
             if made is None:
                 return []
             association = self._associations[client, server] = made
+        answers = self._answers(association, apdu, device, client)
+        if association.state is ServerState.IDLE:
+            del self._associations[client, server]
+        return answers
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no association stands."""
+        return not self._associations
+
+    def _answers(
+        self, association: ServerAssociation, apdu: bytes, device: LogicalDevice, client: int
+    ) -> list[bytes]:
         if isinstance(association, Straight) and (answer := association.answer(apdu)) is not None:
             return [answer]
         out: list[bytes] = []

@@ -66,7 +66,7 @@ class Station:
     def route(self, leaf: Leaf) -> Route:
         """The way to one of its meters, its dice fresh."""
         hops = tuple(Hop(self.plan.link_kind, margin) for margin in leaf.margins)
-        return Route(hops, Dice(self.seed, "route", leaf.number))
+        return Route(hops, Dice(self.seed, "route", leaf.number), self.plan.rate_bps)
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from protocols.errors import LocalProtocolError, RemoteProtocolError
 from schemas.address import GatewayAddress
 
 #: Bytes of the prefix before the address.
-_FIXED: Final = 3
+FIXED: Final = 3
 
 
 class Header(IntEnum):
@@ -78,10 +78,10 @@ def decode(data: bytes) -> GatewayMessage:
     if not is_prefixed(data):
         found = f"0x{data[0]:02X}" if data else "nothing"
         raise RemoteProtocolError(f"gateway prefix begins with 0xE6 or 0xE7, not {found}", offset=0)
-    if len(data) < _FIXED:
+    if len(data) < FIXED:
         raise RemoteProtocolError("gateway prefix is cut short", offset=len(data))
-    end = _FIXED + data[2]
-    if end == _FIXED:
+    end = FIXED + data[2]
+    if end == FIXED:
         raise RemoteProtocolError("gateway prefix names no physical device address", offset=2)
     if len(data) < end:
         raise RemoteProtocolError(
@@ -89,7 +89,7 @@ def decode(data: bytes) -> GatewayMessage:
         )
     if len(data) == end:
         raise RemoteProtocolError("gateway prefix without an APDU", offset=end)
-    return GatewayMessage(Header(data[0]), GatewayAddress(data[1], data[_FIXED:end]), data[end:])
+    return GatewayMessage(Header(data[0]), GatewayAddress(data[1], data[FIXED:end]), data[end:])
 
 
 def refusal(apdu: bytes) -> ExceptionResponseApdu | None:

@@ -37,7 +37,7 @@ class Pair:
 
     def __init__(self, mode, max_pdu, conformance, own_pdu):
         self.straight, self.general = (SimulatedMeter(3, 7, MODES[mode], max_pdu=max_pdu) for _ in range(2))
-        self.stations = []
+        self.stations, self.associations = [], []
         for meter in (self.straight, self.general):
             random = iter(bytes((n,)) * 16 for n in range(1, 250))
             station = Station(bus_of([meter]), lambda: NOW)
@@ -49,7 +49,7 @@ class Pair:
                     next_counter=lambda: self.general._next_counter(lambda: NOW),
                     peer_counter=meter._peer,
                 )
-            station._associations[1, 1] = made
+            self.associations.append(made)
             self.stations.append(station)
         keys = self.straight.keys
         cipher = CipherSettings(b"HEADEND1", keys.encryption, keys.authentication, suite=MODES[mode].suite)
@@ -60,9 +60,12 @@ class Pair:
     def send(self, apdu):
         """Both answer alike, and stand alike afterwards."""
         self.last = apdu
-        answers = [station.receive(1, 1, apdu) for station in self.stations]
+        answers = []
+        for station, association in zip(self.stations, self.associations, strict=True):
+            station._associations[1, 1] = association  # which it forgets when none stands
+            answers.append(station.receive(1, 1, apdu))
         assert answers[0] == answers[1]
-        one, other = (station._associations[1, 1] for station in self.stations)
+        one, other = self.associations
         for name in (
             "state", "conformance", "_services", "_ciphered", "_control", "_key_use", "_limit", "_offer",
             "_party", "_chunks", "_gbt_request", "_asked",
@@ -172,7 +175,7 @@ def test_both_ways_answer_alike(mode, max_pdu, conformance, own_pdu, steps, plac
 
 def test_a_night_is_gone_straight():
     pair = Pair("hls5", 1024, ClientSettings().conformance, 1024)
-    pair.stations[0]._associations[1, 1].__class__ = Watched
+    pair.associations[0].__class__ = Watched
     Watched.went.clear()
     assert pair.exchange(pair.client.associate())
     assert pair.exchange(asked(pair, "buffer"))

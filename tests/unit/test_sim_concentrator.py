@@ -1,26 +1,29 @@
 """The simulated concentrator, read through by our own sessions over real sockets."""
 
+import asyncio
 import time
 from contextlib import asynccontextmanager
 
 import pytest
 
-from concentrator_sim.concentrator import Concentrator, Member
+from concentrator_sim.concentrator import Concentrator, Member, Way
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.security import MODES
 from concentrator_sim.station import Station, bus_of
 from headend.session.client import MeterSession
 from headend.session.deadlines import Deadlines
 from headend.session.plan import plan_session
-from protocols.dlms import axdr
+from protocols.dlms import axdr, gateway, wrapper
+from protocols.dlms.association import CipherSettings, ClientAssociation, ClientSettings, Transmit
 from protocols.dlms.cosem import LOGICAL_DEVICE_NAME, Attribute, ClassId
-from protocols.dlms.gateway import GatewayMessage, Header
+from protocols.dlms.gateway import Header
 from protocols.dlms.obis import Obis
 from protocols.errors import GatewayRefused, LinkTimeout
 from schemas.address import GatewayAddress, LinkAddress
 from schemas.model import load_model
 
 SERIAL = Attribute(ClassId.DATA, Obis.parse("0-0:96.1.0*255"), 2)
+PROFILE = Attribute(ClassId.PROFILE_GENERIC, Obis.parse("1-0:99.1.0*255"), 2)
 DEADLINES = Deadlines(response_s=1.0, associate_s=1.0, release_s=1.0)
 
 
@@ -28,8 +31,8 @@ def clock():
     return int(time.time())
 
 
-def member(number, **given):
-    meter = SimulatedMeter(1, number, MODES["none"], further=1)
+def member(number, mode="none", **given):
+    meter = SimulatedMeter(1, number, MODES[mode], further=1, entries=200)
     return Member(meter, GatewayAddress(0, number.to_bytes(4, "big")), **given)
 
 
@@ -80,6 +83,62 @@ async def test_a_dead_meter_is_the_gateways_word_and_costs_the_others_nothing():
         assert await serial(port, one.address) == one.meter.serial
 
 
+class Raw:
+    """A connection to the concentrator on which meters are spoken to as one likes."""
+
+    def __init__(self, reader, writer):
+        self.reader, self.writer, self.frames = reader, writer, wrapper.WrapperReader()
+
+    async def talk(self, member, client, apdu):
+        """Send to a meter; what its answers, of as many blocks as it takes, lead to."""
+        waiting = [apdu]
+        while waiting:
+            out = gateway.encode(Header.REQUEST, member.address, waiting.pop(0))
+            self.writer.write(wrapper.encode(1, 1, out))
+            while (frame := self.frames.next()) is None:
+                self.frames.feed(await asyncio.wait_for(self.reader.read(4096), 20))
+            message = gateway.decode(frame.apdu)
+            assert (message.header, message.address) == (Header.ANSWER, member.address)
+            events = client.receive(message.apdu)
+            waiting += [event.apdu for event in events if isinstance(event, Transmit)]
+        return events
+
+
+def client_of(meter):
+    cipher = CipherSettings(b"HEADEND1", meter.keys.encryption, meter.keys.authentication)
+    told = ClientSettings(meter.mode.mechanism, None, cipher)
+    return ClientAssociation(told, next_counter=iter(range(1, 999)).__next__)
+
+
+async def test_meters_follow_one_another_on_one_connection():
+    some = [member(n, mode="hls5") for n in (1, 2, 3)]
+    async with concentrator(*some) as (found, port):
+        raw = Raw(*await asyncio.open_connection("127.0.0.1", port))
+        for one in [*some, some[0]]:
+            client = client_of(one.meter)
+            await raw.talk(one, client, client.associate())
+            (done,) = await raw.talk(one, client, client.get(PROFILE))
+            assert len(axdr.decode_exact(done.results[0]).value) == one.meter.entries
+            await raw.talk(one, client, client.release())
+            one.meter._peer.last = None  # as if our counter had gone on
+        (connection,) = found._connections
+        assert not connection._ways  # nothing is kept of meters that were released
+        raw.writer.close()
+
+
+async def test_meters_are_spoken_to_side_by_side_on_one_connection():
+    some = [member(n, mode="hls5") for n in (1, 2)]
+    async with concentrator(*some) as (_, port):
+        raw = Raw(*await asyncio.open_connection("127.0.0.1", port))
+        clients = [client_of(one.meter) for one in some]
+        for one, client in zip(some, clients, strict=True):
+            await raw.talk(one, client, client.associate())
+        for one, client in zip(some, clients, strict=True):
+            (done,) = await raw.talk(one, client, client.get(SERIAL))
+            assert axdr.decode_exact(done.results[0]).value.decode() == one.meter.serial
+        raw.writer.close()
+
+
 async def test_an_address_that_no_meter_has_is_refused_at_once():
     async with concentrator(member(1), patience_s=60) as (_, port):
         with pytest.raises(GatewayRefused):
@@ -114,10 +173,7 @@ async def test_the_medium_carries_one_exchange_at_a_time():
             return [apdu]
 
     station = Echo({}, clock)
-    waits = [
-        found.carry(station, GatewayMessage(Header.REQUEST, each.address, aarq), 1, 1, 100.0)[0]
-        for each in (one, two)
-    ]
+    waits = [found.carry(Way(each, station, b""), aarq, 1, 1, 100.0)[0] for each in (one, two)]
     assert waits == [4.0, 8.0]
-    later = found.carry(station, GatewayMessage(Header.REQUEST, one.address, aarq), 1, 1, 120.0)[0]
+    later = found.carry(Way(one, station, b""), aarq, 1, 1, 120.0)[0]
     assert later == 4.0  # free again, by the caller's clock

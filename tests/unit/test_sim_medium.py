@@ -54,6 +54,27 @@ def test_links_weaken_with_distance_and_noise(kind):
     assert margin_db(kind, 10, noise_db=5) == pytest.approx(near - 5)
 
 
+def test_a_route_that_loses_nothing_takes_its_time_and_draws_nothing():
+    hop = Hop(LinkKind.ETHERNET, 80.0)
+    sure, dice = Route((hop, hop), Dice("sure")), Dice("sure")
+    assert sure.send(1_000, EVENING) == pytest.approx(2 * (0.001 + 1_000 * 8 / 50_000_000))
+    assert sure.dice.bits() == dice.bits()
+
+
+def test_a_link_that_is_quiet_by_night_alone_is_not_sure():
+    margin = next(m / 10 for m in range(800) if frame_loss(m / 10) == 0)
+    one, same = Route((Hop(LinkKind.PLC_NARROWBAND, margin),), Dice("s")), Dice("s")
+    one.send(100, EVENING)
+    assert one.dice.bits() != same.bits()
+
+
+@pytest.mark.parametrize("margin", [80.0, 40.0])
+def test_a_day_takes_59_seconds_at_530_bits_a_second(margin):
+    slow = Route((Hop(LinkKind.ETHERNET, margin),), Dice("slow"), rate_bps=530)
+    day = [1_024, 1_024, 1_024, 760]  # 96 rows in blocks
+    assert sum(slow.send(size, NIGHT) for size in day) == pytest.approx(58.5, abs=1)
+
+
 def test_loss_and_quality_follow_the_margin():
     margins = np.arange(-10, 60)
     losses = [frame_loss(float(margin)) for margin in margins]
