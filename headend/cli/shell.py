@@ -92,7 +92,7 @@ def log_to_terminal(settings: Settings) -> None:
         handlers=[RichHandler(console=err, show_path=False, markup=False)],
     )
     if not flags.debug:
-        for talkative in ("yoyo", "uvicorn"):
+        for talkative in ("yoyo", "uvicorn", "procrastinate"):
             logging.getLogger(talkative).setLevel(logging.WARNING)
 
 

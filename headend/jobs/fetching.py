@@ -29,5 +29,10 @@ async def fetching(app: App, queue: str, *, concurrency: int = 1, drain_s: float
                 delete_jobs="always",
             )
         except ConnectorException as error:
+            task = asyncio.current_task()
+            if (
+                task is not None and task.cancelling()
+            ):  # its farewell failed, and took the cancellation's place
+                raise asyncio.CancelledError from error
             log.warning("queue %s: the database is away: %s", queue, str(error).split("\n", 1)[0])
         await asyncio.sleep(random.uniform(0, _AGAIN_S))  # noqa: S311 - jitter, not a secret

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,29 +12,39 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[3]
-DEADLINE_S = 60
+DEADLINE_S = 30
 MASTER_KEY = "42" * 32
 
 
 class Process:
-    """One `headend` command that runs on; what it says is read line by line."""
+    """One `headend` command that runs on; what it says goes into a file, so that no full pipe stops it."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], *arguments: str) -> None:
-        self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-m", "headend.cli", *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=folder,
-        )  # fmt: skip
-        self.said: list[str] = []
+    def __init__(self, folder: Path, environment: dict[str, str], number: int, *arguments: str) -> None:
+        self._file = folder / f"said-{number}"
+        with self._file.open("wb") as said:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-P", "-m", "headend.cli", *arguments],
+                stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, env=environment, cwd=folder,
+            )  # fmt: skip
         self.pid = self._popen.pid
 
+    @property
+    def said(self) -> list[str]:
+        """Its lines so far."""
+        return self._file.read_text(errors="replace").splitlines(keepends=True)
+
     def until(self, what: str) -> str:
-        """The first line that holds ``what``."""
-        assert self._popen.stdout is not None
-        for line in self._popen.stdout:
-            self.said.append(line)
-            if what in line:
-                return line
-        raise AssertionError(f"it ended without {what!r}: " + "".join(self.said))
+        """The first whole line that holds ``what``."""
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            was_up = self.is_up()
+            for line in self.said:
+                if what in line and line.endswith("\n"):
+                    return line
+            if not was_up:
+                break
+            time.sleep(0.02)
+        raise AssertionError(f"it did not say {what!r}: " + "".join(self.said))
 
     def send(self, number: int) -> None:
         self._popen.send_signal(number)
@@ -43,9 +54,7 @@ class Process:
 
     def end(self) -> int:
         """Wait for its end; the exit status."""
-        rest, _ = self._popen.communicate(timeout=DEADLINE_S)
-        self.said.append(rest)
-        return self._popen.returncode
+        return self._popen.wait(DEADLINE_S)
 
     def stop(self) -> int:
         """As systemd does it."""
@@ -68,7 +77,7 @@ class Processes:
     def start(self, *arguments: str, **settings: Any) -> Process:
         """A command with its settings."""
         given = {f"HEADEND_{name.upper()}": str(value) for name, value in settings.items()}
-        process = Process(self.folder, self._environment | given, *arguments)
+        process = Process(self.folder, self._environment | given, len(self._all), *arguments)
         self._all.append(process)
         return process
 
