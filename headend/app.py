@@ -2,11 +2,11 @@
 
 ::
 
-    database ─> keys, counters ─> ingest pipeline ─> access to meters ─> collector ─> API
-        (migrated)                                                          │
-                                       first collection, then again every read_period_s;
-                                       meters that keep no load curve are sampled around each boundary;
-                                       event logs are read every events_period_s
+    database ─> keys, counters ─> ingest pipeline ─> access to meters ─> lanes ─> API
+        (migrated)                                                         │
+                                        jobs of schedules (those of the house: load curves, concentrators,
+                                        event logs); meters that keep no load curve are sampled around
+                                        each boundary
 
 Ctrl-C (or SIGTERM) closes from the right: the API answers what it is at, sessions are aborted, what was read
 is committed, counters are stored, the database stops. A second one gives up what is waited for. Every task
@@ -27,14 +27,12 @@ from typing import Final, Protocol
 from api.app import create_app
 from api.services import Services
 from headend.clock import utc_now
-from headend.collect.outcome import Outcome
-from headend.collect.periodic import periodically
-from headend.collect.probing import probing
 from headend.demo import Demo, Demonstration, demo_settings, demonstration
 from headend.demo_broker import demo_broker
 from headend.foundation import Base, make_demo_master_key, open_base, sealer_if_any
 from headend.house import House, open_house
 from headend.intake import keyless_replay
+from headend.jobs.by_hand import Outcome
 from headend.moment.moment import Moment
 from headend.mqtt.replay import Replay
 from headend.observe.backlog import Watch
@@ -44,6 +42,8 @@ from headend.processes.memory import settle
 from headend.processes.presence import this_process
 from headend.processes.signals import signals
 from headend.processes.tasks import ServiceError, Tasks, cancelled
+from headend.schedules.builtin import CURVES, EVENTS, STATIONS
+from headend.schedules.planner import Planned, run_now
 from headend.serving import LAST_ANSWERS_S, AddressInUse, Server, listen, make_server, url_of
 from headend.store.errors import UnavailableError
 from headend.store.network import Delivered, delivered
@@ -71,16 +71,13 @@ class View(Protocol):
         """The API answers there."""
 
     def collecting(self, outcome: Outcome) -> None:
-        """The first collection goes on; called after each meter."""
+        """The first collection goes on."""
 
     async def collected(self, outcome: Outcome, pool: Pool) -> None:
         """The first collection has ended."""
 
     def delivered(self, rows: Sequence[Delivered], *, is_all: bool) -> None:
         """What came over each kind of link of the demonstration; ``is_all``: something over each."""
-
-    def round(self, outcome: Outcome) -> None:
-        """A periodic collection has ended."""
 
     def stopping(self) -> None:
         """The end was asked for."""
@@ -122,21 +119,14 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             moment = _moment(stack, tasks, base)
             _serving(stack, tasks, listener, base, moment, house.replay, house.metrics)
             await working(stack, tasks, house, me.worker)
-            scheduling(stack, tasks, base)
+            await scheduling(stack, tasks, base)
             sampling = tasks.start("sampler", house.sampler.run())
             stack.push_async_callback(cancelled, sampling)
             collected = asyncio.Event()
-            collecting = tasks.start("collector", _collect(house, view, url_of(listener), collected))
+            collecting = tasks.start("first collection", _collect(house, view, url_of(listener), collected))
             stack.push_async_callback(cancelled, collecting)
-            if settings.read_period_s != 0:
-                prober = probing(house.prober, house.links.breakers, days=settings.read_days)
-                stack.push_async_callback(cancelled, tasks.start("prober", prober))
-            rounds = tasks.start("concentrator rounds", _read_stations(house))
-            stack.push_async_callback(cancelled, rounds)
             keeping = tasks.start("completeness", _keep_complete(house))
             stack.push_async_callback(cancelled, keeping)
-            reading_events = tasks.start("event rounds", _read_events(house, collected))
-            stack.push_async_callback(cancelled, reading_events)
             if demo is not None and demo.meters is None:
                 showing = tasks.start("deliveries", _show_deliveries(house, view, collected))
                 stack.push_async_callback(cancelled, showing)
@@ -167,19 +157,30 @@ async def serve(settings: Settings, tell: Tell) -> None:
 
 
 async def _collect(house: House, view: View, url: str, collected: asyncio.Event) -> None:
-    """The first collection, then one after another; without a period, only the first."""
-    settings = house.base.settings
+    """What the schedules of the house read, once at the start, the load curves followed on the way."""
     view.serving(url)
-    until = utc_now()
-    since = until - timedelta(days=settings.read_days)
-    outcome = await house.collector.collect(since, until, on_progress=view.collecting)
+    settings = house.base.settings
+    first = await _run_now(house, CURVES)
+    for name, period_s in ((STATIONS, settings.stations_period_s), (EVENTS, settings.events_period_s)):
+        if period_s > 0:
+            await _run_now(house, name)
+    outcome = await house.following("start").follow(first.job_id, view.collecting, leave=True)
     await view.collected(outcome, house.base.pool)
     collected.set()
-    if settings.read_period_s == 0:
-        await asyncio.Event().wait()
-    await periodically(
-        house.collector, days=settings.read_days, period_s=settings.read_period_s, on_round=view.round
-    )
+    await asyncio.Event().wait()
+
+
+async def _run_now(house: House, name: str) -> Planned:
+    base = house.base
+    async with base.pool.connection() as connection:
+        return await run_now(
+            connection,
+            name,
+            utc_now(),
+            actor="start",
+            correlation_id=f"start:{name}",
+            folders=base.settings.profile_folders,
+        )
 
 
 async def _show_deliveries(house: House, view: View, collected: asyncio.Event) -> None:
@@ -200,29 +201,12 @@ async def _show_deliveries(house: House, view: View, collected: asyncio.Event) -
     await asyncio.Event().wait()
 
 
-async def _read_stations(house: House) -> None:
-    """Rounds of the concentrators that store and forward; without a period, none."""
-    period_s = house.base.settings.stations_period_s
-    if period_s == 0:
-        await asyncio.Event().wait()
-    await house.stations.run(period_s)
-
-
 async def _keep_complete(house: House) -> None:
     """Rounds of the gap ledger, back-fill and reports; without a period, none."""
     period_s = house.base.settings.completeness_period_s
     if period_s == 0:
         await asyncio.Event().wait()
     await house.completeness.run(period_s)
-
-
-async def _read_events(house: House, collected: asyncio.Event) -> None:
-    """Rounds of event logs, once the first collection is through; without a period, none."""
-    period_s = house.base.settings.events_period_s
-    if period_s == 0:
-        await asyncio.Event().wait()
-    await collected.wait()
-    await house.events.run(period_s)
 
 
 # ---- the API --------------------------------------------------------------------------------------------

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from headend.collect.collector import Collector, Limits
-from headend.collect.events import EventRounds
 from headend.collect.sampler import Sampler
-from headend.collect.stations import StationRounds
 from headend.completeness.rounds import GapPolicy, Rounds
 from headend.drivers.contract import Driver, Target
 from headend.drivers.dlms.driver import DlmsDriver
@@ -24,6 +21,8 @@ from headend.drivers.targets import placed
 from headend.foundation import Base
 from headend.intake import Intake, open_intake
 from headend.jobs.asked import Preparer
+from headend.jobs.by_hand import ByHand
+from headend.jobs.forwarding import Forwarding
 from headend.jobs.lanes import LaneKeeper
 from headend.jobs.queue import Queue
 from headend.jobs.visit import Visitor
@@ -38,12 +37,15 @@ from headend.mqtt.exchange import BrokerExchange
 from headend.mqtt.gateway import GatewayLines
 from headend.mqtt.settings import broker
 from headend.observe.metrics import Metrics
+from headend.processes.presence import this_process
 from headend.session.access import Access
 from headend.session.deadlines import Deadlines
-from headend.session.retry import RetryPolicy
+from headend.store import workers
 from headend.store.queue import wake
+from headend.store.workers import Kind
 from headend.store.writer import Written, write
 from schemas.config import Settings
+from schemas.job import Retry
 from schemas.meter import Meter
 from schemas.reading import ReadingBatch
 from schemas.register_model import Sampling
@@ -60,25 +62,47 @@ class House(Intake):
     drivers: Drivers
     links: Links
     keeper: Keeper
-    collector: Collector
-    prober: Collector
     sampler: Sampler
-    events: EventRounds
-    stations: StationRounds
+    forwarding: Forwarding
 
     @asynccontextmanager
     async def at_work(self, name: str) -> AsyncIterator[Queue]:
         """What works at lanes, under the ``name`` of this process; lanes are given back behind."""
-        settings, connect = self.base.settings, self.base.pool.connection
-        async with LaneKeeper(self.base.pool, name, lease_s=settings.lane_lease_s) as keeper:
-            preparer = Preparer(
-                connect, self.drivers, forwarded=timedelta(seconds=settings.forwarded_within_s)
-            )
-            visitor = Visitor(self.links, self.pipeline, worker=keeper.holder, lease_s=keeper.lease_s)
-            worker = LaneWorker(connect, preparer, visitor, self.pipeline)
+        pool = self.base.pool
+        async with LaneKeeper(pool, name, lease_s=self.base.settings.lane_lease_s) as keeper:
+            preparer = Preparer(pool.connection, self.drivers, forwarded=self._forwarded)
+            visitor = Visitor(self.links, self.pipeline, self.forwarding, worker=name, lease_s=keeper.lease_s)
+            worker = LaneWorker(pool.connection, preparer, visitor, self.pipeline, self.keeper)
             # more lanes than can be talked in would only be kept from other processes
-            lanes = max(2, settings.collector_concurrency // _TALKS)
-            yield Queue(self.base.pool, keeper, worker, lanes=lanes)
+            lanes = max(2, self.base.settings.collector_concurrency // _TALKS)
+            yield Queue(pool, keeper, worker, lanes=lanes)
+
+    @asynccontextmanager
+    async def by_hand(self, actor: str) -> AsyncIterator[ByHand]:
+        """Starts jobs for ``actor`` and follows them: what other processes work at, where there are any, else
+        what this one does."""
+        async with self.base.pool.connection() as connection:
+            others = await workers.read_meters(connection)
+        if others:
+            yield self.following(actor)
+            return
+        async with self.at_work(this_process(Kind.WORKER).worker) as queue:
+            yield self.following(actor, queue)
+
+    def following(self, actor: str, queue: Queue | None = None) -> ByHand:
+        """Starts jobs for ``actor`` and follows them; ``queue`` works at them here."""
+        settings = self.base.settings
+        retry = Retry(
+            attempts=settings.read_attempts,
+            first_s=settings.retry_first_s,
+            longest_s=settings.retry_longest_s,
+        )
+        connect = self.base.pool.connection
+        return ByHand(connect, self.drivers, queue, retry=retry, actor=actor, forwarded=self._forwarded)
+
+    @property
+    def _forwarded(self) -> timedelta:
+        return timedelta(seconds=self.base.settings.forwarded_within_s)
 
     @property
     def completeness(self) -> Rounds:
@@ -89,7 +113,7 @@ class House(Intake):
             lambda model: self.drivers.of(model).curves(model),
             self.drivers.forwards,
             wake,
-            forwarded=timedelta(seconds=settings.forwarded_within_s),
+            forwarded=self._forwarded,
             policy=GapPolicy(overdue=timedelta(seconds=settings.gaps_after_s)),
         )
 
@@ -105,7 +129,7 @@ class House(Intake):
 
 @asynccontextmanager
 async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIterator[House]:
-    """Keys, counters, pipeline, access and collector over an open database, closed behind.
+    """Keys, counters, pipeline, access, drivers and links over an open database, closed behind.
 
     ``counter_block`` invocation counters are reserved at once instead of the settings' number. Raises
     SealError where keys are stored and no master key opens them.
@@ -141,33 +165,9 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
         )
         links = _links(settings, metrics)
         keeper = await stack.enter_async_context(Keeper(base.pool.connection, links.breakers))
-        limits = Limits(
-            retry=RetryPolicy(settings.read_attempts, settings.retry_first_s, settings.retry_longest_s)
-        )
-        forwarded = timedelta(seconds=settings.forwarded_within_s)
-        collector = Collector(
-            base.pool.connection,
-            drivers,
-            links,
-            pipeline,
-            limits=limits,
-            metrics=metrics,
-            forwarded=forwarded,
-        )
-        prober = Collector(
-            base.pool.connection,
-            drivers,
-            links,
-            pipeline,
-            limits=Limits(retry=RetryPolicy(attempts=1)),
-            forwarded=forwarded,
-        )
         sampler = Sampler(base.pool.connection, drivers, links, pipeline)
-        events = EventRounds(base.pool.connection, drivers, links, pipeline, limits=limits)
-        stations = StationRounds(
-            base.pool.connection, drivers, links, pipeline, profile_folders=settings.profile_folders
-        )
-        _watch_rounds(metrics, access, stations)
+        forwarding = Forwarding(base.pool.connection, pipeline, profile_folders=settings.profile_folders)
+        _watch_rounds(metrics, access, forwarding)
         _watch(metrics, links)
         yield House(
             base,
@@ -181,11 +181,8 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             drivers,
             links,
             keeper,
-            collector,
-            prober,
             sampler,
-            events,
-            stations,
+            forwarding,
         )
 
 
@@ -239,7 +236,7 @@ def _links(settings: Settings, metrics: Metrics) -> Links:
     )
 
 
-def _watch_rounds(metrics: Metrics, access: Access, stations: StationRounds) -> None:
+def _watch_rounds(metrics: Metrics, access: Access, forwarding: Forwarding) -> None:
     metrics.watch(
         "headend_dlms_ignored",
         "Messages in DLMS sessions that were not the meter's, or made no sense: dropped",
@@ -249,7 +246,7 @@ def _watch_rounds(metrics: Metrics, access: Access, stations: StationRounds) -> 
     metrics.watch(
         "headend_concentrator_rounds",
         "Rounds of concentrators: rows fetched, profiles released, rounds failed",
-        lambda: stations.totals,
+        lambda: forwarding.totals,
         label="what",
         total=True,
     )

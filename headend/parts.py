@@ -27,6 +27,7 @@ from headend.processes.presence import Presence, this_process
 from headend.processes.signals import Stop, signals
 from headend.processes.supervisor import Supervisor
 from headend.processes.tasks import ServiceError, Tasks, cancelled
+from headend.schedules.builtin import ensure_builtin
 from headend.schedules.planner import plan_due
 from headend.store.migrate import migrate
 from headend.store.workers import Kind, Told
@@ -71,7 +72,7 @@ async def schedule(settings: Settings, tell: Tell) -> None:
             tasks = Tasks()
             me = this_process(Kind.SCHEDULER)
             await present(stack, tasks, base, me)
-            scheduling(stack, tasks, base)
+            await scheduling(stack, tasks, base)
             tell("scheduler", me.worker)
             await tasks.first_end(stop)
 
@@ -140,8 +141,11 @@ async def working(stack: AsyncExitStack, tasks: Tasks, house: House, name: str) 
     stack.push_async_callback(cancelled, tidying_up)
 
 
-def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
-    """Have schedules become jobs, and ends of jobs told, for as long as ``stack`` lasts."""
+async def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
+    """Have schedules become jobs, and ends of jobs told, for as long as ``stack`` lasts; the schedules of the
+    settings are there then."""
+    async with base.pool.connection() as connection:
+        await ensure_builtin(connection, base.settings, utc_now())
 
     async def tick(now: datetime) -> None:
         async with base.pool.connection() as connection:

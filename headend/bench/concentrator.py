@@ -75,9 +75,10 @@ async def measure(stored: int, behind: int, rounds: int) -> Found:
     Raises BenchError where not all was read that is alive.
     """
     async with database() as (dsn, where), _field(stored, behind, dsn) as house:
-        (outcome,) = await house.stations.read()
-        if outcome.failure is not None or outcome.bad:
-            raise BenchError(f"{outcome.station}: {outcome.failure or outcome.bad}")
+        async with house.by_hand("bench") as hand:
+            (kept,) = await hand.stations()
+        if kept.failure is not None or kept.figures.get("bad"):
+            raise BenchError(f"{kept.station}: {kept.failure or kept.figures}")
         _, healthy, dead = await _stations(house)
         until = utc_now() - _DAY
         alive = behind - behind // DEAD_EVERY
@@ -87,11 +88,12 @@ async def measure(stored: int, behind: int, rounds: int) -> Found:
             healthy_s.append(await _collect(house, healthy, since, until, behind))
             dead_s.append(await _collect(house, dead, since, until, alive))
             until = since
-        return Found(outcome.fetched, outcome.seconds, healthy_s[1:], dead_s[1:], where)
+        return Found(kept.figures["fetched"], kept.seconds, healthy_s[1:], dead_s[1:], where)
 
 
 async def _collect(house: House, some: list[int], since: datetime, until: datetime, alive: int) -> float:
-    outcome = await house.collector.collect(since, until, meter_ids=some)
+    async with house.by_hand("bench") as hand:
+        outcome = await hand.collect(since, until, meter_ids=some)
     if outcome.read != alive:
         raise BenchError(f"{outcome.read} of {alive} meters were read: {outcome.failures[:3]}")
     return outcome.seconds

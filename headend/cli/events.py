@@ -15,6 +15,7 @@ from headend.house import open_house
 from headend.store import events, meters
 from headend.store.events import EventFilter, StoredEvent
 from schemas.event import EventLog, EventMeaning
+from schemas.job import Events
 
 Word = TypeVar("Word", EventMeaning, EventLog)
 
@@ -86,15 +87,19 @@ async def list_events(
 
 async def _read(opened: Base, meter_id: int) -> int:
     """Read one meter's event logs; the exit status."""
-    async with open_house(opened, counter_block=_COUNTERS) as house:
-        outcome = await house.events.read([meter_id])
-    if not outcome.due:
-        err.print("not read: it is not commissioned, has no address, or keeps no events", style="yellow")
-        return 1
+    async with (
+        open_house(opened, counter_block=_COUNTERS) as house,
+        house.by_hand("cli") as hand,
+    ):
+        outcome = await hand.read([meter_id], Events())
     if outcome.away:
-        err.print("not read: it dials in, and is not connected here", style="yellow")
+        err.print("not read: it dials in, and is not connected", style="yellow")
     for failure in outcome.failures:
-        err.print(f"not read: {failure.reason} (fault: {failure.fault})", style="yellow", soft_wrap=True)
+        err.print(
+            f"not read ({failure.stage or 'no conversation'}): {failure.reason}",
+            style="yellow",
+            soft_wrap=True,
+        )
     return 0 if outcome.read else 1
 
 

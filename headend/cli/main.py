@@ -23,7 +23,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "worker": "headend.cli.processes:worker",
         "scheduler": "headend.cli.processes:scheduler",
         "read": "headend.cli.read:read",
-        "collect": "headend.cli.read:collect",
+        "collect": "headend.cli.collect:collect",
         "decode": "headend.cli.decode:decode",
         "meters": "headend.cli.meters:app",
         "schedules": "headend.cli.schedules:app",

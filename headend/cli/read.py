@@ -1,16 +1,14 @@
-"""headend read and headend collect: meters read on demand."""
+"""headend read: a meter read on demand."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 import typer
-from rich.progress import Progress
 from rich.table import Table
 
 from headend.cli.shell import base, reported
-from headend.cli.terminal import CommandError, err, moment, out, print_json
+from headend.cli.terminal import CommandError, moment, out, print_json
 from headend.clock import utc_now
-from headend.collect.outcome import Outcome
 from headend.drivers.read_now import CurveRange, ReadOutcome, UnknownProfileError, read_now
 from headend.house import open_house
 from headend.links.failures import stage_of
@@ -94,103 +92,6 @@ async def read(
     else:
         _tell(meter, done)
     return 1 if done.refused else 0
-
-
-@reported
-async def collect(
-    asset_ids: Annotated[
-        list[str] | None, typer.Argument(help="Asset ids; default: all commissioned meters.")
-    ] = None,
-    since: From = None,
-    until: To = None,
-    days: Annotated[int | None, typer.Option(min=1, max=366, help="Without --from: days back.")] = None,
-    as_json: AsJson = False,
-) -> int:
-    """Collect what is missing of load curves, once. Exit status 1 when a meter could not be read."""
-    async with base() as opened, open_house(opened, counter_block=_COUNTERS) as house:
-        end = utc_now() if until is None else moment(until, option="--to")
-        back = timedelta(days=opened.settings.read_days if days is None else days)
-        start = end - back if since is None else moment(since, option="--from")
-        if start >= end:
-            raise CommandError("--to must be later than --from")
-        only = None
-        if asset_ids:
-            async with opened.pool.connection() as connection:
-                only = [(await meters.by_asset(connection, one)).meter_id for one in asset_ids]
-        with Progress(console=err, transient=True, disable=as_json) as progress:
-            bar = progress.add_task("collecting", total=None)
-
-            def on_progress(outcome: Outcome) -> None:
-                progress.update(bar, total=outcome.due, completed=outcome.heard)
-
-            outcome = await house.collector.collect(start, end, meter_ids=only, on_progress=on_progress)
-    if as_json:
-        print_json(outcome_as_json(outcome))
-    else:
-        tell_outcome(outcome)
-    return 1 if outcome.failed else 0
-
-
-# ---- what a collection came to --------------------------------------------------------------------------
-
-#: Kinds of failures that are told one by one.
-_SHOWN: Final = 8
-
-
-def tell_outcome(outcome: Outcome) -> None:
-    """A collection for people: totals, then failures by kind with an example of each."""
-    if not outcome.due:
-        out.print("nothing was missing")
-        return
-    per_second = outcome.values / outcome.seconds if outcome.seconds else 0
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("meters", f"{outcome.read:,} read, {outcome.failed:,} failed of {outcome.due:,} due")
-    if outcome.away:
-        table.add_row("", f"{outcome.away:,} that dial in are not connected")
-    table.add_row("intervals", f"{outcome.intervals:,} read, {outcome.written.new:,} new")
-    table.add_row("values", f"{outcome.values:,}")
-    table.add_row("time", f"{outcome.seconds:.1f} s, {per_second:,.0f} values/s")
-    out.print(table)
-    for sort, count in outcome.kinds.most_common(_SHOWN):
-        first = next((one for one in outcome.failures if one.sort == sort), None)
-        example = "" if first is None else f", as {first.asset_id}: {first.reason}"
-        stage, fault, kind = sort
-        out.print(
-            f"failed {count} x {stage or 'not by a conversation'}: {kind} (fault: {fault}){example}",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
-        )
-
-
-def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
-    """A collection for scripts."""
-    written = outcome.written
-    return {
-        "due": outcome.due,
-        "read": outcome.read,
-        "failed": outcome.failed,
-        "away": outcome.away,
-        "retries": outcome.retries,
-        "intervals": outcome.intervals,
-        "values": outcome.values,
-        "seconds": round(outcome.seconds, 3),
-        "stored": {
-            name: getattr(written, name)
-            for name in ("new", "completed", "corrected", "repeated", "fragments", "registers")
-        },
-        "failures": [
-            {
-                "meter": one.asset_id,
-                "stage": one.stage,
-                "fault": one.fault,
-                "kind": one.kind,
-                "reason": one.reason,
-                "attempts": one.attempts,
-            }
-            for one in outcome.failures
-        ],
-    }
 
 
 # ---- what a meter gave ----------------------------------------------------------------------------------

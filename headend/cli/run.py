@@ -11,14 +11,14 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from headend.cli.read import tell_outcome
+from headend.cli.collect import tell_outcome
 from headend.cli.shell import log_to_terminal, reported
 from headend.cli.terminal import CommandError, err, out
 from headend.clock import utc_now
-from headend.collect.outcome import Outcome
 from headend.demo import Demo, DemoError, Demonstration
 from headend.demo_broker import DemoBrokerError
 from headend.foundation import Base
+from headend.jobs.by_hand import Outcome
 from headend.store import curves, meters
 from headend.store.network import Delivered
 from headend.store.pool import Pool
@@ -47,7 +47,7 @@ async def run(
     days: Annotated[int | None, typer.Option(min=1, max=366, help="How far back to collect.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="The API's port.")] = None,
 ) -> None:
-    """Run the head-end: collect load curves again and again, and serve the API. Ctrl-C stops it.
+    """Run the head-end: read meters as schedules say, and serve the API. Ctrl-C stops it.
 
     Settings come from HEADEND_* variables and headend.toml; options here go before them.
     """
@@ -111,7 +111,11 @@ class _Terminal:
             self._bar = self._progress.add_task("", total=outcome.due, intervals=0, failed=0)
         if self._bar is not None:
             self._progress.update(
-                self._bar, completed=outcome.heard, intervals=outcome.intervals, failed=outcome.failed
+                self._bar,
+                total=outcome.due,
+                completed=outcome.done,
+                intervals=outcome.intervals,
+                failed=outcome.failed,
             )
 
     async def collected(self, outcome: Outcome, pool: Pool) -> None:
@@ -142,12 +146,6 @@ class _Terminal:
             out.print("every kind of link delivers")
         else:
             out.print("sampled meters and brokers' devices follow at their boundaries")
-
-    def round(self, outcome: Outcome) -> None:
-        out.print(
-            f"{utc_now():%F %R}Z  {outcome.read} meters read, {outcome.written.new} intervals new, "
-            f"{outcome.failed} failed, {outcome.away} not connected, {outcome.seconds:.1f} s"
-        )
 
     def stopping(self) -> None:
         self._end_progress()

@@ -7,11 +7,13 @@ from rich.table import Table
 
 from headend.cli.shell import base, reported
 from headend.cli.terminal import out, print_json
-from headend.collect.station_outcome import StationOutcome
 from headend.house import open_house
+from headend.jobs.by_hand import StationRound
 
 #: Invocation counters that one command takes per key: it asks for little.
 _COUNTERS = 64
+_FIGURES = ("meters", "unknown", "silent", "lost", "fetched", "released")
+_SHOWN = ("meters", "silent", "unknown", "fetched", "released", "lost")
 
 
 @reported
@@ -23,45 +25,46 @@ async def stations(
 ) -> int:
     """Ask concentrators now for what they keep of their meters, store it, and release it there.
 
+    It is a job: worked at by the service where it runs, else here.
+
     Exit status 1 when one could not be asked, or something of a meter was not understood.
     """
-    async with base() as opened, open_house(opened, counter_block=_COUNTERS) as house:
-        found = await house.stations.read(names or ())
+    async with (
+        base() as opened,
+        open_house(opened, counter_block=_COUNTERS) as house,
+        house.by_hand("cli") as hand,
+    ):
+        found = await hand.stations(names or ())
     if as_json:
         print_json([as_dict(one) for one in found])
     else:
         _tell(found)
-    return 1 if any(one.failure is not None or one.bad for one in found) else 0
+    return 1 if any(one.failure is not None or one.figures.get("bad") for one in found) else 0
 
 
-def as_dict(one: StationOutcome) -> dict[str, object]:
+def as_dict(one: StationRound) -> dict[str, object]:
     """A round for scripts."""
     return {
         "station": one.station,
-        "meters": one.meters,
-        "unknown": one.unknown,
-        "silent": one.silent,
-        "lost": one.lost,
-        "fetched": one.fetched,
-        "released": one.released,
+        **{name: one.figures.get(name, 0) for name in _FIGURES},
         "seconds": round(one.seconds, 3),
-        "bad": one.bad,
-        "failure": None if one.failure is None else str(one.failure).split("\n", 1)[0],
+        "bad": one.figures.get("bad", {}),
+        "failure": one.failure,
     }
 
 
-def _tell(found: list[StationOutcome]) -> None:
+def _tell(found: list[StationRound]) -> None:
     if not found:
         out.print("the network has no concentrator that stores and forwards")
         return
     table = Table("concentrator", "meters", "silent", "unknown", "rows", "released", "lost ever", "seconds")
     for one in found:
-        counts = (one.meters, one.silent, one.unknown, one.fetched, one.released, one.lost)
+        counts = (one.figures.get(name, 0) for name in _SHOWN)
         table.add_row(one.station, *(f"{count:,}" for count in counts), f"{one.seconds:.1f}")
     out.print(table)
     for one in found:
-        lines = [f"{identity}: {reason}" for identity, reason in one.bad.items()]
+        lines = [f"{identity}: {reason}" for identity, reason in one.figures.get("bad", {}).items()]
         if one.failure is not None:
-            lines.append(str(one.failure).split("\n", 1)[0])
+            lines.append(one.failure)
         for line in lines:
             out.print(f"{one.station}: {line}", style="yellow", markup=False, soft_wrap=True)

@@ -16,6 +16,7 @@ from headend.clock import utc_now
 from headend.drivers.contract import Feature, Target
 from headend.drivers.registry import Drivers, Reachable
 from headend.drivers.targets import targets_of
+from headend.jobs.forwarding import station_targets
 from headend.jobs.ranges import joined, older, wanted_ranges
 from headend.session.access import Connect
 from headend.store import coverage, events, jobs
@@ -64,7 +65,10 @@ class Asked:
 @dataclass(slots=True)
 class Visit:
     """All that is asked of one meter in one association, the most urgent first. ``target`` is None where the
-    meter is there no more; ``way`` then says so."""
+    meter is there no more; ``way`` then says so.
+
+    A concentrator that is talked with itself has the negative number of its node, whatever its device's is.
+    """
 
     meter_id: int
     asked: list[Asked]
@@ -108,10 +112,7 @@ class Preparer:
         """
         async with self._connect() as connection:
             await self._learn({one.job_id for group in groups for one in group}, connection)
-            targets = {
-                one.meter.meter_id: one
-                for one in await targets_of(connection, [group[0].meter_id for group in groups])
-            }
+            targets = await self._targets(connection, [group[0].meter_id for group in groups])
             known = [
                 (one, targets[one.meter_id]) for group in groups for one in group if one.meter_id in targets
             ]
@@ -126,6 +127,15 @@ class Preparer:
             visits.append(Visit(meter_id, asked, targets.get(meter_id), _GONE))
         await self._find_ways(visits)
         return visits
+
+    async def _targets(self, connection: Connection, numbers: Sequence[int]) -> dict[int, Target]:
+        found = {}
+        if meters := [one for one in numbers if one > 0]:
+            found = {one.meter.meter_id: one for one in await targets_of(connection, meters)}
+        if nodes := [-one for one in numbers if one < 0]:
+            stations = await station_targets(connection, nodes)
+            found |= {-node_id: target for node_id, target in stations.items()}
+        return found
 
     async def _learn(self, numbers: set[int], connection: Connection) -> None:
         """Works and policies of jobs, which do not change."""
@@ -148,8 +158,8 @@ class Preparer:
                 visit.way = LocalProtocolError(why_not)
         ways = await self._drivers.prepare(called)
         for visit in visits:
-            if visit.meter_id in ways:
-                visit.way = ways[visit.meter_id]
+            if visit.target is not None and (way := ways.get(visit.target.meter.meter_id)) is not None:
+                visit.way = way
 
     # ---- what works come to -----------------------------------------------------------------------------
 
@@ -211,14 +221,18 @@ class Preparer:
         by_meter: dict[int, list[Due]] = defaultdict(list)
         for due in await coverage.due(connection, wanted, list(targets)):
             by_meter[due.meter_id].append(due)
-        return {meter_id: self._its_own(targets[meter_id], due) for meter_id, due in by_meter.items()}
+        before = now - self._forwarded
+        return {
+            meter_id: its_own(self._drivers, targets[meter_id], due, before)
+            for meter_id, due in by_meter.items()
+        }
 
-    def _its_own(self, target: Target, due: Iterable[Due]) -> list[Due]:
-        """What the meter itself is asked for: not what a concentrator keeps of it and will yet hand on."""
-        found = joined(due)
-        if self._drivers.forwards(target.place.station_model):
-            return older(found, self._now() - self._forwarded)
-        return found
+
+def its_own(drivers: Drivers, target: Target, due: Iterable[Due], before: datetime) -> list[Due]:
+    """What the meter itself is asked for: not what a concentrator keeps of it since ``before`` and will yet
+    hand on. Ranges that are close are joined."""
+    found = joined(due)
+    return older(found, before) if drivers.forwards(target.place.station_model) else found
 
 
 _GONE: Final = LocalProtocolError("it is there no more")
@@ -229,6 +243,7 @@ def _why_not(target: Target, asked: Sequence[Asked]) -> str | None:
     meter = target.meter
     if meter.address is None:
         return f"meter {meter.asset_id} has no address: it only pushes"
-    if meter.state is MeterState.COMMISSIONED or any(one.is_waited_for for one in asked):
+    is_station = any(isinstance(part, Forwarded) for one in asked for part in one.parts)
+    if is_station or meter.state is MeterState.COMMISSIONED or any(one.is_waited_for for one in asked):
         return None
     return f"meter {meter.asset_id} is {meter.state}, not commissioned"

@@ -22,8 +22,6 @@ from headend.store.requests import WAITED_FOR
 
 log = logging.getLogger(__name__)
 
-#: A lane is taken over by another process this long after its holder was last heard of, in seconds.
-LEASE_S: Final = 15.0
 #: A lease is renewed so many times within its length.
 _RENEWALS: Final = 3
 #: Pause before it is listened anew, each drawn below it, in seconds.
@@ -49,10 +47,10 @@ class LaneKeeper:
     Args:
         pool: the database.
         holder: this process, as others shall see it.
-        lease_s: length of a lease.
+        lease_s: length of a lease: what is held is taken over by others so long after it was last renewed.
     """
 
-    def __init__(self, pool: Pool, holder: str, *, lease_s: float = LEASE_S) -> None:
+    def __init__(self, pool: Pool, holder: str, *, lease_s: float) -> None:
         self.holder: Final = holder
         self.lease_s: Final = lease_s
         self._pool = pool

@@ -61,6 +61,11 @@ class Queue:
         """Of the lanes that are held, to be watched: they end only by cancellation."""
         return self._keeper.tasks
 
+    @property
+    def keeper(self) -> LaneKeeper:
+        """The lanes of this process."""
+        return self._keeper
+
     async def run(self, *, drain_s: float) -> None:
         """Until it is cancelled: then no visit is begun any more, and what is under way may end within
         ``drain_s`` seconds."""

@@ -1,12 +1,13 @@
 """One request over an open conversation: its parts are read one after another, and taken off when read."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from headend.drivers.contract import BillingConversation, Conversation
 from headend.jobs.asked import Asked, Log
+from headend.jobs.station_outcome import StationOutcome
 from headend.store.coverage import Due
 from protocols.errors import LocalProtocolError
 from schemas.job import Billing, Forwarded, Registers
@@ -28,14 +29,17 @@ class Gathered:
     batches: list[ReadingBatch] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     cursors: list[tuple[int, datetime]] = field(default_factory=list)
+    station: StationOutcome | None = None
 
     @property
     def rows(self) -> int:
         """Intervals."""
-        return sum(map(len, self.batches))
+        return sum(map(len, self.batches)) + (0 if self.station is None else self.station.fetched)
 
     def result(self) -> dict[str, object]:
-        """In the words of the API."""
+        """In the words of the API; of a concentrator's round its figures."""
+        if self.station is not None:
+            return asdict(self.station)
         if not self.batches:
             return ReadResult(refused=()).model_dump(mode="json")
         batch = concatenate(self.batches, source=self.batches[0].source)
@@ -49,10 +53,11 @@ async def read(
     *,
     shared: bool,
     gives_way: Callable[[], bool],
+    forwarding: Callable[[Conversation, StationOutcome], Awaitable[None]],
     now: datetime,
 ) -> bool:
     """Read what is left of ``asked.parts``, into ``got``; False where it stopped since ``gives_way`` said
-    that somebody more urgent waits.
+    that somebody more urgent waits. ``forwarding`` makes a round of a concentrator.
 
     Raises the tree of `protocols.errors`; what was read before is in ``got``.
     """
@@ -83,7 +88,8 @@ async def read(
                 got.batches.append(readout.batch)
                 got.refused += [(one.obis, one.reason) for one in readout.refusals]
             case Forwarded():
-                raise LocalProtocolError("it is no concentrator that stores and forwards")
+                got.station = StationOutcome()
+                await forwarding(conversation, got.station)
         del asked.parts[0]
         if asked.parts and gives_way():
             return False

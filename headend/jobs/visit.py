@@ -13,11 +13,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from headend.clock import utc_now
+from headend.drivers.contract import Conversation
 from headend.drivers.registry import Reachable
 from headend.ingest.pipeline import Pipeline, PipelineClosed
 from headend.jobs import backoff
 from headend.jobs.asked import Asked, Visit
+from headend.jobs.forwarding import Forwarding
 from headend.jobs.reading import Gathered, read
+from headend.jobs.station_outcome import StationOutcome
 from headend.keys.seal import SealError
 from headend.links.failures import stage_of
 from headend.links.links import Links
@@ -25,7 +28,7 @@ from headend.links.opened import BreakerOpen
 from headend.links.permits import Urgency
 from headend.store.attempts import Attempt
 from headend.store.errors import UnavailableError
-from headend.store.lanes import Lease
+from headend.store.lanes import LaneLost, Lease
 from headend.store.requests import Settled
 from headend.store.settlement import Settlement
 from headend.store.writer import Written
@@ -63,6 +66,7 @@ class Visitor:
     Args:
         links: the ways to them.
         pipeline: takes what they give.
+        forwarding: makes rounds of concentrators.
         worker: this process, as attempts name it.
         lease_s: length of the leases that visits are made under.
         now: aware, UTC.
@@ -72,6 +76,7 @@ class Visitor:
         self,
         links: Links,
         pipeline: Pipeline,
+        forwarding: Forwarding,
         *,
         worker: str,
         lease_s: float,
@@ -80,6 +85,7 @@ class Visitor:
     ) -> None:
         self._links = links
         self._pipeline = pipeline
+        self._forwarding = forwarding
         self._worker = worker
         self._lease_s = lease_s
         self._now = now
@@ -93,22 +99,25 @@ class Visitor:
         committing: list[Committing] = []
         error: BaseException | None = None
         attempted = False
-        for asked in [one for one in course.todo if not one.parts and not isinstance(visit.way, Exception)]:
-            course.todo.remove(asked)
-            self._finish(asked, Gathered(), course)
+        if not isinstance(visit.way, Exception) or _only_pushes(visit):
+            for asked in [one for one in course.todo if not one.parts]:
+                course.todo.remove(asked)
+                self._finish(asked, Gathered(), course)
         try:
-            if isinstance(visit.way, Exception):
+            if not course.todo:
+                pass
+            elif isinstance(visit.way, Exception):
                 raise visit.way
-            if course.todo and visit.way.is_away:
+            elif visit.way.is_away:
                 now = self._now()
                 self._rest(course, [backoff.away(one.waiting, now, self._draw) for one in course.todo])
-            elif course.todo:
+            else:
                 attempted = True
                 await self._talk(visit.way, course, lease, committing)
         except (CommunicationError, SealError) as failure:
             error, attempted = failure, attempted and not isinstance(failure, BreakerOpen)
             self._rest(course, [self._after(one, failure) for one in course.todo])
-        except (UnavailableError, PipelineClosed) as ours:
+        except (UnavailableError, PipelineClosed, LaneLost) as ours:
             error, attempted, now = ours, False, self._now()
             self._rest(
                 course, [backoff.after_ours(one.waiting, ours, now, self._draw) for one in course.todo]
@@ -130,6 +139,11 @@ class Visitor:
     ) -> None:
         waited_for = course.todo[0].is_waited_for
         urgency = Urgency.ON_DEMAND if waited_for else Urgency.SCHEDULED
+        under = Settlement(frozenset([lease]), lease_s=self._lease_s)
+
+        async def forwarding(conversation: Conversation, outcome: StationOutcome) -> None:
+            await self._forwarding.fetch(conversation, way.way.target.place, under, outcome)
+
         async with self._links.conversation(
             way.driver, way.way, urgency=urgency, force=waited_for
         ) as conversation:
@@ -142,6 +156,7 @@ class Visitor:
                         got,
                         shared=way.way.address.is_shared or way.way.target.place.station_id is not None,
                         gives_way=lambda: self._links.wanted(way.way),
+                        forwarding=forwarding,
                         now=self._now(),
                     )
                 except PeerRefused as refused:
@@ -165,7 +180,7 @@ class Visitor:
 
     def _finish(self, asked: Asked, got: Gathered, course: _Course) -> None:
         """The request got what it asked for."""
-        result = got.result() if asked.is_waited_for else None
+        result = got.result() if asked.is_waited_for or got.station is not None else None
         course.got.append(got)
         course.settled.append(Settled(asked.waiting.request_id, result=result))
         course.over.append(asked)
@@ -181,7 +196,7 @@ class Visitor:
 
     async def _hand_on(self, course: _Course, lease: Lease, attempt: Attempt | None) -> Committing:
         batches = [batch for got in course.got for batch in got.batches]
-        course.rows += sum(map(len, batches))
+        course.rows += sum(got.rows for got in course.got)
         settlement = Settlement(
             frozenset([lease]),
             tuple(course.settled),
@@ -220,6 +235,10 @@ def _one(batches: list[ReadingBatch]) -> ReadingBatch:
 
 
 _NO_ROWS: Final = registers_only((), source="lane")
+
+
+def _only_pushes(visit: Visit) -> bool:
+    return visit.target is not None and visit.target.meter.address is None
 
 
 def _failed(asked: Asked, reason: str) -> Settled:

@@ -7,7 +7,7 @@ is scraped (`watch`).
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -47,15 +47,6 @@ class Metrics:
             ("urgency",),
             buckets=_WAITS,
             registry=self.registry,
-        )
-        self.collected = Counter(
-            "headend_collected_meters",
-            "Meters of collections by what came of them: read, failed, away",
-            ("outcome",),
-            registry=self.registry,
-        )
-        self.collection_seconds = Gauge(
-            "headend_collection_seconds", "How long the last collection took", registry=self.registry
         )
 
     def watch(

@@ -80,7 +80,12 @@ async def give_back(connection: Connection, leases: Sequence[Lease]) -> list[Uns
     names = [one.lane for one in leases]
     await connection.execute(_QUERIES["give_back_lock"], {"lanes": names})
     await connection.execute(_QUERIES["give_back"], _pairs(leases))
-    cursor = await connection.execute(_QUERIES["due"], {"lanes": names})
+    return await due(connection, names)
+
+
+async def due(connection: Connection, lanes: Sequence[str]) -> list[Unserved]:
+    """Those of these lanes in which requests are due, whoever holds them."""
+    cursor = await connection.execute(_QUERIES["due"], {"lanes": list(lanes)})
     return [Unserved(*row) for row in await cursor.fetchall()]
 
 

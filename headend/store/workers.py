@@ -72,6 +72,12 @@ async def forget(connection: Connection, *, silent_s: float) -> list[str]:
     return [worker for (worker,) in await cursor.fetchall()]
 
 
+async def read_meters(connection: Connection) -> bool:
+    """Whether any process is there that reads meters."""
+    cursor = await connection.execute(_QUERIES["read_meters"], {"silent_s": SILENT_S})
+    return await cursor.fetchone() is not None
+
+
 async def page(
     connection: Connection, *, limit: int, after: str | None = None, kind: Kind | None = None
 ) -> list[Worker]:

@@ -13,7 +13,11 @@ from schemas.config import load_settings
 
 async def main(dsn: str, master_key: str, port: str) -> None:
     settings = load_settings(
-        database_url=dsn, master_key=master_key, listen_push_tcp=f"127.0.0.1:{port}", response_timeout_s=5.0
+        database_url=dsn,
+        master_key=master_key,
+        listen_push_tcp=f"127.0.0.1:{port}",
+        response_timeout_s=5.0,
+        lane_lease_s=1,
     )
     async with open_base(settings) as base, open_house(base) as house:
         listener = PushListener(
@@ -25,7 +29,8 @@ async def main(dsn: str, master_key: str, port: str) -> None:
             sys.stdout.flush()
             while True:
                 try:
-                    await house.stations.read()
+                    async with house.by_hand("test") as hand:
+                        await hand.stations()
                 except UnavailableError as error:
                     sys.stderr.write(f"{error}\n")
                 await asyncio.sleep(0.05)

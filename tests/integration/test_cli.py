@@ -267,7 +267,7 @@ def test_a_meter_that_cannot_be_reached_is_the_links_fault(headend: Headend, tmp
     assert "connect:" in done
     assert "fault: link; is it reachable" in done
     failed = json.loads(headend("collect", "--json", status=1).output)
-    assert (failed["due"], failed["failed"], failed["failures"][0]["fault"]) == (1, 1, "link")
+    assert (failed["due"], failed["failed"], failed["failures"][0]["stage"]) == (1, 1, "connect")
     assert "failed 1 x" in headend("collect", status=1).output
 
 
@@ -316,4 +316,4 @@ def test_a_meter_is_read_now(headend: Headend, field: Field, tmp_path: Path) -> 
     assert "1-0:99.99.99*255: " in refused.output
     done = json.loads(headend("collect", serial, "--days", "1", "--json").output)
     assert (done["due"], done["read"]) == (1, 1)
-    assert done["stored"]["new"] == done["intervals"] > 90
+    assert done["intervals"] > 90

@@ -87,5 +87,5 @@ def test_a_meter_is_asked_first(headend: Headend, field: Field, tmp_path: Path) 
 def test_a_meter_that_cannot_be_asked_says_why(headend: Headend, tmp_path: Path) -> None:
     headend("meters", "import", meters_file(tmp_path))
     assert "not read" in told(headend("events", "A1", "--read", status=1))
-    assert "not commissioned" in told(headend("events", "A2", "--read", status=1))
+    assert "has no address" in told(headend("events", "A2", "--read", status=1))
     assert "name it" in told(headend("events", "--read", status=1))

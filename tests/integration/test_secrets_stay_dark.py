@@ -10,7 +10,7 @@ from concentrator_sim.scenario import make_scenario
 from concentrator_sim.security import MODES
 from headend.drivers.contract import Target
 from headend.store import meters
-from tests.integration.test_collect import SINCE, UNTIL, add, altered, house_of
+from tests.integration.test_collect import SINCE, UNTIL, add, altered, collect, house_of
 
 
 def spellings(secret: bytes) -> set[str]:
@@ -35,7 +35,7 @@ async def test_in_logs_failures_and_reprs(
         lls = [item.meter for item in field.meters if item.meter.mode.name == "lls"]
         csv = altered(csv, lls[0].serial, "lls_secret_plain", "wrongpass")
         await add(house, csv)
-        outcome = await house.collector.collect(SINCE, UNTIL)
+        outcome = await collect(house, SINCE, UNTIL)
         assert (outcome.read, outcome.failed) == (3 * len(MODES) - 3, 3)
         reaches = await house.access.prepare(
             [Target(await _meter(house, item.meter.serial)) for item in field.meters]

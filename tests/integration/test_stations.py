@@ -4,8 +4,10 @@ import asyncio
 import csv
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -18,23 +20,22 @@ from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.security import MODES
 from concentrator_sim.store_forward import MISSES, StoreForward
-from headend.collect.shelves import missing_range
-from headend.collect.station_outcome import StationOutcome
-from headend.collect.stations import StationRounds
 from headend.drivers.read_now import read_now
 from headend.foundation import open_base
 from headend.house import House, open_house
 from headend.ingest.acceptance import accept
 from headend.ingest.meter_import import import_meters
 from headend.ingest.network_import import import_network
-from headend.ingest.pipeline import Pipeline
+from headend.jobs.by_hand import Outcome
+from headend.jobs.shelves import missing_range
+from headend.jobs.station_outcome import StationOutcome
 from headend.links.failures import stage_of
 from headend.listen.push import PushListener
 from headend.store import announcements, meters, network
 from headend.store.errors import UnknownError
 from headend.store.settlement import Settlement
-from headend.store.writer import Written, write
-from protocols.errors import CommunicationError, GatewayRefused
+from headend.store.writer import Written
+from protocols.errors import GatewayRefused
 from schemas.address import GatewayAddress
 from schemas.config import load_settings
 from schemas.failure import Stage
@@ -145,6 +146,11 @@ async def house_with(
         station.port = 0
 
 
+async def collect(house: House, since: datetime, until: datetime) -> Outcome:
+    async with house.by_hand("test") as hand:
+        return await hand.collect(since, until)
+
+
 async def hang_below(connection: Any, station: Station) -> None:
     """The network of the file, and the meters in it below the concentrator."""
     lines = [f"{one.meter.serial},meter,DC-1,plc_narrowband,1,80,,," for one in station.members]
@@ -153,9 +159,20 @@ async def hang_below(connection: Any, station: Station) -> None:
     assert not hung.errors, hung.errors
 
 
-async def one_round(house: House) -> StationOutcome:
-    (outcome,) = await house.stations.read()
-    return outcome
+async def rounds(house: House, *codes: str) -> list[Any]:
+    """Rounds of concentrators: their figures as attributes."""
+    async with house.by_hand("test") as hand:
+        found = await hand.stations(codes)
+    none = asdict(StationOutcome())
+    return [
+        SimpleNamespace(station=one.station, failure=one.failure, **(none | one.figures)) for one in found
+    ]
+
+
+async def one_round(house: House) -> Any:
+    """A round of the one concentrator."""
+    (found,) = await rounds(house)
+    return found
 
 
 def stored(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
@@ -215,24 +232,27 @@ async def test_without_its_keys_a_ciphered_concentrator_is_not_talked_to(embedde
 async def test_nothing_is_released_that_is_not_committed(embedded_database: Any) -> None:
     station = Station()
     async with house_with(embedded_database.dsn, station) as house:
+        committed = house.pipeline._write
 
-        async def refuses(batch: ReadingBatch, _: Settlement) -> Written:
-            raise ValueError("the store will not have it")
+        async def refuses(batch: ReadingBatch, settlement: Settlement) -> Written:
+            if len(batch):
+                raise ValueError("the store will not have it")
+            return await committed(batch, settlement)
 
-        async with Pipeline(refuses) as pipeline:
-            rounds = StationRounds(house.base.pool.connection, house.drivers, house.links, pipeline)
-            (outcome,) = await rounds.read()
+        house.pipeline._write = refuses
+        outcome = await one_round(house)
         assert len(outcome.bad) == 3
         assert (outcome.fetched, outcome.released) == (3 * ROWS, 0)
         assert [shelf.rows for shelf in station.store.shelves.values()] == [ROWS] * 3
         # delivered again, stored once
+        house.pipeline._write = committed
         assert (await one_round(house)).released == 3
         assert stored(embedded_database.dsn) == everything(station)
 
 
 async def test_a_round_cut_off_before_the_commit_releases_nothing(embedded_database: Any) -> None:
     station = Station()
-    async with house_with(embedded_database.dsn, station) as house:
+    async with house_with(embedded_database.dsn, station, shutdown_timeout_s=0.1) as house:
         begun, never = asyncio.Event(), asyncio.Event()
 
         async def hangs(batch: ReadingBatch, _: Settlement) -> Written:
@@ -240,31 +260,33 @@ async def test_a_round_cut_off_before_the_commit_releases_nothing(embedded_datab
             await never.wait()
             raise AssertionError
 
-        async with Pipeline(hangs, drain_s=0.01) as pipeline:
-            rounds = StationRounds(house.base.pool.connection, house.drivers, house.links, pipeline)
-            task = asyncio.create_task(rounds.read())
-            await begun.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+        house.pipeline._write = hangs
+        task = asyncio.create_task(one_round(house))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
         assert station.store.releases == 0
+    async with house_with(embedded_database.dsn, station) as house:
         assert (await one_round(house)).released == 3
         assert stored(embedded_database.dsn) == everything(station)
 
 
 async def test_a_round_cut_off_after_the_commit_is_finished_by_the_next(embedded_database: Any) -> None:
     station = Station()
-    async with house_with(embedded_database.dsn, station) as house:
+    async with house_with(embedded_database.dsn, station, read_attempts=1) as house:
+        committed = house.pipeline._write
 
-        async def commits_and_hangs_up(batch: ReadingBatch, _: Settlement) -> Written:
-            written = await write(house.base.pool, batch)
-            station.concentrator.hang_up()
-            await asyncio.sleep(0)
+        async def commits_and_hangs_up(batch: ReadingBatch, settlement: Settlement) -> Written:
+            written = await committed(batch, settlement)
+            if len(batch):
+                station.concentrator.hang_up()
+                await asyncio.sleep(0)
             return written
 
-        async with Pipeline(commits_and_hangs_up) as pipeline:
-            rounds = StationRounds(house.base.pool.connection, house.drivers, house.links, pipeline)
-            (outcome,) = await rounds.read()
+        house.pipeline._write = commits_and_hangs_up
+        async with house.by_hand("test") as hand:
+            (outcome,) = await hand.stations()
         assert outcome.failure is not None
         assert station.store.releases == 0
         assert stored(embedded_database.dsn) == everything(station)
@@ -319,7 +341,7 @@ async def test_a_gap_of_the_concentrator_is_read_through_it(embedded_database: A
     station.store.shelves[2].holes |= {last - 40, last - 41}
     async with house_with(embedded_database.dsn, station, forwarded_within_s=3600) as house:
         assert (await one_round(house)).fetched == 3 * ROWS - 2
-        outcome = await house.collector.collect(NEWEST - ROWS * QUARTER, NEWEST)
+        outcome = await collect(house, NEWEST - ROWS * QUARTER, NEWEST)
         assert (outcome.due, outcome.read, outcome.intervals) == (1, 1, 2)
         assert stored(embedded_database.dsn) == everything(station)
 
@@ -329,16 +351,16 @@ async def test_a_meter_is_not_asked_for_what_its_concentrator_will_hand_on(embed
     async with house_with(embedded_database.dsn, station, forwarded_within_s=24 * 3600) as house:
         async with house.base.pool.connection() as connection:
             await hang_below(connection, station)
-        outcome = await house.collector.collect(NEWEST - 8 * QUARTER, NEWEST)
+        outcome = await collect(house, NEWEST - 8 * QUARTER, NEWEST)
         assert (outcome.due, outcome.read, station.concentrator.exchanges) == (0, 0, 0)
         # of what is older than that each is asked itself: the 8 quarters before
-        outcome = await house.collector.collect(NEWEST - 104 * QUARTER, NEWEST)
+        outcome = await collect(house, NEWEST - 104 * QUARTER, NEWEST)
         assert (outcome.due, outcome.read, outcome.failures) == (3, 3, [])
         assert 3 * 8 <= outcome.intervals <= 3 * 12  # NEWEST is up to an hour ago
         # and a concentrator without a word of its own about curves keeps nothing back
         with psycopg.connect(embedded_database.dsn) as changed:
             changed.execute("UPDATE network_nodes SET model = NULL WHERE code = 'DC-1'")
-        outcome = await house.collector.collect(NEWEST - 8 * QUARTER, NEWEST)
+        outcome = await collect(house, NEWEST - 8 * QUARTER, NEWEST)
         assert (outcome.due, outcome.read, outcome.failures) == (3, 3, [])
 
 
@@ -377,7 +399,7 @@ async def test_a_concentrator_that_is_away_costs_the_others_nothing(embedded_dat
             more = f"\nDC-2,concentrator,,,,,tcp://127.0.0.1:1,{station.model},".encode()
             hung = await import_network(connection, station.network_csv() + more, since=NOW, actor="test")
             assert not hung.errors
-        one, two = await house.stations.read()
+        one, two = await rounds(house)
         assert (one.station, one.failure, one.fetched) == ("DC-1", None, 3 * ROWS)
         assert (two.station, two.fetched) == ("DC-2", 0)
         assert two.failure is not None
@@ -425,7 +447,7 @@ async def test_what_a_concentrator_pushes_is_stored_confirmed_and_let_go(
         assert [shelf.rows for shelf in station.store.shelves.values()] == [0, 0, 0]
         # what was pushed is covered: neither a round nor a collection asks for it again
         assert (await one_round(house)).fetched == 0
-        assert (await house.collector.collect(NEWEST - ROWS * QUARTER, NEWEST)).due == 0
+        assert (await collect(house, NEWEST - ROWS * QUARTER, NEWEST)).due == 0
         # and the same once more has no effect
         for shelf in station.store.shelves.values():
             shelf.first = shelf.end - ROWS
@@ -512,9 +534,9 @@ async def test_a_hostile_concentrator_costs_the_others_nothing(embedded_database
             more = f"\nDC-2,concentrator,,,,,tcp://127.0.0.1:{port},{station.model},".encode()
             hung = await import_network(connection, station.network_csv() + more, since=NOW, actor="test")
             assert not hung.errors
-        one, two = await house.stations.read()
+        one, two = await rounds(house)
         assert (one.station, one.failure, one.fetched) == ("DC-1", None, 3 * ROWS)
-        assert isinstance(two.failure, CommunicationError)
+        assert "unknown APDU" in two.failure
         assert two.fetched == 0
 
 
@@ -522,8 +544,8 @@ async def test_a_round_of_named_concentrators_only(embedded_database: Any) -> No
     station = Station()
     async with house_with(embedded_database.dsn, station) as house:
         with pytest.raises(UnknownError, match="DC-7"):
-            await house.stations.read(["DC-1", "DC-7"])
-        (outcome,) = await house.stations.read(["DC-1"])
+            await rounds(house, "DC-1", "DC-7")
+        (outcome,) = await rounds(house, "DC-1")
         assert outcome.fetched == 3 * ROWS
 
 

@@ -31,6 +31,7 @@ from tests.integration.test_stations import (
     hang_below,
     house_with,
     pushed_to,
+    rounds,
     stored,
 )
 
@@ -121,7 +122,7 @@ def folder() -> Iterator[Path]:
 async def rounds_of(house: House) -> None:
     while True:
         with suppress(UnavailableError):
-            await house.stations.read()
+            await rounds(house)
         await asyncio.sleep(0.05)
 
 

@@ -7,12 +7,9 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headend.collect.outcome import MOST_FAILURES, Failure, Outcome
 from headend.drivers.contract import Curve, Recall
 from headend.jobs.ranges import JOIN, joined, wanted_ranges
 from headend.store.coverage import Due
-from protocols.errors import LinkTimeout
-from schemas.failure import Stage
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -78,17 +75,3 @@ def test_joining_loses_nothing(steps):
         assert sum(other.since <= one.since and one.until <= other.until for other in found) == 1
     for earlier, later in pairwise(found):
         assert later.since - earlier.until >= JOIN
-
-
-def test_failures_are_all_counted_and_the_first_are_kept():
-    outcome = Outcome()
-    for n in range(MOST_FAILURES + 5):
-        outcome.fail(Failure.of(f"m{n}", LinkTimeout("silent\nfor long"), 2))
-    assert outcome.failed == outcome.done == MOST_FAILURES + 5
-    assert len(outcome.failures) == MOST_FAILURES
-    assert outcome.failures[0] == Failure("m0", Stage.TIMEOUT, "link", "LinkTimeout", "silent", 2)
-    assert outcome.kinds == {(Stage.TIMEOUT, "link", "LinkTimeout"): MOST_FAILURES + 5}
-
-
-def test_what_is_not_the_peers_or_the_links_is_ours():
-    assert Failure.of("m", RuntimeError("defect"), 1).fault == "ours"

@@ -21,3 +21,8 @@ SELECT w.worker, w.host, w.kind, w.version, w.concurrency, w.started_at, w.seen_
   FROM workers w
  WHERE (%(after)s::text IS NULL OR w.worker > %(after)s) AND (%(kind)s::text IS NULL OR w.kind = %(kind)s)
  ORDER BY w.worker LIMIT %(limit)s;
+
+-- name: read_meters
+-- Whether a process that reads meters is there.
+SELECT 1 FROM workers
+ WHERE kind IN ('run', 'worker') AND seen_at >= clock_timestamp() - make_interval(secs => %(silent_s)s) LIMIT 1;

@@ -1,4 +1,4 @@
-"""Rounds of the concentrators that store and forward: what they keep, into the database, and then released.
+"""What concentrators that store and forward keep: into the database, and then released.
 
 ::
 
@@ -15,30 +15,24 @@ Rows of devices that are no meters of ours stay where they are.
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from headend.clock import utc_now
-from headend.collect.periodic import JITTER
-from headend.collect.shelves import Shelf, missing_range, parts
-from headend.collect.station_outcome import StationOutcome, summary
-from headend.drivers.contract import Target
+from headend.drivers.contract import Conversation, Target
 from headend.drivers.dlms.station import STATION, Answer, Ask, StationConversation
-from headend.drivers.registry import Drivers, Reachable
-from headend.ingest.pipeline import Pipeline, PipelineClosed
-from headend.keys.seal import SealError
-from headend.links.failures import stage_of
-from headend.links.links import Links
+from headend.ingest.pipeline import Pipeline
+from headend.jobs.shelves import Shelf, missing_range, parts
+from headend.jobs.station_outcome import StationOutcome
 from headend.session.access import Connect
 from headend.store import announcements, coverage, meters, network
-from headend.store.errors import DatabaseError, UnavailableError, UnknownError
+from headend.store.settlement import Settlement
 from headend.store.sql import Connection
 from headend.store.writer import UnknownMeter, Written
 from protocols.dlms.store_forward import Entry, Reached, Release
-from protocols.errors import CommunicationError
+from protocols.errors import CommunicationError, LinkTimeout, LocalProtocolError
 from schemas.event import EventLog, EventMeaning, MeterEvent
 from schemas.meter import Meter, MeterState
 from schemas.model import MeterModel, ModelError, load_model
@@ -48,7 +42,7 @@ from schemas.reading import registers_only
 
 log = logging.getLogger(__name__)
 
-#: How long a round may take, waiting for permits and for the database included, in seconds.
+#: How long a round may take, waiting for the database included, in seconds.
 ROUND_S: Final = 1800.0
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -60,13 +54,21 @@ class _Committing(NamedTuple):
     committed: "asyncio.Future[Written]"
 
 
-class StationRounds:
-    """Rounds of all store-and-forward concentrators of the network. A second round waits for the first.
+async def station_targets(connection: Connection, node_ids: Sequence[int]) -> dict[int, Target]:
+    """Concentrators, each as the device that is called, by the number of their node: the one of its name
+    among the meters, which has its keys, else one without keys. Raises UnavailableError."""
+    nodes = [found.node for found in await network.find(connection, ids=node_ids)]
+    devices = {
+        one.asset_id: one for one in await meters.find(connection, asset_ids=[node.code for node in nodes])
+    }
+    return {node.node_id: Target(devices.get(node.code) or _device(node), _place(node)) for node in nodes}
+
+
+class Forwarding:
+    """Rounds of store-and-forward concentrators.
 
     Args:
         connect: gives a database connection.
-        drivers: the languages.
-        links: the ways to the concentrators.
         pipeline: takes what was fetched.
         profile_folders: where models are looked for before the packaged ones.
         now: aware, UTC.
@@ -75,129 +77,60 @@ class StationRounds:
     def __init__(
         self,
         connect: Connect,
-        drivers: Drivers,
-        links: Links,
         pipeline: Pipeline,
         *,
         profile_folders: tuple[Path, ...] = (),
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._connect = connect
-        self._drivers = drivers
-        self._links = links
         self._pipeline = pipeline
         self._folders = profile_folders
         self._now = now
-        self._one = asyncio.Lock()
         #: rows fetched and profiles released since the start, by that name
         self.totals = {"fetched": 0, "released": 0, "failed": 0}
 
-    async def run(self, period_s: float) -> None:
-        """A round at once, and again every ``period_s`` seconds; ends by cancellation. A database that is
-        away costs a round."""
-        while True:
-            try:
-                outcomes = await self.read()
-            except UnavailableError as error:
-                log.error("this round is left out, the database is away: %s", str(error).split("\n", 1)[0])  # noqa: TRY400
-            else:
-                if outcomes:
-                    log.info("%s", summary(outcomes))
-            await asyncio.sleep(period_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - no secret
+    async def fetch(
+        self, conversation: Conversation, place: Place, settlement: Settlement, outcome: StationOutcome
+    ) -> None:
+        """One round of a concentrator, counted in ``outcome`` as it goes on; ``settlement`` goes with all
+        that is stored.
 
-    async def read(self, codes: Collection[str] = ()) -> list[StationOutcome]:
-        """One round of each, or of those of these ``codes``. A concentrator's failure is in its outcome and
-        costs nobody else.
-
-        Raises UnknownError for a code that is no such concentrator's, UnavailableError while the database is
-        away.
+        Raises the tree of `protocols.errors`, UnavailableError, PipelineClosed and LaneLost.
         """
-        async with self._one:
-            stations = await self._stations()
-            if codes:
-                stations = {node: target for node, target in stations.items() if node.code in codes}
-                missing = set(codes) - {node.code for node in stations}
-                if missing:
-                    raise UnknownError(
-                        f"no concentrator that stores and forwards: {', '.join(sorted(missing))}"
-                    )
-            ways = await self._drivers.prepare(list(stations.values()))
-            async with asyncio.TaskGroup() as group:
-                rounds = [
-                    group.create_task(
-                        self._round(node, ways[target.meter.meter_id]), name=f"round {node.code}"
-                    )
-                    for node, target in stations.items()
-                ]
-        return [one.result() for one in rounds]
-
-    async def _stations(self) -> dict[Node, Target]:
-        """The store-and-forward concentrators, each as the device that is called: the one of its name among
-        the meters, which has its keys, else one without keys."""
-        async with self._connect() as connection:
-            nodes = [node for node in await network.stations(connection) if self._stores(node)]
-            devices = {
-                one.asset_id: one
-                for one in await meters.find(connection, asset_ids=[node.code for node in nodes])
-            }
-        return {node: Target(devices.get(node.code) or _device(node), _place(node)) for node in nodes}
-
-    def _stores(self, node: Node) -> bool:
-        return node.address is not None and self._drivers.forwards(node.model)
-
-    # ---- one concentrator -----------------------------------------------------------------------------
-
-    async def _round(self, node: Node, way: Reachable | Exception) -> StationOutcome:
-        """One concentrator to its end, whatever comes: this is where a failure stops."""
-        outcome = StationOutcome(node.code)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        if not isinstance(conversation, StationConversation):
+            raise LocalProtocolError(f"{place.station} is no concentrator that stores and forwards")
         try:
-            if isinstance(way, Exception):
-                raise way
-            if not way.is_away:
-                async with asyncio.timeout(ROUND_S):
-                    await self._talk(node, way, outcome)
-        except TimeoutError as error:
-            outcome.failure = error
-            log.warning("%s: the round did not end within %.0f s", node.code, ROUND_S)
-        except (CommunicationError, SealError, DatabaseError, UnavailableError, PipelineClosed) as error:
-            outcome.failure = error
-            stage, reason = stage_of(error) or "no conversation", str(error).split("\n", 1)[0]
-            log.warning("%s: the round ended (%s): %s", node.code, stage, reason)
-        except Exception as error:  # the boundary: a defect met at one concentrator must not end all others
-            outcome.failure = error
-            log.exception("%s: the round ended, by a defect", node.code)
-        outcome.seconds = loop.time() - began
-        self.totals["fetched"] += outcome.fetched
-        self.totals["released"] += outcome.released
-        self.totals["failed"] += outcome.failure is not None
-        for identity, reason in outcome.bad.items():
-            log.warning("%s: %s: %s", node.code, identity, reason)
-        return outcome
+            async with asyncio.timeout(ROUND_S):
+                await self._round(conversation, place, settlement, outcome)
+        except TimeoutError:
+            raise LinkTimeout(f"{place.station}: the round did not end within {ROUND_S:.0f} s") from None
+        finally:
+            self.totals["fetched"] += outcome.fetched
+            self.totals["released"] += outcome.released
+            for identity, reason in outcome.bad.items():
+                log.warning("%s: %s: %s", place.station, identity, reason)
 
-    async def _talk(self, node: Node, way: Reachable, outcome: StationOutcome) -> None:
-        async with self._links.conversation(way.driver, way.way) as conversation:
-            if not isinstance(conversation, StationConversation):
-                raise TypeError(f"{node.code} is no concentrator that stores and forwards")
-            entries = await conversation.directory()
-            outcome.meters = len(entries)
-            outcome.lost = sum(kept.lost for entry in entries for kept in entry.kept)
-            known = await self._announce(node, entries)
-            outcome.unknown = len(entries) - len(known)
-            told = await self._tell_silent(node, entries, known, outcome)
-            before: list[_Committing] = []
-            for part in parts(await self._shelves(entries, known, outcome)):
-                answers = await conversation.fetch([shelf.ask for shelf in part if shelf.ask is not None])
-                now = await self._submit(part, answers, outcome)
-                # the one before is committed while this one was on its way
-                await self._release(conversation, part, before, outcome)
-                before = now
-            await self._release(conversation, (), before, outcome)
-            if told is not None:
-                await told
+    async def _round(
+        self, conversation: StationConversation, place: Place, settlement: Settlement, outcome: StationOutcome
+    ) -> None:
+        entries = await conversation.directory()
+        outcome.meters = len(entries)
+        outcome.lost = sum(kept.lost for entry in entries for kept in entry.kept)
+        known = await self._announce(place, entries)
+        outcome.unknown = len(entries) - len(known)
+        told = await self._tell_silent(place, entries, known, settlement, outcome)
+        before: list[_Committing] = []
+        for part in parts(await self._shelves(entries, known, outcome)):
+            answers = await conversation.fetch([shelf.ask for shelf in part if shelf.ask is not None])
+            now = await self._submit(part, answers, settlement, outcome)
+            # the one before is committed while this one was on its way
+            await self._release(conversation, part, before, outcome)
+            before = now
+        await self._release(conversation, (), before, outcome)
+        if told is not None:
+            await told
 
-    async def _announce(self, node: Node, entries: Sequence[Entry]) -> Mapping[str, int]:
+    async def _announce(self, place: Place, entries: Sequence[Entry]) -> Mapping[str, int]:
         """Tell the network who is here; the numbers of the meters of ours, by identity."""
         told = [
             Announced(
@@ -212,7 +145,7 @@ class StationRounds:
             for entry in entries
         ]
         async with self._connect() as connection:
-            return (await announcements.announce(connection, node.node_id, told, now=self._now())).known
+            return (await announcements.announce(connection, _node_id(place), told, now=self._now())).known
 
     def _is_model(self, name: str) -> bool:
         try:
@@ -222,13 +155,18 @@ class StationRounds:
         return True
 
     async def _tell_silent(
-        self, node: Node, entries: Sequence[Entry], known: Mapping[str, int], outcome: StationOutcome
+        self,
+        place: Place,
+        entries: Sequence[Entry],
+        known: Mapping[str, int],
+        settlement: Settlement,
+        outcome: StationOutcome,
     ) -> "asyncio.Future[Written] | None":
         """Hand on what the concentrator says of meters that it does not reach."""
         silent = [entry for entry in entries if entry.reached is Reached.SILENT]
         outcome.silent = len(silent)
         now_us = (self._now() - _EPOCH) // _US
-        source = f"{STATION} {node.code}"
+        source = f"{STATION} {place.station}"
         events = [
             MeterEvent(
                 known[entry.identity],
@@ -238,7 +176,7 @@ class StationRounds:
                 None if entry.since is None else (entry.since - _EPOCH) // _US,
                 now_us,
                 source,
-                text=f"not reached by {node.code}",
+                text=f"not reached by {place.station}",
                 standing=entry.since is None,
             )
             for entry in silent
@@ -246,7 +184,7 @@ class StationRounds:
         ]
         if not events:
             return None
-        return await self._pipeline.submit(registers_only((), source=source, events=events))
+        return await self._pipeline.submit(registers_only((), source=source, events=events), settlement)
 
     async def _shelves(
         self, entries: Sequence[Entry], known: Mapping[str, int], outcome: StationOutcome
@@ -289,7 +227,11 @@ class StationRounds:
         return found
 
     async def _submit(
-        self, part: Sequence[Shelf], answers: Sequence[Answer], outcome: StationOutcome
+        self,
+        part: Sequence[Shelf],
+        answers: Sequence[Answer],
+        settlement: Settlement,
+        outcome: StationOutcome,
     ) -> list[_Committing]:
         asked = [shelf for shelf in part if shelf.ask is not None]
         committing = []
@@ -298,7 +240,8 @@ class StationRounds:
                 outcome.bad[shelf.identity] = str(answer.result)
                 continue
             outcome.fetched += len(answer.result)
-            committing.append(_Committing(shelf, await self._pipeline.submit(answer.result)))
+            committed = await self._pipeline.submit(answer.result, settlement)
+            committing.append(_Committing(shelf, committed))
         return committing
 
     async def _release(
@@ -319,6 +262,12 @@ class StationRounds:
                 releases.append(shelf.release)
         await conversation.release(releases)
         outcome.released += len(releases)
+
+
+def _node_id(place: Place) -> int:
+    if place.station_id is None:
+        raise LocalProtocolError(f"{place.station} is no node of the network")
+    return place.station_id
 
 
 def _device(node: Node) -> Meter:
