@@ -12,13 +12,12 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from api import paging
 from api.auth import Operator, Reader, actor
 from api.errors import BadValue, NotFound, Place, Stale, responses
+from api.jobs.models import JobModel, JobPage
 from api.schedules.models import (
     RunList,
     RunModel,
     ScheduleBody,
     ScheduleDetail,
-    ScheduledJobModel,
-    ScheduledJobPage,
     SchedulePage,
     StartedModel,
 )
@@ -198,7 +197,7 @@ async def list_jobs_of_schedule(
     name: Name,
     limit: Limit = 100,
     after: Annotated[str | None, Query(max_length=512, description="cursor of the last page")] = None,
-) -> ScheduledJobPage:
+) -> JobPage:
     """Its jobs, newest first. ``next`` in the answer and the Link header lead to the next page."""
     before = None if after is None else paging.decode(after, int)[0]
     if before is not None and not 0 <= before < 2**63:
@@ -210,7 +209,8 @@ async def list_jobs_of_schedule(
         counts = await jobs.counts(connection, [job.job_id for job in page])
     cursor = paging.encode([page[-1].job_id]) if len(found) > limit else None
     paging.link_next(request, response, cursor)
-    return ScheduledJobPage(jobs=[ScheduledJobModel.of(job, counts[job.job_id]) for job in page], next=cursor)
+    told = [JobModel.model_validate(JobModel.fields(job, counts[job.job_id])) for job in page]
+    return JobPage(jobs=told, next=cursor)
 
 
 async def _enable(

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.times import rfc3339
 from headend.schedules.calendar import Times
 from headend.schedules.planner import Planned
-from headend.store.jobs import Counts, Job
 from headend.store.schedules import StoredSchedule
 from schemas.schedule import Schedule
 
@@ -46,17 +45,6 @@ _RUN: Final[dict[str, Any]] = {
         "deadline": "2026-03-30T06:00:00+02:00",
         "drop_dead": "2026-03-30T05:30:00+02:00",
     },
-}
-_JOB: Final[dict[str, Any]] = {
-    "job": 4711,
-    "run_at": "2026-03-29T00:00:00Z",
-    "deadline": "2026-03-29T04:00:00Z",
-    "drop_dead": "2026-03-29T03:30:00Z",
-    "actor": "schedule",
-    "created_at": "2026-03-29T00:00:03Z",
-    "ended_at": "2026-03-29T00:02:11Z",
-    "cancelled_at": None,
-    "requests": {"open": 0, "done": 153991, "failed": 7, "expired": 2, "cancelled": 0},
 }
 
 
@@ -148,54 +136,6 @@ class RunList(BaseModel):
 
     zone: str
     runs: list[RunModel]
-
-
-class CountsModel(BaseModel):
-    """How many requests are in which state."""
-
-    open: int
-    done: int
-    failed: int
-    expired: int
-    cancelled: int
-
-
-class ScheduledJobModel(BaseModel):
-    """What a run became; ``GET /api/v1/jobs/{job}`` tells more."""
-
-    job: int
-    run_at: str | None
-    deadline: str
-    drop_dead: str
-    actor: str
-    created_at: str
-    ended_at: str | None
-    cancelled_at: str | None
-    requests: CountsModel
-
-    @classmethod
-    def of(cls, job: Job, counts: Counts) -> Self:
-        """As stored."""
-        return cls(
-            job=job.job_id,
-            run_at=_told(job.run_at),
-            deadline=rfc3339(job.deadline),
-            drop_dead=rfc3339(job.drop_dead),
-            actor=job.actor,
-            created_at=rfc3339(job.created_at),
-            ended_at=_told(job.ended_at),
-            cancelled_at=_told(job.cancelled_at),
-            requests=CountsModel(**{name: getattr(counts, name) for name in CountsModel.model_fields}),
-        )
-
-
-class ScheduledJobPage(BaseModel):
-    """Jobs of a schedule, newest first; ``next`` is the cursor of the next page, null on the last."""
-
-    model_config = _example({"jobs": [_JOB], "next": None})
-
-    jobs: list[ScheduledJobModel]
-    next: str | None
 
 
 class StartedModel(BaseModel):

@@ -43,10 +43,13 @@ async def plan_due(connection: Connection, now: datetime, *, folders: tuple[Path
     is at is left to it. A schedule that fails is logged and costs no other.
 
     Of several missed runs the newest alone becomes a job: it reads all that is not covered yet, and what
-    a meter showed at an earlier run nobody can read any more. Raises UnavailableError.
+    a meter showed at an earlier run nobody can read any more. The connection is outside of any transaction:
+    what was begun on it is committed. Raises UnavailableError.
     """
     made = []
-    for schedule_id in await schedules.due(connection, now):
+    waiting = await schedules.due(connection, now)
+    await connection.commit()
+    for schedule_id in waiting:
         try:
             async with connection.transaction():
                 stored = await schedules.lock_due(connection, schedule_id, now)

@@ -13,6 +13,8 @@ from schemas.job import WORKS, JobKind, RequestState, Retry, Work
 
 _QUERIES: Final = sql.load("jobs")
 _RETRY: Final = Retry()
+#: Requests made at once for which a plan of their own pays.
+_MANY: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ async def add_requests(
             "next_at": sql.aware(next_at),
             "drop_dead": sql.aware(drop_dead),
         },
+        # a plan for lists of any length would look each of many up by itself
+        prepare=False if len(meter_ids) > _MANY else None,
     )
     return [lane for (lane,) in await cursor.fetchall()]
 

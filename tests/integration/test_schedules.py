@@ -256,6 +256,7 @@ async def test_a_bad_schedule_costs_no_other(pool: Pool, caplog: pytest.LogCaptu
         )
         (made,) = await plan_due(connection, NOW + DAY)
         assert made.schedule == "good"
+        assert connection.info.transaction_status.name == "IDLE", "each is committed by itself"
         assert f"schedule number {bad.schedule_id} was not planned" in caplog.text
 
 

@@ -77,6 +77,8 @@ def test_asked_in_the_repeated_hour_nothing_runs_again() -> None:
 def test_an_expression_for_every_hour_is_a_rhythm() -> None:
     runs = calendar.next_runs(schedule(cron="*/15 * * * *", zone="Europe/Berlin"), AUTUMN, 40)
     assert {later - run for run, later in pairwise(runs)} == {timedelta(minutes=15)}
+    runs = calendar.next_runs(schedule(cron="30 0-23 * * *", zone="Europe/Berlin"), AUTUMN, 10)
+    assert {later - run for run, later in pairwise(runs)} == {timedelta(hours=1)}
     # the half hour that comes twice has its quarter hours twice
     runs = calendar.next_runs(
         schedule(cron="*/15 0-23 * * *", zone="Australia/Lord_Howe"), utc(2026, 4, 4), 120
