@@ -95,10 +95,9 @@ async def list_missing(
         asset_id, profile = paging.decode(after, str, int)
         behind = (asset_id, max(-1, min(profile, 2**31 - 1)))
     async with house.pool.connection() as connection:
+        await completeness.count(connection, *asked, now=house.clock())
         found = await completeness.missing(
             connection,
-            *asked,
-            now=house.clock(),
             limit=limit + 1,
             only=MissingFilter(cause, station, feeder, model),
             after=behind,

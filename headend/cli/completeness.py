@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from typing import Annotated, Any, Final
+from time import monotonic
+from typing import Annotated, Any, Final, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
 import typer
@@ -22,8 +23,9 @@ from headend.store import completeness as store
 from headend.store.completeness import By, Group
 from headend.store.pool import Pool
 
-#: Watching, it is asked again after so many seconds: an answer over a county takes some of them.
+#: Watching, it is asked again after so many seconds, and never for more than a tenth of the time.
 _AGAIN_S: Final = 5.0
+_REST: Final = 9
 _MOST: Final = 40
 
 
@@ -43,20 +45,18 @@ async def completeness(
     since, until = _day(day, zone)
     async with base() as opened:
         if not watch:
-            told = await _ask(opened.pool, since, until, by, limit)
-            lacking = await _missing(opened.pool, since, until, missing)
+            told = await _ask(opened.pool, since, until, by, limit, missing)
             if as_json:
-                print_json(_as_json(since, until, by, told, lacking))
+                print_json(_as_json(since, until, by, told))
             else:
-                out.print(_picture(since, until, by, *told))
-                if lacking:
-                    out.print(_list(lacking))
+                out.print(_picture(since, until, by, told))
             return
         with Live(console=out, auto_refresh=False) as live:
             while True:
-                told = await _ask(opened.pool, since, until, by, limit)
-                live.update(_picture(since, until, by, *told), refresh=True)
-                await asyncio.sleep(_AGAIN_S)
+                began = monotonic()
+                told = await _ask(opened.pool, since, until, by, limit, missing)
+                live.update(_picture(since, until, by, told), refresh=True)
+                await asyncio.sleep(max(_AGAIN_S, _REST * (monotonic() - began)))
 
 
 def _day(text: str | None, zone: str) -> tuple[datetime, datetime]:
@@ -74,28 +74,23 @@ def _day(text: str | None, zone: str) -> tuple[datetime, datetime]:
         raise CommandError(f"--day: {text!r} is no day, as in 2026-03-01") from error
 
 
-async def _ask(
-    pool: Pool, since: datetime, until: datetime, by: By, limit: int
-) -> tuple[Standing, list[Group]]:
+class _Told(NamedTuple):
+    """All that is shown: how it stands, by causes, and who lacks some."""
+
+    standing: Standing
+    causes: list[Group]
+    missing: list[store.Missing]
+
+
+async def _ask(pool: Pool, since: datetime, until: datetime, by: By, limit: int, missing: int) -> _Told:
     async with pool.connection() as connection:
-        now = utc_now()
-        told = await standing(connection, since, until, now=now, by=by, limit=limit)
-        if by is By.CAUSE or told.now.present == told.now.expected:
-            return told, told.groups if by is By.CAUSE else []
-        return told, await store.groups(connection, since, until, now=now, by=By.CAUSE)
+        told = await standing(connection, since, until, now=utc_now(), by=by, limit=limit)
+        causes = told.groups if by is By.CAUSE else (await store.groups(connection, By.CAUSE))[1]
+        return _Told(told, causes, await store.missing(connection, limit=missing))
 
 
-async def _missing(pool: Pool, since: datetime, until: datetime, limit: int) -> list[store.Missing]:
-    if not limit:
-        return []
-    async with pool.connection() as connection:
-        return await store.missing(connection, since, until, now=utc_now(), limit=limit)
-
-
-def _picture(
-    since: datetime, until: datetime, by: By, told: Standing, causes: Sequence[Group]
-) -> RenderableType:
-    now, then = told.now, told.forecast
+def _picture(since: datetime, until: datetime, by: By, told: _Told) -> RenderableType:
+    now, then = told.standing.now, told.standing.forecast
     if not now.expected:
         return Text(
             f"nothing is expected of {since:%F %R}Z to {until:%F %R}Z: no meter was commissioned then"
@@ -112,7 +107,7 @@ def _picture(
         style="default",
     )
     parts: list[RenderableType] = [head]
-    lacking = [one for one in causes if one.name is not None]
+    lacking = [one for one in told.causes if one.name is not None]
     if lacking:
         table = Table("cause", box=None)
         for name in ("curves' meters", "open", "lost"):
@@ -121,7 +116,9 @@ def _picture(
             table.add_row(str(one.name), f"{one.incomplete:,}", f"{one.open:,}", f"{one.lost:,}")
         parts.append(table)
     if by not in (By.NETWORK, By.CAUSE):
-        parts.append(_bars(by, told.groups))
+        parts.append(_bars(by, told.standing.groups))
+    if told.missing:
+        parts.append(_list(told.missing))
     return Rows(*parts)
 
 
@@ -160,14 +157,8 @@ def _list(lacking: Sequence[store.Missing]) -> Table:
     return table
 
 
-def _as_json(
-    since: datetime,
-    until: datetime,
-    by: By,
-    told: tuple[Standing, list[Group]],
-    lacking: Sequence[store.Missing],
-) -> dict[str, Any]:
-    found, causes = told
+def _as_json(since: datetime, until: datetime, by: By, told: _Told) -> dict[str, Any]:
+    found = told.standing
     return {
         "from": since,
         "to": until,
@@ -180,8 +171,8 @@ def _as_json(
         },
         "by": by.value,
         "groups": [_numbers(one) for one in found.groups],
-        "causes": [_numbers(one) for one in causes if one.name is not None],
-        "missing": [one._asdict() for one in lacking],
+        "causes": [_numbers(one) for one in told.causes if one.name is not None],
+        "missing": [one._asdict() for one in told.missing],
     }
 
 

@@ -27,7 +27,7 @@ from schemas.job import CurveRange, JobKind, Retry, Work
 from schemas.network import NOWHERE, Place
 
 #: Gaps that one round takes up, and requests of back-fills that may be open at once.
-GAPS_A_ROUND: Final = 2_000
+GAPS_A_ROUND: Final = 5_000
 MOST_OPEN: Final = 20_000
 #: Ranges of one request; what is beyond has its turn later.
 MOST_RANGES: Final = 16

@@ -68,20 +68,14 @@ async def _curves(
     connection: Connection, since: datetime, until: datetime, now: datetime, meters: list[int]
 ) -> dict[str, Any]:
     opened = await gaps.open_missing(connection, since, until, now=now, meter_ids=meters)
-    by = {
-        one: await completeness.groups(
-            connection, since, until, now=now, by=one, meter_ids=meters, limit=MOST_STATIONS
-        )
-        for one in (By.NETWORK, By.CONCENTRATOR, By.CAUSE)
-    }
-    missing = await completeness.missing(
-        connection, since, until, now=now, meter_ids=meters, limit=MOST_MISSING
-    )
-    whole = by[By.NETWORK][0] if by[By.NETWORK] else completeness.NOTHING
+    await completeness.count(connection, since, until, now=now, meter_ids=meters)
+    whole, stations = await completeness.groups(connection, By.CONCENTRATOR, limit=MOST_STATIONS)
+    _, causes = await completeness.groups(connection, By.CAUSE)
+    missing = await completeness.missing(connection, limit=MOST_MISSING)
     return {
         "completeness": as_json(whole),
-        "stations": [as_json(one) for one in by[By.CONCENTRATOR] if one.present < one.expected],
-        "causes": [as_json(one) for one in by[By.CAUSE] if one.name is not None],
+        "stations": [as_json(one) for one in stations if one.present < one.expected],
+        "causes": [as_json(one) for one in causes if one.name is not None],
         "missing": [
             {
                 "meter": one.asset_id,

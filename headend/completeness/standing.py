@@ -41,19 +41,11 @@ async def standing(
     limit: int = 1000,
     skip: int = 0,
 ) -> Standing:
-    """Of the intervals in [since, until), aware."""
-    whole = await completeness.total(connection, since, until, now=now)
+    """Of the intervals in [since, until), aware; in a transaction."""
+    await completeness.count(connection, since, until, now=now)
+    whole, groups = await completeness.groups(connection, by, limit=limit, skip=skip)
     work = await completeness.work(
-        connection,
-        since,
-        until,
-        now=now,
-        pace_since=now - _PACE,
-        successes_since=now - _SUCCESSES,
+        connection, now=now, pace_since=now - _PACE, successes_since=now - _SUCCESSES
     )
     left_s = 0.0 if work is None else (work.deadline - now).total_seconds()
-    groups = (
-        [whole][skip:] if by is By.NETWORK else
-        await completeness.groups(connection, since, until, now=now, by=by, limit=limit, skip=skip)
-    )  # fmt: skip
     return Standing(whole, forecast(whole, work, left_s=left_s), groups)

@@ -144,67 +144,58 @@ async def fold(connection: Connection, *, limit: int = FOLDED_AT_ONCE) -> bool:
     return stop is None
 
 
-async def groups(
+async def count(
     connection: Connection,
     since: datetime,
     until: datetime,
     *,
     now: datetime,
-    by: By = By.NETWORK,
     meter_ids: Sequence[int] | None = None,
-    limit: int = 1000,
-    skip: int = 0,
-) -> list[Group]:
-    """Completeness of the intervals in [since, until) by groups, the least complete first, of all meters or
-    those of ``meter_ids``. By cause, a curve counts where its missing intervals do; None: it lacks none."""
-    cursor = await connection.execute(
-        _QUERIES["groups"],
+) -> None:
+    """Count the intervals in [since, until), aware, of all meters or of these. `groups`, `missing` and `work`
+    then tell of them until the transaction ends or another count begins: over a county counting is what
+    takes long."""
+    await connection.execute(_QUERIES["forget"])
+    await connection.execute(_QUERIES["make"])
+    await connection.execute(
+        _QUERIES["count"],
         {
             "since": sql.aware(since),
             "until": sql.aware(until),
             "now": sql.aware(now),
-            "by": by.value,
             "meters": None if meter_ids is None else list(meter_ids),
-            "limit": limit,
-            "skip": skip,
         },
     )
-    return [Group(*row) for row in await cursor.fetchall()]
+    await connection.execute(_QUERIES["analyze"])
 
 
-async def total(
-    connection: Connection,
-    since: datetime,
-    until: datetime,
-    *,
-    now: datetime,
-    meter_ids: Sequence[int] | None = None,
-) -> Group:
-    """All of it as one group; `NOTHING` where nothing is expected."""
-    found = await groups(connection, since, until, now=now, meter_ids=meter_ids, limit=1)
-    return found[0] if found else NOTHING
+async def groups(
+    connection: Connection, by: By = By.NETWORK, *, limit: int = 1000, skip: int = 0
+) -> tuple[Group, list[Group]]:
+    """What was counted: all together, and by groups, the least complete first, ``limit`` of them behind
+    ``skip``. By cause, a curve counts where its missing intervals do; None: it lacks none."""
+    cursor = await connection.execute(_QUERIES["groups"], {"by": by.value, "limit": limit, "skip": skip})
+    whole, found = NOTHING, []
+    for place, *row in await cursor.fetchall():
+        if place == 0:
+            whole = Group(*row)
+        else:
+            found.append(Group(*row))
+    return whole, found
 
 
 async def missing(
     connection: Connection,
-    since: datetime,
-    until: datetime,
     *,
-    now: datetime,
     limit: int,
     only: MissingFilter | None = None,
     after: tuple[str, int] | None = None,
-    meter_ids: Sequence[int] | None = None,
 ) -> list[Missing]:
-    """At most ``limit`` curves that lack intervals of [since, until), behind ``after``: asset id, profile."""
+    """At most ``limit`` of the counted curves that lack intervals, behind ``after``: asset id, profile."""
     only = only or MissingFilter()
     cursor = await connection.execute(
         _QUERIES["missing"],
         {
-            "since": sql.aware(since),
-            "until": sql.aware(until),
-            "now": sql.aware(now),
-            "meters": None if meter_ids is None else list(meter_ids),
             "cause": only.cause,
             "station": only.station,
             "feeder": only.feeder,
@@ -271,21 +262,14 @@ class Work:
 
 
 async def work(
-    connection: Connection,
-    since: datetime,
-    until: datetime,
-    *,
-    now: datetime,
-    pace_since: datetime,
-    successes_since: datetime,
+    connection: Connection, *, now: datetime, pace_since: datetime, successes_since: datetime
 ) -> Work | None:
-    """What is under way for the intervals in [since, until), how fast work went on since ``pace_since``, and
-    what came of attempts since ``successes_since``; None where no run of a schedule is under way."""
+    """What is under way for the counted intervals, how fast work went on since ``pace_since``, and what came
+    of attempts since ``successes_since``; None where no run of a schedule is under way."""
     row = await (await connection.execute(_QUERIES["deadline"], {"now": sql.aware(now)})).fetchone()
     if row is None or row[0] is None:
         return None
-    times = {"since": sql.aware(since), "until": sql.aware(until), "now": sql.aware(now)}
-    ahead = await (await connection.execute(_QUERIES["ahead"], times)).fetchall()
+    ahead = await (await connection.execute(_QUERIES["ahead"])).fetchall()
     pace = await (
         await connection.execute(_QUERIES["pace"], {"since": sql.aware(pace_since), "now": now})
     ).fetchall()

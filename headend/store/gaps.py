@@ -16,6 +16,9 @@ from headend.store.sql import Connection
 
 _QUERIES: Final = sql.load("gaps")
 
+#: Of more meters than these, what is expected is worked out of all.
+_MOST_LISTED: Final = 20_000
+
 Range = tuple[datetime, datetime]
 
 
@@ -85,7 +88,21 @@ async def open_missing(
 async def settle(connection: Connection, *, now: datetime, horizon: datetime) -> int:
     """Bring open gaps up to what is stored; how many were closed. What no meter can be asked for (it comes by
     itself, or was to be sampled) is lost where it lies before ``horizon``."""
-    return await _number(connection, "settle", {"now": sql.aware(now), "horizon": sql.aware(horizon)})
+    row = await (await connection.execute(_QUERIES["bounds"], {"most": _MOST_LISTED})).fetchone()
+    if row is None or row[0] is None:
+        return 0
+    since, until, meters = row
+    return await _number(
+        connection,
+        "settle",
+        {
+            "since": since,
+            "until": until,
+            "meters": meters,
+            "now": sql.aware(now),
+            "horizon": sql.aware(horizon),
+        },
+    )
 
 
 async def learn(connection: Connection) -> None:

@@ -48,16 +48,37 @@ SELECT meter_id, profile, range_agg(during) FROM changes
 -- The change feed is folded below this mark.
 UPDATE presence_mark SET below = %(until)s::text::xid8;
 
+-- name: forget
+-- What was counted before in this transaction.
+DROP TABLE IF EXISTS pg_temp.standing;
+
+-- name: make
+-- Where the curves of this transaction's question are counted: groups, who is missing and the forecast share it.
+CREATE TEMPORARY TABLE standing (
+    meter_id integer, profile smallint, recall text, expected integer, present integer, lost integer, open integer,
+    first_open timestamptz
+) ON COMMIT DROP;
+
+-- name: count
+-- Count the curves of all meters, or of these, in [since, until).
+INSERT INTO pg_temp.standing
+SELECT meter_id, profile, recall, expected, present, lost, open, first_open
+  FROM completeness_of(%(since)s, %(until)s, %(now)s, %(meters)s::integer[]);
+
+-- name: analyze
+-- So that joins with it are planned for its size.
+ANALYZE pg_temp.standing;
+
 -- name: groups
--- Completeness of [since, until) by a group of meters, the least complete first. The way up is walked once for each parent, and no further than to a station.
-WITH RECURSIVE standing AS MATERIALIZED (
-    SELECT c.*, m.model, m.feeder, l.parent
-      FROM completeness_of(%(since)s, %(until)s, %(now)s, %(meters)s::integer[]) c
-      JOIN meters m ON m.meter_id = c.meter_id
-      LEFT JOIN network_nodes n ON n.meter_id = c.meter_id AND %(by)s = 'concentrator'
+-- What was counted, by a group of meters, the least complete first; all together stand at place 0. The way up is walked once for each parent, and no further than to a station.
+WITH RECURSIVE counted AS MATERIALIZED (
+    SELECT s.*, m.model, m.feeder, l.parent
+      FROM pg_temp.standing s
+      JOIN meters m ON m.meter_id = s.meter_id
+      LEFT JOIN network_nodes n ON n.meter_id = s.meter_id AND %(by)s = 'concentrator'
       LEFT JOIN network_links l ON l.child = n.node_id AND upper_inf(l.during)
 ), up AS (
-    SELECT node_id AS start, node_id, kind, code FROM network_nodes WHERE node_id IN (SELECT parent FROM standing)
+    SELECT node_id AS start, node_id, kind, code FROM network_nodes WHERE node_id IN (SELECT parent FROM counted)
     UNION ALL
     SELECT up.start, p.node_id, p.kind, p.code
       FROM up
@@ -65,39 +86,43 @@ WITH RECURSIVE standing AS MATERIALIZED (
      CROSS JOIN LATERAL (SELECT node_id, kind, code FROM network_nodes WHERE node_id = l.parent LIMIT 1) p
      WHERE up.kind NOT IN ('concentrator', 'gateway')
 ), named AS (
-    SELECT s.*, CASE %(by)s
-                     WHEN 'feeder' THEN s.feeder
+    SELECT c.*, CASE %(by)s
+                     WHEN 'feeder' THEN c.feeder
                      WHEN 'concentrator' THEN up.code
-                     WHEN 'model' THEN s.model
-                     WHEN 'profile' THEN s.profile::text
-                     WHEN 'cause' THEN CASE WHEN s.open > 0 THEN cause_of(s.meter_id, s.recall)
-                                            WHEN s.lost > 0 THEN 'no_value' END
+                     WHEN 'model' THEN c.model
+                     WHEN 'profile' THEN c.profile::text
+                     WHEN 'cause' THEN CASE WHEN c.open > 0 THEN cause_of(c.meter_id, c.recall)
+                                            WHEN c.lost > 0 THEN 'no_value' END
                 END AS name
-      FROM standing s
-      LEFT JOIN up ON up.start = s.parent AND up.kind IN ('concentrator', 'gateway')
+      FROM counted c
+      LEFT JOIN up ON up.start = c.parent AND up.kind IN ('concentrator', 'gateway')
 ), grouped AS (
-    SELECT name, count(DISTINCT meter_id) AS meters,
+    SELECT name, grouping(name) AS all_of_them, count(DISTINCT meter_id) AS meters,
            count(DISTINCT meter_id) FILTER (WHERE present < expected) AS incomplete,
            sum(expected)::bigint AS expected, sum(present)::bigint AS present, sum(lost)::bigint AS lost,
            sum(open)::bigint AS open
-      FROM named GROUP BY name
+      FROM named GROUP BY GROUPING SETS ((name), ()) HAVING count(*) > 0
 ), placed AS (
-    SELECT *, row_number() OVER (ORDER BY present::numeric / expected, name NULLS LAST) AS place FROM grouped
+    SELECT *, CASE WHEN all_of_them = 1 THEN 0
+                   ELSE row_number() OVER (PARTITION BY all_of_them ORDER BY present::numeric / expected, name NULLS LAST)
+              END AS place
+      FROM grouped
 )
-SELECT name, meters, incomplete, expected, present, lost, open FROM placed
- WHERE place > %(skip)s ORDER BY place LIMIT %(limit)s;
+SELECT place, name, meters, incomplete, expected, present, lost, open FROM placed
+ WHERE place = 0 OR place > %(skip)s ORDER BY place LIMIT %(limit)s + 1;
 
 -- name: missing
--- Curves of which intervals are missing, in order of asset ids and profiles, with what holds them.
+-- Counted curves of which intervals are missing, in order of asset ids and profiles, with what holds them.
 WITH RECURSIVE missing AS (
-    SELECT c.*, m.asset_id, m.model, m.feeder, l.parent
-      FROM completeness_of(%(since)s, %(until)s, %(now)s, %(meters)s::integer[]) c
-      JOIN meters m ON m.meter_id = c.meter_id
-      LEFT JOIN network_nodes n ON n.meter_id = c.meter_id
+    SELECT s.*, m.asset_id, m.model, m.feeder, l.parent
+      FROM pg_temp.standing s
+      JOIN meters m ON m.meter_id = s.meter_id
+      LEFT JOIN network_nodes n ON n.meter_id = s.meter_id
       LEFT JOIN network_links l ON l.child = n.node_id AND upper_inf(l.during)
-     WHERE c.present < c.expected
+     WHERE s.present < s.expected
        AND (%(feeder)s::text IS NULL OR m.feeder = %(feeder)s)
        AND (%(model)s::text IS NULL OR m.model = %(model)s)
+       AND (%(after)s::text IS NULL OR (m.asset_id, s.profile::integer) > (%(after)s, %(after_profile)s::integer))
 ), up AS (
     SELECT node_id AS start, node_id, kind, code FROM network_nodes WHERE node_id IN (SELECT parent FROM missing)
     UNION ALL
@@ -107,11 +132,10 @@ WITH RECURSIVE missing AS (
      CROSS JOIN LATERAL (SELECT node_id, kind, code FROM network_nodes WHERE node_id = l.parent LIMIT 1) p
      WHERE up.kind NOT IN ('concentrator', 'gateway')
 ), told AS (
-    SELECT s.asset_id, s.profile, s.model, s.feeder, up.code AS station,
-           CASE WHEN s.open > 0 THEN cause_of(s.meter_id, s.recall) ELSE 'no_value' END AS cause,
-           s.expected, s.present, s.lost, s.open, s.first_open
-      FROM missing s LEFT JOIN up ON up.start = s.parent AND up.kind IN ('concentrator', 'gateway')
-     WHERE %(after)s::text IS NULL OR (s.asset_id, s.profile::integer) > (%(after)s, %(after_profile)s::integer)
+    SELECT m.asset_id, m.profile, m.model, m.feeder, up.code AS station,
+           CASE WHEN m.open > 0 THEN cause_of(m.meter_id, m.recall) ELSE 'no_value' END AS cause,
+           m.expected, m.present, m.lost, m.open, m.first_open
+      FROM missing m LEFT JOIN up ON up.start = m.parent AND up.kind IN ('concentrator', 'gateway')
 )
 SELECT * FROM told
  WHERE (%(cause)s::text IS NULL OR cause = %(cause)s) AND (%(station)s::text IS NULL OR station = %(station)s)
@@ -128,14 +152,14 @@ SELECT q.place, count(*), count(*) FILTER (WHERE q.has)
  GROUP BY q.place ORDER BY q.place;
 
 -- name: ahead
--- What open requests of running jobs may yet bring of [since, until), by lane and number of the next attempt: their number, the attempts that their policy allows, and the intervals that lack.
+-- What open requests of running jobs may yet bring of what was counted, by lane and number of the next attempt: their number, the attempts that their policy allows, and the intervals that lack.
 SELECT r.lane, r.attempts + 1, coalesce((j.retry ->> 'attempts')::integer, 1), count(DISTINCT r.request_id),
        coalesce(sum(c.open), 0)::bigint
   FROM (SELECT DISTINCT ON (r.meter_id) r.* FROM requests r JOIN jobs j USING (job_id)
          WHERE r.state = 'open' AND j.ended_at IS NULL AND j.kind <> 'on_demand'
          ORDER BY r.meter_id, r.due_by) r
   JOIN jobs j USING (job_id)
-  LEFT JOIN completeness_of(%(since)s, %(until)s, %(now)s, NULL) c ON c.meter_id = r.meter_id
+  LEFT JOIN pg_temp.standing c ON c.meter_id = r.meter_id
  GROUP BY 1, 2, 3;
 
 -- name: pace

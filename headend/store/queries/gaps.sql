@@ -1,15 +1,17 @@
+-- name: bounds
+-- How far open gaps reach, and whose they are; of very many meters the list is of no use, and NULL.
+SELECT min(lower(during)), max(upper(during)),
+       CASE WHEN count(DISTINCT meter_id) <= %(most)s THEN array_agg(DISTINCT meter_id) END
+  FROM gaps WHERE state = 'open';
+
 -- name: settle
 -- Take off open gaps what has come, what turned out to be lost, and what nobody expects any more; close those of which nothing is left. What a memory has lost is told to the coverage: nobody asks for it again. How many were closed. What of an interval is there in part is no gap.
-WITH due AS (
-    SELECT min(lower(during)) AS since, max(upper(during)) AS until, array_agg(DISTINCT meter_id) AS meters
-      FROM gaps WHERE state = 'open'
-), known AS (
+WITH known AS MATERIALIZED (
     SELECT c.*, CASE WHEN c.recall <> 'stored' THEN tstzmultirange(tstzrange(NULL, %(horizon)s))
                      WHEN c.entries IS NULL THEN '{}'
                      ELSE tstzmultirange(tstzrange(NULL, %(now)s - make_interval(secs => c.entries::bigint * c.period_s)))
                 END AS gone
-      FROM due CROSS JOIN LATERAL curve_ranges(due.since, due.until, %(now)s, due.meters) c
-     WHERE due.since IS NOT NULL
+      FROM curve_ranges(%(since)s, %(until)s, %(now)s, %(meters)s::integer[]) c
 ), sets AS (
     SELECT g.gap_id, g.meter_id, g.profile, g.during, g.missing, g.lost, k.present, k.period_s, k.zone, k.entries,
            g.missing * coalesce(k.expected, '{}') - coalesce(k.present, '{}') AS absent,

@@ -18,10 +18,9 @@ WINDOW = {"day": "2026-03-02"}
 
 
 @pytest.fixture
-async def county(house_on_both: Any) -> Any:
+async def county(house: Any) -> Any:
     """Three meters on March 2: A is there, B lacks six hours (of which it has lost one), C has never
     answered; A and B behind a concentrator."""
-    house = house_on_both
     async with house.pool.connection() as connection:
         await completeness.keep_contract(connection, [ModelCurve("headend-sim", 1, 900, "stored")])
     for name in ("A", "B", "C"):
@@ -190,6 +189,7 @@ async def test_what_waits_for_a_meter_is_told_with_its_place(county: Any) -> Non
     from headend.store.jobs import NewJob
     from schemas.job import Curves, JobKind
 
+    county.lanes.answer = None
     async with county.pool.connection() as connection:
         for title in ("first", "night"):
             job_id = await jobs.create(

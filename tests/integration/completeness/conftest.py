@@ -81,7 +81,8 @@ class Fleet:
 
     async def total(self, since: datetime, until: datetime) -> completeness.Group:
         async with self.pool.connection() as connection:
-            return await completeness.total(connection, since, until, now=self.now)
+            await completeness.count(connection, since, until, now=self.now)
+            return (await completeness.groups(connection))[0]
 
     async def sql(self, query: str, *values: Any) -> list[Any]:
         async with self.pool.connection() as connection:

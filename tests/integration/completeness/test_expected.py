@@ -163,7 +163,7 @@ def connection(_embedded_server: Any) -> Any:
 WHOLE = {"states": [(0, True)], "installed": [], "rows": [], "covered": [], "now": 14 * 1440}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # the days of the change: from local midnight to local midnight
 @example(Case(900, CHANGES[0], window=(6 * 1440, 6 * 1440 + 23 * 60), **WHOLE))
 @example(Case(900, CHANGES[1], window=(6 * 1440 - 60, 7 * 1440), **WHOLE))
