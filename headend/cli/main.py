@@ -24,6 +24,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "scheduler": "headend.cli.processes:scheduler",
         "read": "headend.cli.read:read",
         "collect": "headend.cli.collect:collect",
+        "jobs": "headend.cli.jobs:app",
         "decode": "headend.cli.decode:decode",
         "meters": "headend.cli.meters:app",
         "schedules": "headend.cli.schedules:app",

@@ -100,6 +100,12 @@ async def page(
     return [_result(*row) for row in await cursor.fetchall()]
 
 
+async def due_lanes(connection: Connection, job_id: int) -> list[str]:
+    """Lanes in which something of the job is due."""
+    cursor = await connection.execute(_QUERIES["due_lanes"], {"job_id": job_id})
+    return [lane for (lane,) in await cursor.fetchall()]
+
+
 async def fault(connection: Connection, request_id: int, *, since: datetime) -> str | None:
     """Whose fault the last failed attempt at this request's meter was; None: no attempt failed since."""
     cursor = await connection.execute(

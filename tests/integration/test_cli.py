@@ -302,7 +302,7 @@ def test_a_meter_is_read_now(headend: Headend, field: Field, tmp_path: Path) -> 
     read = json.loads(headend("read", serial, "--obis", "1.8.0", *day, "--json").output)
     assert [one["obis"] for one in read["registers"]] == ["1-0:1.8.0*255"]
     assert len(read["intervals"]) in (0, 4)  # as far back as the meter remembers
-    assert read["stored"]["registers"] == 1
+    assert (read["state"], read["attempts"]) == ("done", 1)
     table = headend("read", serial).output
     assert "1-0:4.8.0*255" in table
     assert "varh" in table
@@ -312,6 +312,23 @@ def test_a_meter_is_read_now(headend: Headend, field: Field, tmp_path: Path) -> 
     assert "active import" in curve
     assert "measured" in curve
     assert "varh" in curve  # nobody guesses units
+    other = field.meters[1].meter.serial
+    chosen = tmp_path / "chosen.txt"
+    chosen.write_text(f"# two\n{serial}\n{other}  # the second\n")
+    both = json.loads(headend("read", "--file", str(chosen), "--obis", "1.8.0", "--json").output)
+    assert sorted(one["meter"] for one in both["results"]) == sorted([serial, other])
+    listed = json.loads(headend("jobs", "list", "--json").output)
+    assert listed[0]["job"] == both["job"]
+    assert (listed[0]["state"], listed[0]["counts"]["done"]) == ("ended", 2)
+    shown = headend("jobs", "show", str(both["job"])).output
+    assert f"{other}  1 registers" in shown
+    followed = headend("jobs", "follow", str(both["job"])).output
+    assert "2 of 2 done" in followed
+    assert "nothing of job" in headend("jobs", "cancel", str(both["job"])).output
+    chosen.write_text(f"{serial}\n\nM-9\n")
+    unknown = told(headend("read", "--file", str(chosen), status=1))
+    assert "chosen.txt:3: no meter has the asset id 'M-9'" in unknown
+    assert json.loads(headend("jobs", "list", "--json").output)[0]["job"] == both["job"], "nothing was begun"
     refused = headend("read", serial, "--obis", "1-0:99.99.99*255", status=1)
     assert "1-0:99.99.99*255: " in refused.output
     done = json.loads(headend("collect", serial, "--days", "1", "--json").output)

@@ -23,3 +23,8 @@ SELECT a.fault
   FROM requests r JOIN attempts a ON a.meter_id = r.meter_id AND a.began_at >= %(since)s AND a.stage IS NOT NULL
  WHERE r.request_id = %(request_id)s
  ORDER BY a.began_at DESC LIMIT 1;
+
+-- name: due_lanes
+-- Lanes in which something of a job is due.
+SELECT DISTINCT lane FROM requests
+ WHERE job_id = %(job_id)s AND state = 'open' AND next_at <= clock_timestamp() AND drop_dead > clock_timestamp();
