@@ -164,7 +164,7 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             profile_folders=settings.profile_folders,
         )
         links = _links(settings, metrics)
-        keeper = await stack.enter_async_context(Keeper(base.pool.connection, links.breakers))
+        keeper = await stack.enter_async_context(Keeper(base.pool.connection, links.breakers, shared=True))
         sampler = Sampler(base.pool.connection, drivers, links, pipeline)
         forwarding = Forwarding(base.pool.connection, pipeline, profile_folders=settings.profile_folders)
         _watch_rounds(metrics, access, forwarding)

@@ -409,6 +409,26 @@ def test_a_station_that_is_down_is_tried_three_times_and_not_for_each_meter(run_
     run_virtual(main())
 
 
+def test_a_dark_feeder_slows_its_station_down_and_nobody_else(run_virtual: Run) -> None:
+    async def main() -> None:
+        house = House()
+        dark = [way(1000 + n, Place(link=LinkKind.PLC_NARROWBAND, feeder=f"D{n}")) for n in range(200)]
+        half = [way(n, BEHIND) for n in range(60)]
+        for _ in range(20):
+            await asyncio.gather(
+                *(house.talk(way(n, Place(link=LinkKind.PLC_NARROWBAND))) for n in range(300, 400))
+            )
+            await asyncio.gather(*(house.talk(one) for one in half))
+        before, station = house.links.limits.now(), house.links.limits.of_station(5)
+        house.driver.answer_s = dict.fromkeys([*range(1000, 1200), *range(0, 60, 2)], 1e9)
+        await asyncio.gather(*(house.fail(one) for one in dark))
+        assert all(limit >= before[name] for name, limit in house.links.limits.now().items())
+        await asyncio.gather(*(house.talk(one) for one in half), return_exceptions=True)
+        assert house.links.limits.of_station(5) < station
+
+    run_virtual(main())
+
+
 @pytest.mark.parametrize("meter_id", [-5, 7])  # without keys of its own, and as a device that has them
 def test_talking_with_a_station_itself_says_nothing_of_the_medium_behind_it(
     run_virtual: Run, meter_id: int

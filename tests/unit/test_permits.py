@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from headend.links.permits import Fixed, Permit, Permits, Urgency
+from headend.links.permits import Fixed, Permit, Permits, Urgency, for_all
 
 
 def meter(number: int) -> Permit:
@@ -147,6 +147,41 @@ async def test_a_failure_inside_gives_everything_back() -> None:
         async with permits.hold([LINE, STATION]):
             raise ZeroDivisionError
     assert len(permits) == 0
+
+
+class Moving:
+    def __init__(self, limit: int) -> None:
+        self.move(limit)
+
+    def move(self, limit: int) -> None:
+        self.limit, self.for_all = limit, for_all(limit)
+
+
+async def test_a_tenth_is_for_people_also_where_more_is_held_than_a_limit_that_shrank() -> None:
+    crowd, moving = Crowd(), Moving(22)
+    kind: Permit = ("kind", moving)
+    for number in range(19):
+        await crowd.come(f"m{number}", kind)
+    moving.move(11)
+    for number in range(3):
+        await crowd.come(f"person {number}", kind, urgency=Urgency.ON_DEMAND)
+    assert crowd.order[-2:] == ["person 0", "person 1"]
+    assert crowd.permits.waiting == 1
+    await crowd.come("late", kind)
+    await crowd.go("person 0")
+    assert crowd.order[-1] == "person 2"
+    await crowd.nothing_is_left()
+
+
+async def test_a_limit_that_grew_serves_all_it_has_room_for_when_one_ends() -> None:
+    crowd, moving = Crowd(), Moving(2)
+    for number in range(9):
+        await crowd.come(f"m{number}", ("kind", moving))
+    assert crowd.order == ["m0"]
+    moving.move(6)
+    await crowd.go("m0")
+    assert crowd.order == ["m0", "m1", "m2", "m3", "m4", "m5"]
+    await crowd.nothing_is_left()
 
 
 def test_a_limit_that_lets_nobody_through_is_refused() -> None:
