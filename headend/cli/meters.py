@@ -14,7 +14,7 @@ from headend.foundation import has_master_key, sealer
 from headend.ingest.meter_import import import_meters
 from headend.keys.transport import transport_key
 from headend.keys.vault import Vault
-from headend.store import audit, link_states, meters, network, points
+from headend.store import audit, groups, link_states, meters, network, points, tags
 from headend.store.meters import MeterFilter
 from schemas.config import load_settings
 from schemas.meter import Meter, MeterState
@@ -123,12 +123,16 @@ async def show(
         places = await points.codes_at(connection, [meter.meter_id], datetime.now(UTC))
         stands = (await network.places(connection, [meter.meter_id])).get(meter.meter_id, NOWHERE)
         silent = await link_states.silent(connection, asset_id, stands.station)
+        belongs = await groups.of_meter(connection, meter.meter_id)
+        tagged = await tags.of_meter(connection, meter.meter_id)
     shown = _shown(meter) | {
         "point": places.get(meter.meter_id),
         "station": stands.station,
         "link": stands.link,
         "hops": stands.hops,
         "quality": stands.quality,
+        "groups": belongs,
+        "tags": tagged,
         "silent": None
         if silent is None
         else f"{silent.state.kind} {silent.name} since {silent.state.since:%F %T}Z: {silent.state.reason}",
@@ -143,6 +147,8 @@ async def show(
             value = "\n".join(f"{state} since {since:%F %R}Z" for state, since in life)
         elif isinstance(value, datetime):
             value = f"{value.astimezone(UTC):%F %R}Z"
+        elif isinstance(value, list):
+            value = ", ".join(value)
         table.add_row(name.replace("_", " "), "" if value is None else str(value))
     out.print(table)
 
