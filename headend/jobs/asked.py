@@ -6,6 +6,7 @@
                                                                   └──> parts: due ranges (wanted − coverage)
 """
 
+import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,15 @@ from headend.jobs.ranges import joined, older, wanted_ranges
 from headend.session.access import Connect
 from headend.store import coverage, events, jobs
 from headend.store.coverage import Due
+from headend.store.errors import UnavailableError
 from headend.store.requests import WAITED_FOR, Waiting
 from headend.store.sql import Connection
 from protocols.errors import LocalProtocolError
 from schemas.job import Billing, CurveRange, Curves, Events, Forwarded, Registers, Retry, Work
 from schemas.meter import MeterState
 from schemas.model import ModelError
+
+log = logging.getLogger(__name__)
 
 #: Jobs whose works and policies are remembered.
 MOST_JOBS: Final = 1000
@@ -106,10 +110,24 @@ class Preparer:
         self._jobs: OrderedDict[int, _Facts] = OrderedDict()
 
     async def prepare(self, groups: Sequence[Sequence[Waiting]]) -> list[Visit]:
-        """A visit for each group, which holds the requests of one meter; in order.
+        """A visit for each group, which holds the requests of one meter; in order. A defect met at one meter
+        is its way, and ends nobody else's.
 
         Raises UnavailableError.
         """
+        try:
+            return await self._prepare(groups)
+        except UnavailableError:
+            raise
+        except Exception as defect:  # the boundary: which of them is it?
+            if len(groups) > 1:
+                return [visit for group in groups for visit in await self.prepare([group])]
+            log.exception("meter number %d cannot be prepared, by a defect", groups[0][0].meter_id)
+            return [
+                Visit(groups[0][0].meter_id, [Asked(one, Retry(), []) for one in groups[0]], None, defect)
+            ]
+
+    async def _prepare(self, groups: Sequence[Sequence[Waiting]]) -> list[Visit]:
         async with self._connect() as connection:
             await self._learn({one.job_id for group in groups for one in group}, connection)
             targets = await self._targets(connection, [group[0].meter_id for group in groups])

@@ -177,6 +177,7 @@ class _Run:
         while True:
             await self._held.bell.wait()
             self._held.bell.clear()
+            found: list[list[Waiting]] = []
             try:
                 found = await self._read(WAITED_FOR, URGENT_AT_ONCE)
                 for visit in await self._prepare(found) if found else ():
@@ -184,6 +185,7 @@ class _Run:
                     group.create_task(self._visit(visit), name=f"visit in {self._lane}")
             except UnavailableError as error:
                 log.warning("%s: nobody looks who waits: %s", self._lane, told(error))
+                self._known -= {one.request_id for group in found for one in group}
             self._something.set()
 
     # ---- whose turn it is -------------------------------------------------------------------------------
