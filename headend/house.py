@@ -75,7 +75,8 @@ class House(Intake):
             worker = LaneWorker(pool.connection, preparer, visitor, self.pipeline, self.keeper)
             # more lanes than can be talked in would only be kept from other processes
             lanes = max(2, self.base.settings.collector_concurrency // _TALKS)
-            yield Queue(pool, keeper, worker, lanes=lanes)
+            connected = self.access.is_connected
+            yield Queue(pool, keeper, worker, lanes=lanes, is_connected=connected)
 
     @asynccontextmanager
     async def by_hand(self, actor: str) -> AsyncIterator[ByHand]:

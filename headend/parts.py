@@ -18,6 +18,7 @@ from headend.house import House, open_house
 from headend.intake import Intake, open_intake
 from headend.jobs.janitor import tidying
 from headend.jobs.tick import ticking
+from headend.listen.connections import Connections
 from headend.listen.inbound import InboundListener
 from headend.moment.moment import deliveries
 from headend.moment.telling import telling
@@ -54,8 +55,8 @@ async def work(settings: Settings, tell: Tell, *, line: Lifeline | None = None) 
             house = await stack.enter_async_context(open_house(base))
             for task in (house.pipeline.task, house.access.task, house.keeper.task):
                 tasks.add(task)
-            await stack.enter_async_context(dial_ins(house, tell, shared=line is not None))
-            await working(stack, tasks, house, me.worker)
+            inbound = await stack.enter_async_context(dial_ins(house, tell, shared=line is not None))
+            await working(stack, tasks, house, inbound, me.worker)
             tell("worker", me.worker)
             settle()
             if line is not None:
@@ -127,12 +128,17 @@ async def present(stack: AsyncExitStack, tasks: Tasks, base: Base, me: Told) -> 
     tasks.add(presence.task)
 
 
-async def working(stack: AsyncExitStack, tasks: Tasks, house: House, name: str) -> None:
+async def working(
+    stack: AsyncExitStack, tasks: Tasks, house: House, inbound: InboundListener, name: str
+) -> None:
     """Have lanes worked at, and look after those that nobody holds, for as long as ``stack`` lasts. At its
     end what is under way is committed, and lanes are given back."""
     base = house.base
     crew = await stack.enter_async_context(house.at_work(name))
     for task in crew.tasks:
+        tasks.add(task)
+    connected = await stack.enter_async_context(Connections(base.pool, inbound.meters, name, crew.ring))
+    for task in connected.tasks:
         tasks.add(task)
     drain_s = base.settings.shutdown_timeout_s
     working = tasks.start("queue", crew.run(drain_s=drain_s))
@@ -175,7 +181,7 @@ async def pushes(intake: Intake, tell: Tell) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def dial_ins(house: House, tell: Tell, *, shared: bool = False) -> AsyncIterator[None]:
+async def dial_ins(house: House, tell: Tell, *, shared: bool = False) -> AsyncIterator[InboundListener]:
     """The listener for meters that dial in; ``shared`` with other processes of this host. Raises ServiceError
     where its address cannot be had."""
     settings = house.base.settings
@@ -184,7 +190,7 @@ async def dial_ins(house: House, tell: Tell, *, shared: bool = False) -> AsyncIt
         await _open_listener(stack, inbound)
         if settings.listen_inbound is not None:
             tell("meters that dial in", settings.listen_inbound)
-        yield
+        yield inbound
 
 
 async def _drained(task: "asyncio.Task[None]", drain_s: float) -> None:

@@ -57,6 +57,8 @@ class LaneKeeper:
         self._held: dict[str, Held] = {}
         self._renewed_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
+        #: called with a lane that is rung for and not held here
+        self.on_ring: Callable[[str], object] = lambda lane: None
 
     async def __aenter__(self) -> Self:
         self._tasks = [
@@ -165,6 +167,8 @@ class LaneKeeper:
                     async for notice in notices:
                         if (held := self._held.get(notice.payload)) is not None:
                             held.bell.set()
+                        else:
+                            self.on_ring(notice.payload)
             except UnavailableError as error:
                 log.warning("the bell of lanes is silent: %s", str(error).split("\n", 1)[0])
             await asyncio.sleep(random.uniform(0, _LISTEN_AGAIN_S))  # noqa: S311 - jitter, not a secret

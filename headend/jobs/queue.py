@@ -11,12 +11,13 @@ wait behind lanes with bulk work. A job whose lane is held by somebody ends at o
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from procrastinate import App
 
 from headend.jobs.fetching import fetching
+from headend.jobs.here import Here
 from headend.jobs.lanes import LaneKeeper
 from headend.jobs.work import LaneWorker
 from headend.store.errors import UnavailableError
@@ -40,6 +41,7 @@ class Queue:
         worker: works at them.
         lanes: lanes with bulk work at once.
         moments: lanes at once that somebody waits for.
+        is_connected: whether a meter that dials in has its connection here.
     """
 
     def __init__(
@@ -50,11 +52,14 @@ class Queue:
         *,
         lanes: int = 64,
         moments: int = 16,
+        is_connected: Callable[[int], bool] = lambda meter_id: False,
     ) -> None:
         self._pool = pool
         self._keeper = keeper
         self._worker = worker
         self._numbers = {BULK: lanes, MOMENT: moments}
+        self._here = Here(is_connected, self.lane)
+        keeper.on_ring = self._here.ring
 
     @property
     def tasks(self) -> "Sequence[asyncio.Task[None]]":
@@ -85,7 +90,11 @@ class Queue:
             self._worker.stop()
             for task in workers:
                 task.cancel()
-            await asyncio.wait(workers)
+            await asyncio.gather(asyncio.wait(workers), self._here.close(drain_s))
+
+    def ring(self, lane: str) -> None:
+        """Something is due in a lane that is bound to a place: work at it if that is here."""
+        self._here.ring(lane)
 
     async def lane(self, name: str, *, urgency: int = _ALL) -> None:
         """Work at a lane, unless somebody else holds it."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -93,12 +93,26 @@ class InboundMeters:
         self._handler = handler
         self._limits = limits
         self._lines: dict[int, _Line] = {}
+        #: called with a meter that has come, come again, or gone
+        self.on_change: Callable[[int], object] | None = None
 
     def __len__(self) -> int:
         return len(self._lines)
 
     def __contains__(self, meter_id: object) -> bool:
         return meter_id in self._lines
+
+    @property
+    def connected(self) -> list[int]:
+        """The meters that have a line here."""
+        return list(self._lines)
+
+    def end(self, meter_id: int, reason: str) -> bool:
+        """End the line of a meter; False where it has none."""
+        line = self._lines.get(meter_id)
+        if line is not None:
+            line.end(reason)
+        return line is not None
 
     async def hold(self, known: Known, stream: Stream) -> str:
         """Keep the line of a meter that has proven who it is, until it ends; why it did."""
@@ -108,13 +122,19 @@ class InboundMeters:
         if older is not None:
             older.end("replaced by a newer connection")
         line.watch()
+        self._tell(meter_id)
         try:
             return await line.ended
         finally:
             if self._lines.get(meter_id) is line:
                 del self._lines[meter_id]
+                self._tell(meter_id)
             line.end("ended")
             await line.cancel()
+
+    def _tell(self, meter_id: int) -> None:
+        if self.on_change is not None:
+            self.on_change(meter_id)
 
     @asynccontextmanager
     async def lease(self, meter_id: int) -> AsyncIterator[Stream]:

@@ -221,11 +221,15 @@ class Access:
 
     # ---- sessions -----------------------------------------------------------------------------------
 
+    def is_connected(self, meter_id: int) -> bool:
+        """Whether the meter of this number dialled in and has its connection here."""
+        return self.inbound is not None and meter_id in self.inbound
+
     def is_away(self, reach: Reach) -> bool:
         """Whether this meter dials in and is not connected now: nothing to be done but wait."""
         if reach.plan.address.scheme is not Scheme.INBOUND:
             return False
-        return self.inbound is None or reach.meter.meter_id not in self.inbound
+        return not self.is_connected(reach.meter.meter_id)
 
     @asynccontextmanager
     async def session(

@@ -5,6 +5,7 @@ in requests, who does it in lanes. So a job that is lost costs a round of the ja
 a look.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -22,11 +23,19 @@ TASK: Final = {BULK: "lane", MOMENT: "lane_now"}
 #: Channel on which holders of lanes are told of new requests, and the one on which jobs tell that they go on.
 BELL: Final = "headend_lanes"
 PROGRESS: Final = "headend_jobs"
+#: Lanes that only some processes can work at: a meter that dials in, a device of a host.
+_BOUND: Final = re.compile(r"inbound:|line:([a-z0-9]+\+serial|modbus\+rtu):")
+
+
+def is_bound(lane: str) -> bool:
+    """Whether only a process can work at the lane that has the meter's connection, or the device."""
+    return _BOUND.match(lane) is not None
 
 
 async def wake(connection: Connection, lanes: Sequence[str], *, priority: int = 0) -> None:
     """Have these lanes looked after when this transaction is committed: holders are told, lanes that nobody
-    holds are queued. A ``priority`` above 0 is for what somebody waits for.
+    holds are queued; of those that are bound to a place all are told. A ``priority`` above 0 is for what
+    somebody waits for.
 
     To be called at the end of the transaction that adds the requests.
     """
@@ -34,12 +43,12 @@ async def wake(connection: Connection, lanes: Sequence[str], *, priority: int = 
         return
     cursor = await connection.execute(_QUERIES["look"], {"lanes": list(lanes)})
     looked = await cursor.fetchall()
-    free, held = (
-        [lane for lane, is_held in looked if not is_held],
-        [lane for lane, is_held in looked if is_held],
+    free, told = (
+        [lane for lane, is_held in looked if not (is_held or is_bound(lane))],
+        [lane for lane, is_held in looked if is_held or is_bound(lane)],
     )
-    if held:
-        await connection.execute(_QUERIES["ring"], {"lanes": held})
+    if told:
+        await connection.execute(_QUERIES["ring"], {"lanes": told})
     if free:
         queue = MOMENT if priority > 0 else BULK
         await connection.execute(

@@ -10,7 +10,7 @@ SELECT %(queue)s::text, %(task)s::text, %(priority)s, %(queue)s::text || ' ' || 
 ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING;
 
 -- name: ring
--- Tell the holders of these lanes.
+-- Tell the holders of these lanes, and whoever can work at those that are bound to a place.
 SELECT pg_notify('headend_lanes', lane) FROM unnest(%(lanes)s::text[]) AS lane;
 
 -- name: drop_stalled
