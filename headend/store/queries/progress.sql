@@ -1,12 +1,17 @@
 -- name: course
--- How a job goes: its requests by what became of them, those that wait for a meter's call apart, and when the next open one is due.
+-- How a job goes: its requests by what became of them, those that wait for a meter's call apart: nobody has its connection.
+WITH waiting AS (
+    SELECT state, stage, next_at > clock_timestamp() + make_interval(secs => %(soon_s)s) AS is_later,
+           lane LIKE 'inbound:%%' AND NOT EXISTS (SELECT FROM inbound_connections c WHERE c.meter_id = r.meter_id) AS is_away
+      FROM requests r WHERE job_id = %(job_id)s
+)
 SELECT count(*),
        count(*) FILTER (WHERE state = 'done'),
        count(*) FILTER (WHERE state IN ('failed', 'expired')),
        count(*) FILTER (WHERE state = 'cancelled'),
-       count(*) FILTER (WHERE state = 'open' AND next_at > clock_timestamp() + make_interval(secs => %(soon_s)s) AND stage IS NULL),
-       count(*) FILTER (WHERE state = 'open' AND next_at > clock_timestamp() + make_interval(secs => %(soon_s)s) AND stage IS NOT NULL)
-  FROM requests WHERE job_id = %(job_id)s;
+       count(*) FILTER (WHERE state = 'open' AND (is_away OR is_later AND stage IS NULL)),
+       count(*) FILTER (WHERE state = 'open' AND NOT is_away AND is_later AND stage IS NOT NULL)
+  FROM waiting;
 
 -- name: effort
 -- Attempts of a job beyond the first of each request, and intervals that came.

@@ -52,11 +52,11 @@ class Night:
         with psycopg.connect(self.dsn) as connection:
             return connection.execute(query.encode(), given).fetchall()
 
-    async def hire(self, *, concurrency: int = 6) -> str:
+    async def hire(self, *, concurrency: int = 6, **settings: Any) -> str:
         """A worker process; its name in the tables."""
         process = self.processes.start(
             "worker", database_url=self.dsn, master_key=MASTER_KEY, lane_lease_s=LEASE_S,
-            collector_concurrency=concurrency, shutdown_timeout_s=10,
+            collector_concurrency=concurrency, shutdown_timeout_s=10, **settings,
         )  # fmt: skip
         name = (await asyncio.to_thread(process.until, "worker ")).split()[-1]
         self.workers[name] = process
@@ -115,21 +115,26 @@ async def night(processes: Processes, dsn: str, *, count: int, delay_ms: int) ->
     """The field serves, its meters are stored, and one job wants all of them."""
     scenario = make_scenario({"base_port": 0, "meters": count, "security": "hls5", "delay_ms": delay_ms})
     async with Field(scenario) as field:
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute(f"ALTER SEQUENCE meters_meter_id_seq INCREMENT BY {APART}".encode())
-        settings = load_settings(database_url=dsn, master_key=MASTER_KEY)
-        async with open_base(settings) as base, base.pool.connection() as connection_:
-            done = await import_meters(
-                connection_, field.csv().encode(), vault=await base.vault(), since=SINCE - timedelta(days=8),
-                actor="test", allow_plain_keys=True,
-            )  # fmt: skip
-            assert not done.errors
-            numbers = [one.meter_id for one in await meters.page(connection_, limit=count)]
+        numbers = await import_field(dsn, field, count)
         await ask(dsn, numbers)
         try:
             yield Night(processes, dsn, field)
         finally:
             await asyncio.to_thread(processes.end)
+
+
+async def import_field(dsn: str, field: Field, count: int) -> list[int]:
+    """Store the field's meters, apart from each other; their numbers."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"ALTER SEQUENCE meters_meter_id_seq INCREMENT BY {APART}".encode())
+    settings = load_settings(database_url=dsn, master_key=MASTER_KEY)
+    async with open_base(settings) as base, base.pool.connection() as connection_:
+        done = await import_meters(
+            connection_, field.csv().encode(), vault=await base.vault(), since=SINCE - timedelta(days=8),
+            actor="test", allow_plain_keys=True,
+        )  # fmt: skip
+        assert not done.errors
+        return [one.meter_id for one in await meters.page(connection_, limit=count)]
 
 
 async def ask(dsn: str, numbers: Sequence[int]) -> None:
