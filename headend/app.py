@@ -125,8 +125,6 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             collected = asyncio.Event()
             collecting = tasks.start("first collection", _collect(house, view, url_of(listener), collected))
             stack.push_async_callback(cancelled, collecting)
-            keeping = tasks.start("completeness", _keep_complete(house))
-            stack.push_async_callback(cancelled, keeping)
             if demo is not None and demo.meters is None:
                 showing = tasks.start("deliveries", _show_deliveries(house, view, collected))
                 stack.push_async_callback(cancelled, showing)
@@ -199,14 +197,6 @@ async def _show_deliveries(house: House, view: View, collected: asyncio.Event) -
                 shown = True
         await asyncio.sleep(_LOOK_S)
     await asyncio.Event().wait()
-
-
-async def _keep_complete(house: House) -> None:
-    """Rounds of the gap ledger, back-fill and reports; without a period, none."""
-    period_s = house.base.settings.completeness_period_s
-    if period_s == 0:
-        await asyncio.Event().wait()
-    await house.completeness.run(period_s)
 
 
 # ---- the API --------------------------------------------------------------------------------------------

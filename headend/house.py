@@ -28,6 +28,7 @@ from headend.jobs.queue import Queue
 from headend.jobs.visit import Visitor
 from headend.jobs.work import LaneWorker
 from headend.keys.counters import CounterBlocks
+from headend.keys.vault import Vault
 from headend.links.breaker import Breakers, Policy
 from headend.links.keeper import Keeper
 from headend.links.limits import Limits as LinkLimits
@@ -105,19 +106,6 @@ class House(Intake):
     def _forwarded(self) -> timedelta:
         return timedelta(seconds=self.base.settings.forwarded_within_s)
 
-    @property
-    def completeness(self) -> Rounds:
-        """Rounds of the gap ledger, back-fill and reports."""
-        settings = self.base.settings
-        return Rounds(
-            self.base.pool.connection,
-            lambda model: self.drivers.of(model).curves(model),
-            self.drivers.forwards,
-            wake,
-            forwarded=self._forwarded,
-            policy=GapPolicy(overdue=timedelta(seconds=settings.gaps_after_s)),
-        )
-
     async def target(self, meter: Meter) -> Target:
         """The meter and where it stands in the network. Raises UnavailableError."""
         async with self.base.pool.connection() as connection:
@@ -136,34 +124,16 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
     SealError where keys are stored and no master key opens them.
     """
     settings = base.settings
-    title = bytes.fromhex(settings.system_title)
-    counters = CounterBlocks(base.pool.connection, title, block=counter_block or settings.counter_block)
     async with AsyncExitStack() as stack:
         intake = await stack.enter_async_context(open_intake(base))
         pipeline, metrics = intake.pipeline, intake.metrics
         access = await stack.enter_async_context(
-            Access(
-                base.pool.connection,
-                intake.vault,
-                counters,
-                system_title=title,
-                deadlines=_deadlines(settings),
-                profile_folders=settings.profile_folders,
-            )
+            _access(base, intake.vault, counter_block or settings.counter_block)
         )
         access.notified = intake.handler.told
         modbus = _modbus(settings)
         stack.callback(modbus.close)
-        drivers = Drivers(
-            [
-                DlmsDriver(access, profile_folders=settings.profile_folders),
-                StationDriver(access),
-                modbus,
-                *_lines(settings),
-                _mqtt(settings),
-            ],
-            profile_folders=settings.profile_folders,
-        )
+        drivers = _drivers(settings, access, modbus)
         links = _links(settings, metrics)
         keeper = await stack.enter_async_context(Keeper(base.pool.connection, links.breakers, shared=True))
         sampler = Sampler(base.pool.connection, drivers, links, pipeline)
@@ -185,6 +155,47 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             sampler,
             forwarding,
         )
+
+
+def completeness_rounds(base: Base) -> Rounds:
+    """Rounds of the gap ledger, back-fill and reports. They ask drivers for models alone: no key is opened,
+    and nobody is dialled."""
+    settings = base.settings
+    drivers = _drivers(settings, _access(base, None, settings.counter_block), _modbus(settings))
+    return Rounds(
+        base.pool.connection,
+        lambda model: drivers.of(model).curves(model),
+        drivers.forwards,
+        wake,
+        forwarded=timedelta(seconds=settings.forwarded_within_s),
+        policy=GapPolicy(overdue=timedelta(seconds=settings.gaps_after_s)),
+    )
+
+
+def _access(base: Base, vault: Vault | None, counter_block: int) -> Access:
+    settings = base.settings
+    title = bytes.fromhex(settings.system_title)
+    return Access(
+        base.pool.connection,
+        vault,
+        CounterBlocks(base.pool.connection, title, block=counter_block),
+        system_title=title,
+        deadlines=_deadlines(settings),
+        profile_folders=settings.profile_folders,
+    )
+
+
+def _drivers(settings: Settings, access: Access, modbus: ModbusDriver) -> Drivers:
+    return Drivers(
+        [
+            DlmsDriver(access, profile_folders=settings.profile_folders),
+            StationDriver(access),
+            modbus,
+            *_lines(settings),
+            _mqtt(settings),
+        ],
+        profile_folders=settings.profile_folders,
+    )
 
 
 def _lines(settings: Settings) -> list[Driver]:

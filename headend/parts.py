@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from headend.clock import utc_now
 from headend.foundation import Base, database, open_base, sealer_if_any
-from headend.house import House, open_house
+from headend.house import House, completeness_rounds, open_house
 from headend.intake import Intake, open_intake
 from headend.jobs.janitor import tidying
 from headend.jobs.tick import ticking
@@ -148,8 +148,8 @@ async def working(
 
 
 async def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
-    """Have schedules become jobs, and ends of jobs told, for as long as ``stack`` lasts; the schedules of the
-    settings are there then."""
+    """Have schedules become jobs, ends of jobs told, and what is missing asked for again, for as long as
+    ``stack`` lasts; the schedules of the settings are there then."""
     async with base.pool.connection() as connection:
         await ensure_builtin(connection, base.settings, utc_now())
 
@@ -163,6 +163,10 @@ async def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
     teller = deliveries(base.pool, base.settings, sealer_if_any(base.settings), utc_now)
     tells = tasks.start("webhooks", telling(base.pool, teller.deliver, drain_s=drain_s))
     stack.push_async_callback(_drained, tells, drain_s)
+    period_s = base.settings.completeness_period_s
+    if period_s > 0:
+        keeping = tasks.start("completeness", completeness_rounds(base).run(period_s))
+        stack.push_async_callback(cancelled, keeping)
 
 
 @asynccontextmanager

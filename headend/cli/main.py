@@ -36,6 +36,8 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "links": "headend.cli.links:app",
         "completeness": "headend.cli.completeness:completeness",
         "why": "headend.cli.why:why",
+        "gaps": "headend.cli.gaps:gaps",
+        "reports": "headend.cli.gaps:reports",
         "readings": "headend.cli.readings:app",
         "events": "headend.cli.events:list_events",
         "inbox": "headend.cli.inbox:app",

@@ -98,3 +98,33 @@ def test_a_meter_says_why(fleet: str) -> None:
     shown = json.loads(run("why", "M-1", "--json", status=1).stdout)
     assert (shown["late"], shown["stage"], shown["attempts"][0]["number"]) == (True, "timeout", 3)
     assert "no meter" in run("why", "nobody", status=1).stderr
+
+
+def test_the_ledger_and_the_reports_are_shown(fleet: str) -> None:
+    assert "no gap of that kind" in run("gaps").stdout
+    assert "no run of a schedule was reported yet" in run("reports").stdout
+    assert "no report 7" in run("reports", "7", status=1).stderr
+    body = {
+        "requests": {"open": 0, "done": 1, "failed": 1, "expired": 1, "cancelled": 0},
+        "completeness": {"ratio": 0.25, "incomplete": 2},
+        "missing": [{"meter": "M-2", "station": "DC-1", "open": 96, "lost": 0, "cause": "timeout"}],
+    }
+    with psycopg.connect(fleet, autocommit=True, options="-c timezone=UTC") as connection:
+        connection.execute(
+            "INSERT INTO gaps (during, missing, found_at, next_try_at, meter_id, profile, cause) SELECT"
+            " '[2026-03-01 12:00,2026-03-02)', '{[2026-03-01 12:00,2026-03-02)}', now(), 'infinity', meter_id,"
+            " 1, 'timeout' FROM meters WHERE asset_id = 'M-1'"
+        )
+        connection.execute(
+            "INSERT INTO reports (job_id, title, occasion, made_at, since, until, body)"
+            " VALUES (1, 'night', 'end', now(), '2026-03-01', '2026-03-02', %s)",
+            (json.dumps(body),),
+        )
+    for part in ("M-1", "2026-03-01 12:00Z", "open", "timeout"):
+        assert part in run("gaps", "M-1", "--state", "open").stdout
+    (gap,) = json.loads(run("gaps", "--json").stdout)
+    assert (gap["next_try_at"], gap["missing"][0]["from"]) == (None, "2026-03-01T12:00:00Z")
+    for part in ("night", "25.0%", "end"):
+        assert part in run("reports").stdout
+    assert "M-2 behind DC-1: 96 open, 0 lost: timeout" in run("reports", "1").stdout
+    assert json.loads(run("reports", "1", "--json").stdout)[0]["body"]["missing"] == body["missing"]
