@@ -81,6 +81,20 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT coalesce(sum(intervals_within(lower(one), upper(one), period_s, zone)), 0)::integer FROM unnest(ranges) AS one
 $$;
 
+-- A range that holds a whole interval, cut down to whole ones: what is asked for begins and ends where intervals do.
+CREATE FUNCTION whole_intervals(since timestamptz, until timestamptz, period_s integer, zone text) RETURNS tstzrange
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN period_s < 86400 THEN
+            tstzrange(to_timestamp(ceil(date_part('epoch', since) / period_s) * period_s),
+                      to_timestamp(floor(date_part('epoch', until) / period_s) * period_s))
+        ELSE
+            tstzrange(((since AT TIME ZONE zone)::date
+                       + CASE WHEN (since AT TIME ZONE zone)::time = '00:00' THEN 0 ELSE 1 END)::timestamp AT TIME ZONE zone,
+                      (until AT TIME ZONE zone)::date::timestamp AT TIME ZONE zone)
+    END
+$$;
+
 -- Rows of days end 24 hours after they begin, as their period says: an hour off, where the clock is changed.
 CREATE FUNCTION nearest_midnight(moment timestamptz, zone text) RETURNS timestamptz
 LANGUAGE sql STABLE PARALLEL SAFE AS $$

@@ -112,8 +112,8 @@ def test_the_ledger_and_the_reports_are_shown(fleet: str) -> None:
     with psycopg.connect(fleet, autocommit=True, options="-c timezone=UTC") as connection:
         connection.execute(
             "INSERT INTO gaps (during, missing, found_at, next_try_at, meter_id, profile, cause) SELECT"
-            " '[2026-03-01 12:00,2026-03-02)', '{[2026-03-01 12:00,2026-03-02)}', now(), 'infinity', meter_id,"
-            " 1, 'timeout' FROM meters WHERE asset_id = 'M-1'"
+            " '[2026-03-01 12:00,2026-03-02)', '{[2026-03-01 12:00,2026-03-02)}', now(), 'infinity',"
+            " meter_id, 1, 'timeout' FROM meters WHERE asset_id = 'M-1'"
         )
         connection.execute(
             "INSERT INTO reports (job_id, title, occasion, made_at, since, until, body)"

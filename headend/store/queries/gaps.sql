@@ -49,7 +49,7 @@ WITH standing AS (
       FROM gaps CROSS JOIN LATERAL unnest(missing) AS one
      WHERE state = 'open' GROUP BY meter_id, profile
 ), found AS (
-    SELECT c.meter_id, c.profile, c.recall, one,
+    SELECT c.meter_id, c.profile, c.recall, whole_intervals(lower(one), upper(one), c.period_s, c.zone) AS one,
            lower(one) + make_interval(secs => c.entries::bigint * c.period_s) AS wraps_at
       FROM curve_ranges(%(since)s, %(until)s, %(now)s, %(meters)s::integer[]) c
       LEFT JOIN standing s ON s.meter_id = c.meter_id AND s.profile = c.profile

@@ -1,5 +1,5 @@
 -- name: due
--- Runs of schedules that have ended, or whose deadline has passed, and have no report of that yet; with the run before.
+-- Runs of schedules that have ended, or whose deadline has passed, and have no report of that yet; with the run before. Runs within an hour of the one before are no nights.
 SELECT j.job_id, o.occasion,
        (SELECT max(b.run_at) FROM jobs b WHERE b.schedule_id = j.schedule_id AND b.run_at < j.run_at)
   FROM jobs j
@@ -7,6 +7,8 @@ SELECT j.job_id, o.occasion,
            SELECT 'deadline' AS occasion WHERE j.deadline <= %(now)s AND coalesce(j.ended_at, 'infinity') > j.deadline
            UNION ALL SELECT 'end' WHERE j.ended_at IS NOT NULL) o
  WHERE j.kind = 'scheduled' AND j.cancelled_at IS NULL AND j.created_at > %(oldest)s
+   AND NOT EXISTS (SELECT FROM jobs b WHERE b.schedule_id = j.schedule_id AND b.run_at < j.run_at
+                                        AND b.run_at > j.run_at - interval '1 hour')
    AND NOT EXISTS (SELECT FROM reports r WHERE r.job_id = j.job_id AND r.occasion = o.occasion)
  ORDER BY j.job_id, o.occasion LIMIT %(limit)s;
 

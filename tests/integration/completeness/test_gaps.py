@@ -1,7 +1,8 @@
 """The gap ledger, back-fill and reports over a real database."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -95,6 +96,30 @@ async def test_a_silent_meter_has_one_gap_that_grows(fleet: Fleet) -> None:
         fleet.now += 5 * HOUR
     (gap,) = await ledger(fleet)
     assert gap.during == gap.missing[0] == (T0 + DAY, fleet.now - 5 * HOUR - DAY)
+
+
+async def test_a_gap_begins_and_ends_where_intervals_do(fleet: Fleet) -> None:
+    await fleet.add("A", since=T0 + timedelta(minutes=4))
+    fleet.now = T0 + 30 * HOUR + timedelta(minutes=9)
+    await fleet.round()
+    ((_, _, _, _, (work,), _, _),) = await requests(fleet)
+    asked = CurveRange.model_validate(work)
+    assert (asked.since, asked.until) == (T0 + timedelta(minutes=15), T0 + 6 * HOUR)
+    fleet.now += timedelta(minutes=10)
+    await fleet.round()
+    (gap,) = await ledger(fleet)
+    assert gap.missing == ((T0 + timedelta(minutes=15), T0 + timedelta(hours=6, minutes=15)),)
+
+
+async def test_a_gap_of_days_is_one_of_local_days(fleet: Fleet) -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    fleet.curves = {"m": (Curve(1, 86400, Recall.STORED, zone),)}
+    await fleet.add("A", since=T0 + 26 * DAY)
+    fleet.now = T0 + 31 * DAY
+    await fleet.round()
+    (gap,) = await ledger(fleet)
+    assert gap.during == (datetime(2026, 3, 28, tzinfo=zone), datetime(2026, 3, 31, tzinfo=zone))
+    assert gap.during[1] - gap.during[0] == timedelta(hours=71)
 
 
 async def test_what_nobody_expects_any_more_is_excused(fleet: Fleet) -> None:
@@ -262,6 +287,14 @@ async def test_a_night_is_reported_at_its_deadline_and_at_its_end(fleet: Fleet) 
     await fleet.round()
     *_, third = await reported(fleet)
     assert (third.since, third.until) == (T0 + DAY, T0 + 3 * DAY)
+
+
+async def test_runs_of_each_quarter_are_no_nights(fleet: Fleet) -> None:
+    await fleet.add("A")
+    for n in range(3):
+        await night(fleet, ["A"], run_at=T0 + DAY + n * timedelta(minutes=15))
+    fleet.now = T0 + 2 * DAY
+    assert (await fleet.round()).reports == 1
 
 
 async def test_a_run_that_was_cancelled_is_not_reported(fleet: Fleet) -> None:
