@@ -8,6 +8,7 @@ import logging
 import re
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
@@ -24,7 +25,7 @@ from api.shapes import AssetId, obis
 from api.strict_json import StrictRoute
 from api.times import half_open
 from headend.moment import destination, reads
-from headend.moment.reads import Ask, Key, KeyReused
+from headend.moment.reads import Ask, Begun, Key, KeyReused
 from headend.moment.secrets import NoSecret
 from headend.store import on_demand, results, selection
 from headend.store.results import Result
@@ -89,33 +90,37 @@ async def read_meters(
     known_as = _correlation(correlation_id)
     _check_works(ask.works)
     webhook = _webhook(house, ask.webhook)
+    with ExitStack() as stack:
+        async with house.pool.connection() as connection:
+            meter_ids, about = await _whom(connection, house, ask)
+            begun = await _begin(
+                connection,
+                house,
+                Ask(
+                    meter_ids=meter_ids,
+                    works=tuple(_full(work) for work in ask.works),
+                    title=f"read of {len(meter_ids)} meters" if about is None else f"read of {about}",
+                    about=f"meter:{about}",
+                    actor=actor(token),
+                    correlation_id=known_as,
+                    within=timedelta(seconds=ask.within_s),
+                    priority=ask.priority,
+                    retry=Retry(attempts=ask.attempts),
+                    webhook=webhook,
+                ),
+                None if key is None else Key(token.token_id, _key(key), _digest(ask.identity)),
+            )
+            waiter = stack.enter_context(house.moment.watch.of(begun.job_id))
+            if not (begun.is_new and meter_ids):
+                waiter.wake()  # it may have ended already
+        if len(meter_ids) <= MOST_AT_ONCE:
+            await house.moment.watch.until_end(begun.job_id, waiter, ask.wait_s, most=0)
     async with house.pool.connection() as connection:
-        meter_ids, about = await _whom(connection, house, ask)
-        begun = await _begin(
-            connection,
-            house,
-            Ask(
-                meter_ids=meter_ids,
-                works=tuple(_full(work) for work in ask.works),
-                title=f"read of {len(meter_ids)} meters" if about is None else f"read of {about}",
-                about=f"meter:{about}",
-                actor=actor(token),
-                correlation_id=known_as,
-                within=timedelta(seconds=ask.within_s),
-                priority=ask.priority,
-                retry=Retry(attempts=ask.attempts),
-                webhook=webhook,
-            ),
-            None if key is None else Key(token.token_id, _key(key), _digest(ask.identity)),
-        )
-    if len(meter_ids) <= MOST_AT_ONCE:
-        await house.moment.watch.until_end(begun, ask.wait_s)
-    async with house.pool.connection() as connection:
-        job = await detail(connection, house, begun)
+        job = await detail(connection, house, begun.job_id)
         found: Sequence[Result] = ()
         if job.ended_at is not None and job.counts.total <= MOST_AT_ONCE:
-            found = await results.page(connection, begun, limit=MOST_AT_ONCE)
-    response.headers["Location"] = f"/api/v1/jobs/{begun}"
+            found = await results.page(connection, begun.job_id, limit=MOST_AT_ONCE)
+    response.headers["Location"] = f"/api/v1/jobs/{begun.job_id}"
     response.headers["X-Correlation-Id"] = job.correlation_id
     response.status_code = 202 if job.ended_at is None else 200
     return JobAnswer(job=job, results=[RequestModel.of(one) for one in found])
@@ -137,39 +142,42 @@ async def read_meter_now(
     """Dials the meter and answers when it has. A failed exchange says whose fault, and at which stage."""
     known_as = _correlation(correlation_id)
     works = _works(ask)
-    async with house.pool.connection() as connection:
-        meter = await meter_by_asset(connection, asset_id)
-        if meter.address is None:
-            raise Conflict(f"meter {asset_id!r} has no address; it only pushes")
-        # Committed before the meter is dialled: what was tried stays on record however it ends.
-        begun = await _begin(
-            connection,
-            house,
-            Ask(
-                meter_ids=(meter.meter_id,),
-                works=works,
-                title=f"read of {asset_id}",
-                about=f"meter:{asset_id}",
-                actor=actor(token),
-                correlation_id=known_as,
-                within=timedelta(seconds=PATIENCE_S),
-                retry=Retry(attempts=1),
-            ),
-        )
+    with ExitStack() as stack:
+        async with house.pool.connection() as connection:
+            meter = await meter_by_asset(connection, asset_id)
+            if meter.address is None:
+                raise Conflict(f"meter {asset_id!r} has no address; it only pushes")
+            # Committed before the meter is dialled: what was tried stays on record however it ends.
+            begun = await _begin(
+                connection,
+                house,
+                Ask(
+                    meter_ids=(meter.meter_id,),
+                    works=works,
+                    title=f"read of {asset_id}",
+                    about=f"meter:{asset_id}",
+                    actor=actor(token),
+                    correlation_id=known_as,
+                    within=timedelta(seconds=PATIENCE_S),
+                    retry=Retry(attempts=1),
+                ),
+            )
+            number = begun.job_id
+            waiter = stack.enter_context(house.moment.watch.of(number))
+        job, found = await house.moment.watch.until_end(number, waiter, PATIENCE_S + _GRACE_S, most=1)
     response.headers["X-Correlation-Id"] = known_as
-    job = await house.moment.watch.until_end(begun, PATIENCE_S + _GRACE_S)
-    async with house.pool.connection() as connection:
-        (one,) = await results.page(connection, begun, limit=1)
-        fault = None
-        if one.state is RequestState.FAILED and job is not None:
-            fault = await results.fault(connection, one.request_id, since=job.created_at)
-        if one.state is RequestState.OPEN:
-            await reads.cancel(connection, begun, actor=actor(token))
+    if job is None or not found:
+        raise Conflict(f"job {number} was removed before meter {asset_id!r} was read")
+    one = found[0]
     if one.state is RequestState.FAILED:
+        async with house.pool.connection() as connection:
+            fault = await results.fault(connection, one.request_id, since=job.created_at)
         raise MeterFailed(one.stage, one.reason or "", fault)
     if one.state is RequestState.CANCELLED:
-        raise Conflict(f"job {begun} was cancelled before meter {asset_id!r} was read")
+        raise Conflict(f"job {number} was cancelled before meter {asset_id!r} was read")
     if one.state is not RequestState.DONE:
+        async with house.pool.connection() as connection:
+            await reads.cancel(connection, number, actor=actor(token))
         raise NoAnswer(
             f"meter {asset_id!r} was not read within {PATIENCE_S:g} s: "
             f"{one.reason or 'its turn did not come'}; does a worker run?"
@@ -177,7 +185,7 @@ async def read_meter_now(
     result = ReadResult.model_validate(one.result or {})
     return ReadAnswer(
         meter=asset_id,
-        job=begun,
+        job=number,
         registers=list(result.registers),
         refused=list(result.refused),
         intervals=result.intervals,
@@ -185,8 +193,8 @@ async def read_meter_now(
     )
 
 
-async def _begin(connection: Connection, house: Services, ask: Ask, key: Key | None = None) -> int:
-    """The job's number. 422 for a key that stands for something else."""
+async def _begin(connection: Connection, house: Services, ask: Ask, key: Key | None = None) -> Begun:
+    """The job. 422 for a key that stands for something else."""
     try:
         begun = await reads.begin(connection, ask, now=house.clock(), key=key)
     except KeyReused as error:
@@ -195,7 +203,7 @@ async def _begin(connection: Connection, house: Services, ask: Ask, key: Key | N
         log.info(
             "job %d, %s, of %s, correlation id %s", begun.job_id, ask.title, ask.actor, ask.correlation_id
         )
-    return begun.job_id
+    return begun
 
 
 # ---- whom -----------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from headend.store import jobs
 from headend.store.errors import UnavailableError
 from headend.store.jobs import Job
 from headend.store.notices import Notice
+from headend.store.results import Result, page
 from headend.store.sql import Connection
 
 log = logging.getLogger(__name__)
@@ -93,20 +94,23 @@ class Watch:
             if not waiting:
                 del self._waiters[job_id]
 
-    async def until_end(self, job_id: int, longest_s: float) -> Job | None:
-        """The job when it has ended, or as it is after ``longest_s``; None where there is none.
+    async def until_end(
+        self, job_id: int, waiter: Waiter, longest_s: float, *, most: int
+    ) -> tuple[Job | None, list[Result]]:
+        """The job when it has ended, or as it is after ``longest_s`` (None where there is none), with what
+        came of its requests, ``most`` at most. ``waiter`` has waited since before the job could change.
 
         Raises UnavailableError.
         """
         ends = time.monotonic() + longest_s
-        with self.of(job_id) as waiter:
-            while True:
-                async with self._connect() as connection:
-                    job = await look(connection, job_id)
-                left = ends - time.monotonic()
-                if job is None or job.ended_at is not None or left <= 0:
-                    return job
-                await waiter.wait(left)
+        while True:
+            await waiter.wait(max(0.0, ends - time.monotonic()))
+            async with self._connect() as connection:
+                job = await look(connection, job_id)
+                if job is None:
+                    return None, []
+                if job.ended_at is not None or time.monotonic() >= ends:
+                    return job, await page(connection, job_id, limit=most)
 
     def wake_all(self) -> None:
         """Everybody looks."""

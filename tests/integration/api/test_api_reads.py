@@ -49,7 +49,7 @@ async def test_what_takes_longer_is_followed(house: Any) -> None:
         assert (answer.status_code, answer.json()["results"]) == (202, [])
         url = answer.headers["location"]
         stream = asyncio.create_task(client.get(f"{url}/events"))
-        await asyncio.sleep(0.3)
+        await followed(house)
         house.lanes.answer = lambda _: Settled(0, result={"intervals": 1})
         events = told((await asyncio.wait_for(stream, 10)).text)
         requests = (await client.get(f"{url}/requests", params={"state": "done", "limit": 1})).json()
@@ -79,7 +79,7 @@ async def test_the_service_ends_streams(house: Any) -> None:
     async with house.client(Scope.OPERATE) as client:
         answer = await client.post(URL, json={"meters": ["M-1"], "works": REGISTERS, "wait_s": 0})
         stream = asyncio.create_task(client.get(f"{answer.headers['location']}/events"))
-        await asyncio.sleep(0.2)
+        await followed(house)
         house.moment.feeds.close()
         events = told((await asyncio.wait_for(stream, 5)).text)
     assert [name for name, _ in events] == ["progress"]
@@ -93,7 +93,7 @@ async def test_cancel(house: Any) -> None:
         answer = await client.post(URL, json={"meters": ["M-1", "M-2"], "works": REGISTERS, "wait_s": 0})
         url = answer.headers["location"]
         stream = asyncio.create_task(client.get(f"{url}/events"))
-        await asyncio.sleep(0.2)
+        await followed(house)
         first = await client.post(f"{url}/cancel")
         again = await client.post(f"{url}/cancel")
         events = told((await asyncio.wait_for(stream, 5)).text)
@@ -209,6 +209,15 @@ async def test_jobs_are_filtered_and_paged(house: Any) -> None:
     assert [job["id"] for job in still] == [seen[0][0]]
     assert none == []
     assert (bad.status_code, bad.json()["errors"][0]["parameter"]) == (422, "after")
+
+
+async def followed(house: Any) -> None:
+    """When a client has the first of its events."""
+    async with asyncio.timeout(20):
+        while not any(  # noqa: ASYNC110 - nobody tells of it
+            feed.progress is not None for feed in house.moment.feeds._feeds.values()
+        ):
+            await asyncio.sleep(0.01)
 
 
 def told(stream: str) -> list[tuple[str, str]]:
