@@ -249,6 +249,45 @@ def test_the_meters_own_column_order_counts_and_unknown_columns_are_kept(read):
     ]
 
 
+def test_meters_that_answer_alike_share_what_it_means_and_others_do_not(read):
+    driver, the_model = DlmsReader(now=lambda: LATER), model()
+
+    def scaler_of(meter_id, scaler):
+        batch = read(
+            objects(Rows(day_rows()), scaler=scaler),
+            lambda d, s, _: d.read_load_curve(s, meter_id, the_model, 1, DAY, DAY + dt.timedelta(days=1)),
+            driver=driver,
+        )
+        assert set(batch.meter_id.tolist()) == {meter_id}
+        return batch.layouts[0].channels[0].scaler, batch.layouts[0]
+
+    first, other, third = scaler_of(1, 0), scaler_of(2, 1), scaler_of(3, 0)
+    assert [first[0], other[0], third[0]] == [0, 1, 0]
+    assert first[1] is third[1]
+
+
+def test_columns_beyond_the_model_are_asked_of_each_meter(read):
+    # what is asked first is answered alike; the scaler of a column that the model does not name is not in it
+    driver, the_model = DlmsReader(now=lambda: LATER), model()
+    voltage = "1-0:32.7.0*255"
+    captures = (CAPTURES[0], CAPTURES[2], capture(3, voltage))
+    told = []
+    for meter_id, scaler in ((1, -1), (2, -2), (3, -1)):
+        rows = Rows([])
+        row = axdr.structure(rows.clock(DAY + QUARTER), axdr.u32(10), axdr.u16(2301))
+        rows.encode = lambda _, row=row: axdr.encode(axdr.array([row]))
+        extra = {Attribute(3, Obis.parse(voltage), 3): axdr.encode(ScalerUnit(scaler, 35).encode())}
+        batch = read(
+            objects(rows, captures=captures, extra=extra),
+            lambda d, s, _, number=meter_id: d.read_load_curve(
+                s, number, the_model, 1, DAY, DAY + dt.timedelta(days=1)
+            ),
+            driver=driver,
+        )
+        told += [str(one.value) for one in batch.registers]
+    assert told == ["230.1", "23.01", "230.1"]
+
+
 def test_what_fits_no_cell_is_kept_exactly(read):
     real = axdr.Real(bytes.fromhex("3dcccccd"))  # the float32 nearest to 0.1
     rows = day_rows(5)

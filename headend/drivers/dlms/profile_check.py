@@ -8,8 +8,8 @@ writes one, the scaler.
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple, Self
 
 from headend.drivers.dlms.intervals import OtherColumn, ProfileShape
 from headend.session.client import MeterSession
@@ -35,6 +35,15 @@ log = logging.getLogger(__name__)
 #: Different shapes kept: one per model, profile and way a maker's meters were configured.
 MAX_SHAPES: Final = 1024
 
+#: Bytes of answers about a profile beyond which they are not remembered: no meter of a kind has so many.
+MOST_TOLD: Final = 4096
+
+_Told = tuple[int, int, tuple[bytes | DataAccessResult, ...]]
+_ABOUT: Final = (
+    cosem.PROFILE_CAPTURE_OBJECTS,
+    cosem.PROFILE_CAPTURE_PERIOD,
+    cosem.PROFILE_SORT_METHOD,
+)
 _ROLES: Final = {"clock": Role.CLOCK, "status": Role.STATUS, "value": Role.VALUE, "ignored": Role.OTHER}
 
 
@@ -56,42 +65,43 @@ class ProfileFacts:
     scalings: tuple[Scaling, ...]
 
 
-async def ask_facts(session: MeterSession, model: MeterModel, profile: LoadProfile) -> ProfileFacts:
-    """Read capture objects, period, order and scalers, in one GET with list where the meter takes one.
+@dataclass(frozen=True, slots=True)
+class _Questions:
+    """What is asked of a meter about one of its profiles: capture objects, period and order, and the scalers
+    of the columns ``scaled`` that its model names."""
 
-    What the meter refuses to tell is taken from the model. Raises RemoteProtocolError for malformed
-    attributes.
-    """
-    name = Obis.parse(profile.obis)
-    wanted = _scaled_captures([_capture_of(column) for column in profile.columns])
-    told = await session.get_many(
-        [
-            Attribute(ClassId.PROFILE_GENERIC, name, index)
-            for index in (
-                cosem.PROFILE_CAPTURE_OBJECTS,
-                cosem.PROFILE_CAPTURE_PERIOD,
-                cosem.PROFILE_SORT_METHOD,
-            )
-        ]
-        + [scaler for _, scaler in wanted]
-    )
-    captures = tuple(_capture_of(column) for column in profile.columns)
-    if isinstance(told[0], bytes):
-        captures = cosem.capture_objects(axdr.decode_exact(told[0]))
-    period_s, descending = profile.period_s, profile.sort == "lifo"
-    if isinstance(told[1], bytes):
-        period_s = cosem.seconds(axdr.decode_exact(told[1])) or period_s
-    if isinstance(told[2], bytes):
-        method = cosem.sort_method(axdr.decode_exact(told[2]))
-        if method in (SortMethod.FIFO, SortMethod.LIFO):
-            descending = method is SortMethod.LIFO
-    scalings = _scalings(wanted, told[3:])
-    # Columns that the model does not know have scalers too.
-    known = {capture.obis for capture, _ in wanted}
-    more = [item for item in _scaled_captures(captures) if item[0].obis not in known]
-    if more:
-        scalings += _scalings(more, await session.get_many([scaler for _, scaler in more]))
-    return ProfileFacts(captures, period_s, descending, scalings)
+    profile: LoadProfile
+    captures: tuple[CaptureObject, ...]
+    scaled: Sequence[tuple[CaptureObject, Attribute]]
+    attributes: Sequence[Attribute]
+
+    @classmethod
+    def about(cls, profile: LoadProfile) -> Self:
+        name = Obis.parse(profile.obis)
+        captures = tuple(_capture_of(column) for column in profile.columns)
+        scaled = _scaled_captures(captures)
+        attributes = [Attribute(ClassId.PROFILE_GENERIC, name, index) for index in _ABOUT]
+        return cls(profile, captures, scaled, [*attributes, *(scaler for _, scaler in scaled)])
+
+    def facts(self, told: Sequence[bytes | DataAccessResult]) -> ProfileFacts:
+        """What the answers say. What the meter refuses to tell is taken from the model. Raises
+        RemoteProtocolError for malformed attributes."""
+        profile, captures = self.profile, self.captures
+        if isinstance(told[0], bytes):
+            captures = cosem.capture_objects(axdr.decode_exact(told[0]))
+        period_s, descending = profile.period_s, profile.sort == "lifo"
+        if isinstance(told[1], bytes):
+            period_s = cosem.seconds(axdr.decode_exact(told[1])) or period_s
+        if isinstance(told[2], bytes):
+            method = cosem.sort_method(axdr.decode_exact(told[2]))
+            if method in (SortMethod.FIFO, SortMethod.LIFO):
+                descending = method is SortMethod.LIFO
+        return ProfileFacts(captures, period_s, descending, _scalings(self.scaled, told[len(_ABOUT) :]))
+
+    def beyond(self, facts: ProfileFacts) -> list[tuple[CaptureObject, Attribute]]:
+        """Columns that the model does not know, and that have scalers too."""
+        known = {capture.obis for capture, _ in self.scaled}
+        return [item for item in _scaled_captures(facts.captures) if item[0].obis not in known]
 
 
 def _capture_of(column: Column) -> CaptureObject:
@@ -120,13 +130,50 @@ def _scalings(
 
 
 class Shapes:
-    """Profile shapes by what makes them differ, so that meters of one kind share one, with its caches."""
+    """Profile shapes by what makes them differ, so that meters of one kind share one, with its caches.
+
+    Meters of a kind also answer alike, and what equal answers mean is worked out once.
+    """
 
     def __init__(self) -> None:
         # By the model's identity, the entry holding it: a profile that was edited is another model.
         self._shapes: OrderedDict[tuple[int, int, ProfileFacts], tuple[MeterModel, ProfileShape]] = (
             OrderedDict()
         )
+        self._questions: OrderedDict[tuple[int, int], tuple[MeterModel, _Questions]] = OrderedDict()
+        self._told: OrderedDict[_Told, tuple[MeterModel, ProfileShape]] = OrderedDict()
+
+    async def ask(self, session: MeterSession, model: MeterModel, profile: LoadProfile) -> ProfileShape:
+        """The shape of the meter's profile, in one GET with list where the meter takes one.
+
+        Raises as `shape_of`, RemoteProtocolError for malformed attributes, and as `MeterSession.get_many`.
+        """
+        questions = self._about(model, profile)
+        told = await session.get_many(questions.attributes)
+        key = (id(model), profile.number, told)
+        known = self._told.get(key)
+        if known is not None:
+            return known[1]
+        facts = questions.facts(told)
+        more = questions.beyond(facts)
+        if more:
+            scalings = _scalings(more, await session.get_many([scaler for _, scaler in more]))
+            return self.of(model, profile, replace(facts, scalings=facts.scalings + scalings))
+        shape = self.of(model, profile, facts)
+        if sum(len(one) for one in told if isinstance(one, bytes)) <= MOST_TOLD:
+            self._told[key] = (model, shape)
+            if len(self._told) > MAX_SHAPES:
+                self._told.popitem(last=False)
+        return shape
+
+    def _about(self, model: MeterModel, profile: LoadProfile) -> _Questions:
+        key = (id(model), profile.number)
+        found = self._questions.get(key)
+        if found is None:
+            found = self._questions[key] = (model, _Questions.about(profile))
+            if len(self._questions) > MAX_SHAPES:
+                self._questions.popitem(last=False)
+        return found[1]
 
     def of(self, model: MeterModel, profile: LoadProfile, facts: ProfileFacts) -> ProfileShape:
         """The shape for these facts. Raises as `shape_of`."""

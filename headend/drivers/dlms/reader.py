@@ -10,7 +10,7 @@ from headend.clock import utc_now
 from headend.drivers.contract import RegisterReadout
 from headend.drivers.dlms.bounds import BOUNDS_REFUSED, stamp
 from headend.drivers.dlms.intervals import ProfileShape, to_batch
-from headend.drivers.dlms.profile_check import Shapes, ask_facts, profile_of
+from headend.drivers.dlms.profile_check import Shapes, profile_of
 from headend.drivers.dlms.registers import ClassOfObis, read_registers
 from headend.session.client import MeterSession
 from protocols.dlms import axdr, cosem
@@ -151,7 +151,7 @@ class DlmsReader:
         if known is not None and known[0] is model:
             self._checked.move_to_end(key)
             return known[1]
-        shape = self._shapes.of(model, profile, await ask_facts(session, model, profile))
+        shape = await self._shapes.ask(session, model, profile)
         self._checked[key] = (model, shape)
         if len(self._checked) > MAX_METERS:
             self._checked.popitem(last=False)
