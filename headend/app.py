@@ -120,8 +120,6 @@ async def run(settings: Settings, view: View, *, demo: Demo | None = None) -> No
             _serving(stack, tasks, listener, base, moment, house.replay, house.metrics)
             await working(stack, tasks, house, inbound, me.worker)
             await scheduling(stack, tasks, base)
-            sampling = tasks.start("sampler", house.sampler.run())
-            stack.push_async_callback(cancelled, sampling)
             collected = asyncio.Event()
             collecting = tasks.start("first collection", _collect(house, view, url_of(listener), collected))
             stack.push_async_callback(cancelled, collecting)

@@ -63,7 +63,6 @@ class House(Intake):
     drivers: Drivers
     links: Links
     keeper: Keeper
-    sampler: Sampler
     forwarding: Forwarding
 
     @asynccontextmanager
@@ -78,6 +77,12 @@ class House(Intake):
             lanes = max(2, self.base.settings.collector_concurrency // _TALKS)
             connected = self.access.is_connected
             yield Queue(pool, keeper, worker, lanes=lanes, is_connected=connected)
+
+    def sampler(self, queue: Queue) -> Sampler:
+        """Samples meters that keep no load curve, on lines that nobody else holds."""
+        return Sampler(
+            self.base.pool.connection, self.drivers, self.links, self.pipeline, keeper=queue.keeper
+        )
 
     @asynccontextmanager
     async def by_hand(self, actor: str) -> AsyncIterator[ByHand]:
@@ -136,7 +141,6 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
         drivers = _drivers(settings, access, modbus)
         links = _links(settings, metrics)
         keeper = await stack.enter_async_context(Keeper(base.pool.connection, links.breakers, shared=True))
-        sampler = Sampler(base.pool.connection, drivers, links, pipeline)
         forwarding = Forwarding(base.pool.connection, pipeline, profile_folders=settings.profile_folders)
         _watch_rounds(metrics, access, forwarding)
         _watch(metrics, links)
@@ -152,7 +156,6 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             drivers,
             links,
             keeper,
-            sampler,
             forwarding,
         )
 

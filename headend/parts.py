@@ -131,8 +131,8 @@ async def present(stack: AsyncExitStack, tasks: Tasks, base: Base, me: Told) -> 
 async def working(
     stack: AsyncExitStack, tasks: Tasks, house: House, inbound: InboundListener, name: str
 ) -> None:
-    """Have lanes worked at, and look after those that nobody holds, for as long as ``stack`` lasts. At its
-    end what is under way is committed, and lanes are given back."""
+    """Have lanes worked at, and look after those that nobody holds, for as long as ``stack`` lasts; sample
+    what keeps no load curve. At its end what is under way is committed, and lanes are given back."""
     base = house.base
     crew = await stack.enter_async_context(house.at_work(name))
     for task in crew.tasks:
@@ -143,6 +143,8 @@ async def working(
     drain_s = base.settings.shutdown_timeout_s
     working = tasks.start("queue", crew.run(drain_s=drain_s))
     stack.push_async_callback(_drained, working, drain_s)
+    sampling = tasks.start("sampler", house.sampler(crew).run())
+    stack.push_async_callback(cancelled, sampling)
     tidying_up = tasks.start("janitor", tidying(base.pool.connection))
     stack.push_async_callback(cancelled, tidying_up)
 

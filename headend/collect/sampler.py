@@ -25,14 +25,17 @@ from headend.drivers.contract import Curve, Recall
 from headend.drivers.registry import Drivers, Reachable
 from headend.drivers.targets import targets_of
 from headend.ingest.pipeline import Pipeline, PipelineClosed
+from headend.jobs.lanes import LaneKeeper
 from headend.links.failures import stage_of
 from headend.links.links import Links
 from headend.links.opened import BreakerOpen
 from headend.session.access import Connect
 from headend.session.retry import Verdict, classify
-from headend.store import coverage
+from headend.store import coverage, lanes
 from headend.store.coverage import Due, Wanted
 from headend.store.errors import UnavailableError
+from headend.store.lanes import LaneLost
+from headend.store.settlement import NOTHING, Settlement
 from headend.store.sql import Connection
 from headend.store.writer import UnknownMeter
 from protocols.errors import CommunicationError
@@ -84,7 +87,9 @@ class _Task:
     tolerance: timedelta
     asset_id: str
     way: Reachable
+    lane: str | None
     failed: str = _NO_TIME
+    under: Settlement = NOTHING
 
 
 class Sampler:
@@ -97,6 +102,7 @@ class Sampler:
         pipeline: takes what was read.
         now: aware, UTC.
         on_round: told of each boundary.
+        keeper: lines are sampled by who holds their lane, or finds it free; None: there are no others.
     """
 
     def __init__(
@@ -108,6 +114,7 @@ class Sampler:
         *,
         now: Callable[[], datetime] = utc_now,
         on_round: Callable[[Round], None] = lambda _: None,
+        keeper: LaneKeeper | None = None,
     ) -> None:
         self._connect = connect
         self._drivers = drivers
@@ -115,6 +122,7 @@ class Sampler:
         self._pipeline = pipeline
         self._now = now
         self._on_round = on_round
+        self._keeper = keeper
         self._took: dict[object, float] = {}
         self._silent: set[int] = set()
         self._caught_up = False
@@ -156,9 +164,14 @@ class Sampler:
                     for model, curve in curves
                 ],
             )
+            lane_of: dict[int, str] = {}
             tolerances = {(model, curve.number): curve.tolerance_s * _SECOND for model, curve in curves}
             targets = await targets_of(connection, [one.meter_id for one in due])
             passed = [] if self._caught_up else await self._passed(connection, boundary, curves)
+            if self._keeper is not None:
+                behind = {one.meter.meter_id: one.place.station_id for one in targets}
+                lane_of = await lanes.of_meters(connection, behind)
+                await lanes.ensure(connection, list(lane_of.values()))
         self._caught_up = True
         await self._claim(passed)
         meters = {one.meter.meter_id: one.meter for one in targets}
@@ -172,14 +185,30 @@ class Sampler:
                 await self._claim([one])
                 continue
             line: object = way.way.address.line or (one.meter_id,)
-            lines[line].append(_Task(one, tolerances[meter.model, one.profile], meter.asset_id, way))
+            tolerance = tolerances[meter.model, one.profile]
+            lines[line].append(_Task(one, tolerance, meter.asset_id, way, lane_of.get(one.meter_id)))
         async with asyncio.TaskGroup() as group:
             for line, tasks in lines.items():
-                group.create_task(self._line(line, tasks, boundary, done), name=f"sample {line}")
+                group.create_task(self._held_line(line, tasks, boundary, done), name=f"sample {line}")
         self._took = {line: self._took[line] for line in lines if line in self._took}
         return done
 
     # ---- one line -----------------------------------------------------------------------------------
+
+    async def _held_line(self, line: object, tasks: list[_Task], boundary: datetime, done: Round) -> None:
+        """A line, unless somebody else holds its lane: he samples it then."""
+        lane = tasks[0].lane
+        if self._keeper is None or lane is None:
+            await self._line(line, tasks, boundary, done)
+            return
+        async with self._keeper.borrowing(lane) as held:
+            if held is None:
+                done.due -= len(tasks)
+                return
+            under = Settlement(frozenset([held.lease]), lease_s=self._keeper.lease_s)
+            for one in tasks:
+                one.under = under
+            await self._line(line, tasks, boundary, done)
 
     async def _line(self, line: object, tasks: list[_Task], boundary: datetime, done: Round) -> None:
         """All meters of one line, one after another; who was silent last time comes last."""
@@ -201,7 +230,7 @@ class Sampler:
                 self._silent.add(one.due.meter_id)
                 _miss(done, one.asset_id, one.failed)
                 log.info("%s: not sampled for %s: %s", one.asset_id, boundary.isoformat(), one.failed)
-                await self._claim([one.due])
+                await self._claim([one.due], one.under)
 
     async def _one(self, one: _Task, boundary: datetime, done: Round) -> bool:
         """Read one meter; whether it gave what counts for the boundary."""
@@ -213,7 +242,7 @@ class Sampler:
                 async with self._links.conversation(one.way.driver, one.way.way) as conversation:
                     batch = await conversation.read_load_curve(one.due.profile, one.due.since, one.due.until)
             if len(batch) or batch.registers:  # what came too late to count is kept as registers
-                await (await self._pipeline.submit(batch))
+                await (await self._pipeline.submit(batch, one.under))
             if not len(batch):
                 one.failed = _LATE
                 return False
@@ -226,7 +255,7 @@ class Sampler:
             one.failed = f"{stage_of(error)}: {error}".split("\n", 1)[0]
             if classify(error) is Verdict.FATAL:
                 log.info("%s: %s", one.asset_id, one.failed)
-        except (UnavailableError, UnknownMeter, PipelineClosed) as error:
+        except (UnavailableError, UnknownMeter, PipelineClosed, LaneLost) as error:
             log.error("%s: read and not stored: %s", one.asset_id, str(error).split("\n", 1)[0])  # noqa: TRY400
             one.failed = str(error).split("\n", 1)[0]
         except Exception as error:  # the boundary: a defect met at one meter must not end all others
@@ -274,7 +303,7 @@ class Sampler:
         # what begins with the window lies before the first sample, as far as we know
         return [one for one in gaps if one.since > since]
 
-    async def _claim(self, ranges: Sequence[Due]) -> None:
+    async def _claim(self, ranges: Sequence[Due], under: Settlement = NOTHING) -> None:
         """Have it stored that of these ranges nothing more is to be had."""
         if not ranges:
             return
@@ -284,8 +313,8 @@ class Sampler:
         )
         empty: ReadingBatch = replace(registers_only((), source=SOURCE), covered_us=covered)
         try:
-            await (await self._pipeline.submit(empty))
-        except (UnavailableError, UnknownMeter, PipelineClosed) as error:
+            await (await self._pipeline.submit(empty, under))
+        except (UnavailableError, UnknownMeter, PipelineClosed, LaneLost) as error:
             log.error("what was not sampled is not noted: %s", str(error).split("\n", 1)[0])  # noqa: TRY400
 
 

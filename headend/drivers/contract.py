@@ -105,6 +105,10 @@ class Conversation(Protocol):
     def answers_s(self) -> Sequence[float]:
         """Seconds that the meter's answers took so far, in their order: what later deadlines are made of."""
 
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes sent and received so far, without framing; zeros where its language counts none."""
+
     async def read_load_curve(self, number: int, start: datetime, end: datetime) -> ReadingBatch:
         """Intervals of curve ``number`` that begin in [start, end), aware; coverage is claimed as answered.
 

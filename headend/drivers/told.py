@@ -53,6 +53,11 @@ class ToldConversation:
         """Seconds that the last tellings took."""
         return self._answers.seconds
 
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Not counted."""
+        return 0, 0
+
     async def read_load_curve(self, number: int, start: datetime, end: datetime) -> ReadingBatch:
         """The sample that counts for the boundary nearest to now.
 

@@ -31,10 +31,11 @@ _LISTEN_AGAIN_S: Final = 2.0
 class Held:
     """A lane that this process holds. ``bell`` is set when somebody added requests to it."""
 
-    __slots__ = ("bell", "is_lost", "lease", "on_lost")
+    __slots__ = ("bell", "is_lost", "lease", "on_lost", "users")
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
+        self.users = 0
         self.bell = asyncio.Event()
         self.is_lost = False
         #: called once when it is lost
@@ -102,10 +103,32 @@ class LaneKeeper:
     async def holding(self, name: str) -> AsyncIterator[Held | None]:
         """The lane for as long as the context lasts; None where somebody else holds it."""
         found = await self.take([name])
+        async with self._used(found[0] if found else None) as held:
+            yield held
+
+    @asynccontextmanager
+    async def borrowing(self, name: str) -> AsyncIterator[Held | None]:
+        """As `holding`, and beside somebody of this process who holds it: what both do, permits keep apart.
+        It is given back when the last of them has ended."""
+        held = self._held.get(name)
+        if held is None:
+            found = await self.take([name])
+            held = found[0] if found else None
+        async with self._used(held):
+            yield held
+
+    @asynccontextmanager
+    async def _used(self, held: Held | None) -> AsyncIterator[Held | None]:
+        if held is None:
+            yield None
+            return
+        held.users += 1
         try:
-            yield found[0] if found else None
+            yield held
         finally:
-            await asyncio.shield(self.give_back(found))
+            held.users -= 1
+            if not held.users:
+                await asyncio.shield(self.give_back([held]))
 
     async def give_back(self, several: Sequence[Held]) -> None:
         """Let others have them, and have those woken in which requests are due. A database that is away does

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from headend.clock import utc_now
-from headend.drivers.contract import Conversation
+from headend.drivers.contract import Conversation, Way
 from headend.drivers.registry import Reachable
 from headend.ingest.pipeline import Pipeline, PipelineClosed
 from headend.jobs import backoff
@@ -57,6 +57,7 @@ class _Course:
     settled: list[Settled] = field(default_factory=list)
     over: list[Asked] = field(default_factory=list)
     rows: int = 0
+    traffic: tuple[int, int] = (0, 0)
     refusal: PeerRefused | None = None
 
 
@@ -137,46 +138,53 @@ class Visitor:
     async def _talk(
         self, way: Reachable, course: _Course, lease: Lease, committing: list[Committing]
     ) -> None:
+        """One association for what is left to be read."""
         waited_for = course.todo[0].is_waited_for
         urgency = Urgency.ON_DEMAND if waited_for else Urgency.SCHEDULED
-        under = Settlement(frozenset([lease]), lease_s=self._lease_s)
-
-        async def forwarding(conversation: Conversation, outcome: StationOutcome) -> None:
-            await self._forwarding.fetch(conversation, way.way.target.place, under, outcome)
-
         async with self._links.conversation(
             way.driver, way.way, urgency=urgency, force=waited_for
         ) as conversation:
-            while course.todo:
-                asked, got = course.todo[0], Gathered()
-                try:
-                    is_over = await read(
-                        conversation,
-                        asked,
-                        got,
-                        shared=way.way.address.is_shared or way.way.target.place.station_id is not None,
-                        gives_way=lambda: self._links.wanted(way.way),
-                        forwarding=forwarding,
-                        now=self._now(),
-                    )
-                except PeerRefused as refused:
-                    # it would not give this; the conversation goes on
-                    course.todo.popleft()
-                    course.got.append(got)
-                    course.refusal = course.refusal or refused
-                    course.settled.append(self._after(asked, refused))
-                    course.over.append(asked)
-                    continue
-                except BaseException:
-                    course.got.append(got)
-                    raise
-                if not is_over:
-                    course.got.append(got)
-                    return
-                course.todo.popleft()
-                self._finish(asked, got, course)
-                if asked.is_waited_for and course.todo:
-                    committing.append(await self._hand_on(course, lease, None))
+            try:
+                while course.todo and await self._next(conversation, way.way, course, lease):
+                    if course.settled[-1].result is not None and course.todo:
+                        committing.append(await self._hand_on(course, lease, None))
+            finally:
+                course.traffic = conversation.traffic
+
+    async def _next(self, conversation: Conversation, way: Way, course: _Course, lease: Lease) -> bool:
+        """Read the next request; False where it gave way to somebody."""
+        asked, got = course.todo[0], Gathered()
+
+        async def forwarding(station: Conversation, outcome: StationOutcome) -> None:
+            under = Settlement(frozenset([lease]), lease_s=self._lease_s)
+            await self._forwarding.fetch(station, way.target.place, under, outcome)
+
+        try:
+            is_over = await read(
+                conversation,
+                asked,
+                got,
+                shared=way.address.is_shared or way.target.place.station_id is not None,
+                gives_way=lambda: self._links.wanted(way),
+                forwarding=forwarding,
+                now=self._now(),
+            )
+        except PeerRefused as refused:  # it would not give this; the conversation goes on
+            course.todo.popleft()
+            course.got.append(got)
+            course.refusal = course.refusal or refused
+            course.settled.append(self._after(asked, refused))
+            course.over.append(asked)
+            return True
+        except BaseException:
+            course.got.append(got)
+            raise
+        if is_over:
+            course.todo.popleft()
+            self._finish(asked, got, course)
+        else:
+            course.got.append(got)
+        return is_over
 
     def _finish(self, asked: Asked, got: Gathered, course: _Course) -> None:
         """The request got what it asked for."""
@@ -217,8 +225,7 @@ class Visitor:
             first.job_id,
             visit.meter_id,
             round((asyncio.get_running_loop().time() - course.began) * 1000),
-            0,
-            0,
+            *course.traffic,
             course.rows + sum(got.rows for got in course.got),
             first.attempts + 1,
             None if error is None else stage_of(error),

@@ -122,6 +122,8 @@ class MeterSession:
         self.notifications: list[Notification] = []
         #: seconds that the last answers took, each from the last message of ours
         self.answers_s: deque[float] = deque(maxlen=_ANSWERS)
+        #: of the APDUs that went and came, without framing
+        self.bytes_out = self.bytes_in = 0
         self.stale = 0
         self.release_error: Exception | None = None
         self._deadlines = deadlines = _DEADLINES if deadlines is None else deadlines
@@ -427,12 +429,14 @@ class MeterSession:
         sent = now()
         deadline = min(sent + timeout_s, self._end)
         await channel.send(apdu, deadline)
+        self.bytes_out += len(apdu)
         found: _Event | None = None
         while found is None:
             if association.joins_general_blocks:
                 received = await self._next_general_block(association, channel, deadline)
             else:
                 received = await channel.receive(deadline)
+            self.bytes_in += len(received)
             if counters is not None and counters.available < _COUNTERS_AT_HAND:
                 await self._have_counters(counters, deadline)
             for event in association.receive(received):
@@ -442,6 +446,7 @@ class MeterSession:
                     self.answers_s.append(sent - before)
                     deadline = min(sent + timeout_s, self._end)
                     await channel.send(event.apdu, deadline)
+                    self.bytes_out += len(event.apdu)
                 elif isinstance(event, wanted):
                     found = event
                     self.answers_s.append(now() - sent)

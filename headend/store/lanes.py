@@ -6,7 +6,7 @@ the lane. Who gives it back takes the full lock first and looks for requests aft
 other, and no request is left in a lane that nobody was told of.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -93,6 +93,19 @@ async def unserved(connection: Connection, *, limit: int = 10_000) -> list[Unser
     """Lanes in which requests are due and that nobody holds, the most urgent first."""
     cursor = await connection.execute(_QUERIES["unserved"], {"limit": limit})
     return [Unserved(*row) for row in await cursor.fetchall()]
+
+
+async def of_meters(connection: Connection, stations: Mapping[int, int | None]) -> dict[int, str]:
+    """The lanes of meters, each given with the node of the station that it is behind."""
+    cursor = await connection.execute(
+        _QUERIES["of_meters"], {"meters": list(stations), "stations": list(stations.values())}
+    )
+    return dict(await cursor.fetchall())
+
+
+async def ensure(connection: Connection, names: Sequence[str]) -> None:
+    """Make the lanes that are not there yet."""
+    await connection.execute(_QUERIES["ensure"], {"lanes": sorted(set(names))})
 
 
 async def page(connection: Connection, *, limit: int, after: str | None = None) -> list[Lane]:

@@ -57,13 +57,15 @@ async def test_meters_of_a_bus_are_sampled_and_a_dead_one_is_missing(database: A
         lines = "".join(f"M{unit},{MODEL},{address}?unit={unit},commissioned\n" for unit in (1, 2, 3, 9))
         await add(house, f"asset_id,model,address,state\n{lines}")
         rounds: list[Any] = []
-        house.sampler._on_round = rounds.append
-        task = asyncio.create_task(house.sampler.run())
-        async with asyncio.timeout(60):
-            while len(rounds) < 2:  # noqa: ASYNC110 - boundaries come with the clock
-                await asyncio.sleep(0.05)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with house.at_work("test") as crew:
+            sampler = house.sampler(crew)
+            sampler._on_round = rounds.append
+            task = asyncio.create_task(sampler.run())
+            async with asyncio.timeout(60):
+                while len(rounds) < 2:  # noqa: ASYNC110 - boundaries come with the clock
+                    await asyncio.sleep(0.05)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
     first, second = rounds[:2]
     assert second.boundary - first.boundary == timedelta(seconds=PERIOD_S)
     with psycopg.connect(database.dsn) as connection:

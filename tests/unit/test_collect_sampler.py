@@ -118,7 +118,7 @@ class Field:
     async def open(self, way, *, answer_s=None):
         yield Talk(self, way.target.meter.meter_id)
 
-    async def submit(self, batch):
+    async def submit(self, batch, _settlement):
         self.stored.append(batch)
         self.covered |= {
             (meter, _EPOCH + timedelta(microseconds=low)) for meter, _, low, _ in batch.covered_us

@@ -109,6 +109,11 @@ class DlmsConversation:
         """Seconds that the last answers took."""
         return self._session.answers_s
 
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of APDUs that were sent and that came."""
+        return self._session.bytes_out, self._session.bytes_in
+
     async def read_load_curve(self, number: int, start: datetime, end: datetime) -> ReadingBatch:
         """As `DlmsReader.read_load_curve`."""
         return await self._reader.read_load_curve(

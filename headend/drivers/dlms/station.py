@@ -107,6 +107,11 @@ class StationConversation:
         """Seconds that the last answers took."""
         return self._session.answers_s
 
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of APDUs that were sent and that came."""
+        return self._session.bytes_out, self._session.bytes_in
+
     async def directory(self) -> tuple[Entry, ...]:
         """The meters behind it. Raises RemoteProtocolError, DataAccessRefused, LinkError."""
         raw = await self._session.get(store_forward.DIRECTORY)

@@ -63,6 +63,11 @@ class Dlt645Conversation:
         """Seconds that the last answers took."""
         return self._answers.seconds
 
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Not counted."""
+        return 0, 0
+
     async def read_load_curve(self, number: int, start: datetime, end: datetime) -> ReadingBatch:
         """The meter's load records, or the sample that counts for the boundary nearest to now.
 

@@ -142,6 +142,11 @@ class ModbusConversation:
         """Seconds from each request to its answer, waits for the line's silence not counted."""
         return self._answers_s
 
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Not counted."""
+        return 0, 0
+
     async def read_load_curve(self, number: int, start: datetime, end: datetime) -> ReadingBatch:
         """The interval that ends at the boundary nearest to now, if a sample can still count for it.
 

@@ -163,6 +163,11 @@ class MqttConversation:
         """Seconds from publishing to the answer."""
         return self._answers_s
 
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Not counted."""
+        return 0, 0
+
     async def read_load_curve(self, number: int, start: datetime, end: datetime) -> ReadingBatch:
         """Raises LocalProtocolError: nobody keeps these curves."""
         raise LocalProtocolError(f"{self._way}: load curve {number} comes by itself and cannot be asked for")

@@ -66,3 +66,13 @@ SELECT l.lane, CASE WHEN l.expires_at >= clock_timestamp() THEN l.holder END, l.
   FROM lanes l
  WHERE (%(after)s::text IS NULL OR l.lane > %(after)s) AND (%(lanes)s::text[] IS NULL OR l.lane = ANY (%(lanes)s))
  ORDER BY l.lane LIMIT %(limit)s;
+
+-- name: of_meters
+-- The lanes of meters, each with the node of the station that it is behind.
+SELECT m.meter_id, lane_of(m.meter_id, m.address, t.station)
+  FROM unnest(%(meters)s::integer[], %(stations)s::integer[]) AS t (meter_id, station)
+  JOIN meters m USING (meter_id);
+
+-- name: ensure
+-- A row for each of these lanes.
+INSERT INTO lanes (lane) SELECT unnest(%(lanes)s::text[]) ON CONFLICT DO NOTHING;

@@ -106,7 +106,7 @@ class Driver:
                 await gate.wait()
             return row(meter_id, start)
 
-        yield SimpleNamespace(answers_s=[0.1], read_load_curve=read)
+        yield SimpleNamespace(answers_s=[0.1], traffic=(10, 400), read_load_curve=read)
 
 
 class Bench:
@@ -383,3 +383,26 @@ async def test_a_defect_met_while_a_meter_is_prepared_ends_nobody_elses_turn(ben
         await crew.lane(await bench.lane())
     counts = await bench.counts(job_id)
     assert (counts.done, counts.failed) == (2, 1)
+
+
+async def test_a_lane_that_is_borrowed_is_given_back_when_the_last_has_ended(bench: Bench) -> None:
+    await bench.add("tcp://127.0.0.1:1{n}", 1)
+    await bench.ask(bench.meters)
+    lane = await bench.lane()
+    async with bench.crew("one") as one, bench.crew("other") as other:
+        async with one.keeper.holding(lane) as held:
+            assert held is not None
+            async with one.keeper.borrowing(lane) as borrowed, other.keeper.borrowing(lane) as refused:
+                assert borrowed is held
+                assert refused is None
+            assert await holder(bench, lane) == "one"
+        assert await holder(bench, lane) is None
+        async with other.keeper.borrowing(lane) as free:
+            assert free is not None
+            assert await holder(bench, lane) == "other"
+        assert await holder(bench, lane) is None
+
+
+async def holder(bench: Bench, lane: str) -> str | None:
+    async with bench.pool.connection() as connection:
+        return await lanes.holder_of(connection, lane)

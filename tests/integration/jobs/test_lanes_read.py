@@ -140,6 +140,7 @@ async def test_a_job_is_read_to_the_end_each_interval_once(database: Any) -> Non
         assert made.rows("SELECT count(*), sum(rows), max(number), count(stage) FROM attempts") == [
             (33, 33 * QUARTERS, 1, 0)
         ]
+        assert made.rows("SELECT count(*) FROM attempts WHERE bytes_out > 100 AND bytes_in > 500") == [(33,)]
         # in the end the lanes are free for others, and the queue is empty
         await until(lambda: made.rows("SELECT count(*) FROM lanes WHERE holder IS NOT NULL") == [(0,)])
         await until(lambda: made.rows("SELECT count(*) FROM procrastinate_jobs") == [(0,)])
