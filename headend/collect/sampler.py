@@ -25,6 +25,7 @@ from headend.drivers.contract import Curve, Recall
 from headend.drivers.registry import Drivers, Reachable
 from headend.drivers.targets import targets_of
 from headend.ingest.pipeline import Pipeline, PipelineClosed
+from headend.jobs.here import has_device
 from headend.jobs.lanes import LaneKeeper
 from headend.links.failures import stage_of
 from headend.links.links import Links
@@ -200,6 +201,9 @@ class Sampler:
         lane = tasks[0].lane
         if self._keeper is None or lane is None:
             await self._line(line, tasks, boundary, done)
+            return
+        if not has_device(lane):
+            done.due -= len(tasks)  # it is another host's
             return
         async with self._keeper.borrowing(lane) as held:
             if held is None:

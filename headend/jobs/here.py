@@ -13,6 +13,12 @@ from headend.store.queue import is_bound
 _AT_ONCE: Final = 64
 
 
+def has_device(lane: str) -> bool:
+    """Whether this host has the device of a serial line; lanes of other kinds need none."""
+    kind, _, place = lane.partition(":")
+    return kind != "line" or not is_bound(lane) or Path(urlsplit(place).path).exists()
+
+
 class Here:
     """Works at the bound lanes that this process can serve.
 
@@ -43,7 +49,7 @@ class Here:
         kind, _, place = lane.partition(":")
         if kind == "inbound":
             return self._is_connected(int(place))
-        return Path(urlsplit(place).path).exists()
+        return has_device(lane)
 
     async def close(self, drain_s: float) -> None:
         """Begin nothing more; what is under way may end within ``drain_s`` seconds."""

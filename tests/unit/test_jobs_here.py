@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headend.jobs.here import Here
+from headend.jobs.here import Here, has_device
 from headend.store.queue import is_bound
 
 
@@ -37,6 +37,14 @@ class Work:
 )
 def test_which_lanes_are_bound_to_a_place(lane: str, bound: bool) -> None:
     assert is_bound(lane) == bound
+
+
+def test_only_serial_lines_need_a_device(tmp_path: Path) -> None:
+    (tmp_path / "tty").touch()
+    there = f"line:p1+serial://{tmp_path}/tty"
+    assert [has_device(lane) for lane in (there, f"{there}1", "line:p1+tcp://h:1", "lot:1", "inbound:1")] == [
+        True, False, True, True, True,
+    ]  # fmt: skip
 
 
 async def test_a_lane_is_worked_at_where_its_device_or_connection_is(tmp_path: Path) -> None:
