@@ -129,6 +129,22 @@ class CounterBlocks:
             self._counters.move_to_end(key_id)
         return counter
 
+    async def catch_up(self, key_ids: Iterable[bytes]) -> None:
+        """Forget what is left of blocks behind which another process has reserved since.
+
+        It may have used a higher counter with the meter, which takes no lower one after that. To be called
+        when meters are prepared: whoever may talk with one then does so until somebody else may.
+        """
+        mine = [key_id for key_id in key_ids if self.counter(key_id).remaining]
+        if not mine:
+            return
+        async with self._connect() as connection:
+            ends = await keyring.next_values(connection, mine, self._title)
+        for key_id, end in ends.items():
+            counter = self.counter(key_id)
+            if 0 < counter.end < end:
+                counter.skip_below(end)
+
     async def prepare(self, key_ids: Iterable[bytes], *, at_least: int = 64) -> None:
         """Reserve so that each key has ``at_least`` counters, or all that its 32 bits still have.
 

@@ -202,6 +202,7 @@ class Access:
     ) -> dict[int, Reach | LocalProtocolError]:
         reaches = [reach for reach in found.values() if isinstance(reach, Reach) and reach.key_id is not None]
         keys = {reach.key_id for reach in reaches if reach.key_id is not None}
+        await self._counters.catch_up(keys)
         await self._counters.prepare(keys, at_least=_AT_HAND)
         peers = [
             (reach.key_id, reach.meter.system_title)

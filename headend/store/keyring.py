@@ -118,6 +118,12 @@ async def reserve(
     return blocks
 
 
+async def next_values(connection: Connection, key_ids: Sequence[bytes], title: bytes) -> dict[bytes, int]:
+    """The first counter of each key that nobody has reserved, under our system title; by key id."""
+    cursor = await connection.execute(_QUERIES["next_values"], {"keys": list(key_ids), "title": title})
+    return {bytes(key_id): value for key_id, value in await cursor.fetchall()}
+
+
 @dataclass(frozen=True, slots=True)
 class Raised:
     """What `raise_counter` did: the counter before and after; ``refused``: too far, nothing changed."""

@@ -107,6 +107,17 @@ async def test_counters_are_reserved_before_use_and_shared_by_all(connect, conne
     assert other_title.counter(KEY).next() == 1
 
 
+async def test_who_talks_with_a_meter_after_another_process_uses_higher_counters_only(connect):
+    first, second = (CounterBlocks(connect, TITLE, block=8) for _ in range(2))
+    used = []
+    for blocks in (first, first, second, first, second, second):
+        await blocks.catch_up([KEY])
+        await blocks.prepare([KEY], at_least=2)
+        used += [blocks.counter(KEY).next() for _ in range(2)]
+    assert used == sorted(set(used))
+    assert used[:4] == [1, 2, 3, 4]  # nothing is lost as long as nobody else comes
+
+
 async def test_many_tasks_never_get_the_same(connect):
     blocks = CounterBlocks(connect, TITLE, block=3)
     keys = [bytes([n]) * 32 for n in range(5)]

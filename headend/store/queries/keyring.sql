@@ -47,6 +47,10 @@ ON CONFLICT (key_id, system_title) DO UPDATE
  WHERE invocation_counters.next_value + %(block)s <= 4294967296
 RETURNING key_id, next_value;
 
+-- name: next_values
+-- The ends of all blocks that are reserved of these keys.
+SELECT key_id, next_value FROM invocation_counters WHERE key_id = ANY (%(keys)s::bytea[]) AND system_title = %(title)s;
+
 -- name: counter_row
 -- Makes sure that there is a row to lock.
 INSERT INTO invocation_counters (key_id, system_title, next_value)
