@@ -66,7 +66,7 @@ _REQUEST: Final[dict[str, Any]] = {
 }
 
 
-class CountsModel(BaseModel):
+class JobCounts(BaseModel):
     """Requests by state: one for each meter."""
 
     total: int
@@ -102,7 +102,7 @@ class JobModel(BaseModel):
     correlation_id: str
     created_at: str
     ended_at: str | None
-    counts: CountsModel
+    counts: JobCounts
 
     @staticmethod
     def fields(job: Job, counts: Counts) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class JobModel(BaseModel):
             "correlation_id": job.correlation_id,
             "created_at": rfc3339(job.created_at),
             "ended_at": None if job.ended_at is None else rfc3339(job.ended_at),
-            "counts": CountsModel.of(counts),
+            "counts": JobCounts.of(counts),
         }
 
 
