@@ -18,7 +18,7 @@ from procrastinate import App
 
 from headend.jobs.fetching import fetching
 from headend.jobs.here import Here
-from headend.jobs.lanes import LaneKeeper
+from headend.jobs.lanes import Held, LaneKeeper
 from headend.jobs.work import LaneWorker
 from headend.store.errors import UnavailableError
 from headend.store.pool import Pool
@@ -30,6 +30,8 @@ __all__ = ["Queue", "wake"]
 log = logging.getLogger(__name__)
 
 _ALL: Final = 32_767
+#: A lane in which a defect was met is kept from everybody for so long, in seconds.
+_DEFECT_S: Final = 5.0
 
 
 class Queue:
@@ -101,9 +103,18 @@ class Queue:
         try:
             async with self._keeper.holding(name) as held:
                 if held is not None:
-                    await self._worker.work(held, urgency=urgency)
+                    await self._work(held, urgency)
         except UnavailableError as error:
             log.warning("lane %s is left, the database is away: %s", name, str(error).split("\n", 1)[0])
+
+    async def _work(self, held: Held, urgency: int) -> None:
+        try:
+            await self._worker.work(held, urgency=urgency)
+        except UnavailableError:
+            raise
+        except Exception:  # the boundary: what is due in the lane is due again as soon as it is given back
+            log.exception("lane %s is left, by a defect", held.lease.lane)
+            await asyncio.sleep(_DEFECT_S)
 
     def _tasks(self, app: App) -> None:
         @app.task(name=TASK[BULK], queue=BULK)

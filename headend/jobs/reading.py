@@ -1,6 +1,6 @@
 """One request over an open conversation: its parts are read one after another, and taken off when read."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -65,13 +65,13 @@ async def read(
     meter_id = asked.waiting.meter_id
     while asked.parts:
         match asked.parts[0]:
-            case Due() as due:
-                for piece in _pieces(due, longest):
-                    got.batches.append(
-                        await conversation.read_load_curve(piece.profile, piece.since, piece.until)
-                    )
-                    if piece.until < due.until:
-                        asked.parts[0] = due._replace(since=piece.until)
+            case Due(_, profile, since, until) as due:
+                while since < until:
+                    end = min(until, since + longest)
+                    got.batches.append(await conversation.read_load_curve(profile, since, end))
+                    since = end
+                    if since < until:
+                        asked.parts[0] = due._replace(since=since)
                         if gives_way():
                             return False
             case Log() as log:
@@ -94,11 +94,3 @@ async def read(
         if asked.parts and gives_way():
             return False
     return True
-
-
-def _pieces(due: Due, longest: timedelta) -> Iterator[Due]:
-    since = due.since
-    while since < due.until:
-        until = min(due.until, since + longest)
-        yield due._replace(since=since, until=until)
-        since = until

@@ -60,6 +60,11 @@ class _Course:
     traffic: tuple[int, int] = (0, 0)
     refusal: PeerRefused | None = None
 
+    def take(self, got: Gathered) -> None:
+        """Something came."""
+        self.got.append(got)
+        self.rows += got.rows
+
 
 class Visitor:
     """Visits meters.
@@ -171,25 +176,25 @@ class Visitor:
             )
         except PeerRefused as refused:  # it would not give this; the conversation goes on
             course.todo.popleft()
-            course.got.append(got)
+            course.take(got)
             course.refusal = course.refusal or refused
             course.settled.append(self._after(asked, refused))
             course.over.append(asked)
             return True
         except BaseException:
-            course.got.append(got)
+            course.take(got)
             raise
         if is_over:
             course.todo.popleft()
             self._finish(asked, got, course)
         else:
-            course.got.append(got)
+            course.take(got)
         return is_over
 
     def _finish(self, asked: Asked, got: Gathered, course: _Course) -> None:
         """The request got what it asked for."""
         result = got.result() if asked.is_waited_for or got.station is not None else None
-        course.got.append(got)
+        course.take(got)
         course.settled.append(Settled(asked.waiting.request_id, result=result))
         course.over.append(asked)
 
@@ -204,7 +209,6 @@ class Visitor:
 
     async def _hand_on(self, course: _Course, lease: Lease, attempt: Attempt | None) -> Committing:
         batches = [batch for got in course.got for batch in got.batches]
-        course.rows += sum(got.rows for got in course.got)
         settlement = Settlement(
             frozenset([lease]),
             tuple(course.settled),
@@ -226,7 +230,7 @@ class Visitor:
             visit.meter_id,
             round((asyncio.get_running_loop().time() - course.began) * 1000),
             *course.traffic,
-            course.rows + sum(got.rows for got in course.got),
+            course.rows,
             first.attempts + 1,
             None if error is None else stage_of(error),
             None if error is None else _fault(error),

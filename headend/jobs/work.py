@@ -12,7 +12,6 @@ other slot takes it; the database says nothing of that.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,8 +46,6 @@ URGENT_AT_ONCE: Final = 64
 LINGER_S: Final = 3.0
 #: While a slot is busy and others are idle, it is looked so often whether something is due, in seconds.
 POLL_S: Final = 2.0
-#: Pause after the database was away, in seconds.
-AWAY_S: Final = 1.0
 #: Conversations that are of use at once in a lane, by its kind.
 SLOTS: Final[Mapping[str, int]] = {"lot": 32, "station": 8, "line": 1, "inbound": 1}
 
@@ -144,6 +141,7 @@ class _Run:
         self._known: set[int] = set()
         self._filling = asyncio.Lock()
         self._something = asyncio.Event()
+        self._look = True  # whether something may be due that was not read yet
         self._running = 0
         self._committing = 0
         self._ended = False
@@ -179,6 +177,7 @@ class _Run:
             self._held.bell.clear()
             found: list[list[Waiting]] = []
             try:
+                self._look = True
                 found = await self._read(WAITED_FOR, URGENT_AT_ONCE)
                 for visit in await self._prepare(found) if found else ():
                     self._running += 1
@@ -207,7 +206,8 @@ class _Run:
                     await self._wait_or_end()
 
     async def _fill(self) -> None:
-        if not self._order:
+        if not self._order and self._look:
+            self._look = False
             for group in await self._read(self._urgency, CLAIM):
                 urgency, due_by = min((one.urgency, one.due_by.timestamp()) for one in group)
                 self._order.add(group, Rank(urgency, due_by), again=all(one.attempts for one in group))
@@ -224,7 +224,7 @@ class _Run:
     async def _wait_or_end(self) -> None:
         """Nothing is due. End where nothing is under way and nothing will be due soon."""
         if self._running or self._committing:
-            await self._pause(POLL_S)
+            self._look |= not await self._pause(POLL_S)
             return
         async with self._connect() as connection:
             due_in = await requests.due_in(connection, self._lane, urgency=self._urgency)
@@ -232,12 +232,14 @@ class _Run:
             self._ended = not self._something.is_set()
         else:
             await self._pause(due_in.total_seconds())
+            self._look = True
 
     async def _read(self, urgency: int, limit: int) -> list[list[Waiting]]:
         """What is due and not known here yet, by meter."""
         before = set(self._known)
         async with self._connect() as connection:
             found = await requests.waiting(connection, self._lane, limit=limit + len(before), urgency=urgency)
+        self._look |= len(found) >= limit
         by_meter: dict[int, list[Waiting]] = {}
         for one in found:
             # what was committed while we read is known no more, and yet was among what we read
@@ -246,12 +248,15 @@ class _Run:
                 self._known.add(one.request_id)
         return list(by_meter.values())
 
-    async def _pause(self, longest_s: float) -> None:
-        """Until something happens, or the time is over."""
-        with contextlib.suppress(TimeoutError):
+    async def _pause(self, longest_s: float) -> bool:
+        """Until something happens, or, then False, the time is over."""
+        try:
             async with asyncio.timeout(longest_s):
                 await self._something.wait()
+        except TimeoutError:
+            return False
         self._something.clear()
+        return True
 
     # ---- visits -----------------------------------------------------------------------------------------
 
