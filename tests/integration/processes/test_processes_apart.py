@@ -1,10 +1,16 @@
 """The parts of the service as processes of their own."""
 
 import asyncio
+import os
+import signal
 import socket
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
+import psycopg
 
 from headend.foundation import open_base
 from headend.store import meters, tokens
@@ -13,7 +19,7 @@ from protocols.dlms.security import Key
 from schemas.config import load_settings
 from schemas.meter import KeyPurpose, NewMeter
 
-from .conftest import MASTER_KEY, Processes
+from .conftest import DEADLINE_S, MASTER_KEY, Processes
 
 
 def keep_a_key(dsn: str) -> str:
@@ -58,3 +64,30 @@ def test_an_ingest_with_nothing_to_take_in_says_so(processes: Processes) -> None
     nothing = processes.start("ingest")
     assert nothing.end() == 1
     assert "HEADEND_MQTT_URL" in "".join(nothing.said)
+
+
+def test_workers_have_a_parent_and_end_with_it(processes: Processes) -> None:
+    with psycopg.connect(processes.dsn, autocommit=True) as connection:
+
+        def there() -> list[Any]:
+            query = "SELECT worker, concurrency FROM workers WHERE kind = 'worker'"
+            return connection.execute(query).fetchall()
+
+        parent = processes.start("worker", "--processes", "2", collector_concurrency=9)
+        for number in (1, 2):
+            parent.until(f"{number} of 2")
+        before = there()
+        assert [concurrency for _, concurrency in before] == [4, 4]
+        os.kill(int(before[0][0].split(":")[1]), signal.SIGKILL)
+        parent.until("ended with exit status")
+        until(lambda: len(there()) == 3)  # the killed one is silent, not forgotten
+        parent.send(signal.SIGKILL)
+        # the children hear of it, give back what they hold, and sign off
+        until(lambda: [name for name, _ in there()] == [before[0][0]])
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
