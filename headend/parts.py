@@ -9,7 +9,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from headend.clock import utc_now
@@ -17,6 +17,7 @@ from headend.foundation import Base, database, open_base, sealer_if_any
 from headend.house import House, completeness_rounds, open_house
 from headend.intake import Intake, open_intake
 from headend.jobs.janitor import tidying
+from headend.jobs.retention import prune
 from headend.jobs.tick import ticking
 from headend.listen.connections import Connections
 from headend.listen.inbound import InboundListener
@@ -158,6 +159,7 @@ async def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
     async def tick(now: datetime) -> None:
         async with base.pool.connection() as connection:
             await plan_due(connection, now, folders=base.settings.profile_folders)
+        await prune(base.pool.connection, before=now - timedelta(days=base.settings.jobs_keep_days))
 
     drain_s = base.settings.shutdown_timeout_s
     ticks = tasks.start("schedules", ticking(base.pool, tick, drain_s=drain_s))

@@ -197,6 +197,8 @@ class Settings(BaseSettings):
     retry_longest_s: Seconds = 60
 
     # -- jobs
+    #: days that jobs are kept after their end, with each request and attempt
+    jobs_keep_days: int = Field(default=14, ge=1, le=3660)
     #: a lane (what is behind one concentrator, on one line, a lot of direct meters) whose holder says nothing
     #: for so long is taken over by another process
     lane_lease_s: Annotated[float, Field(ge=1, le=600, allow_inf_nan=False)] = 15

@@ -102,3 +102,9 @@ def _attempt(row: Sequence[Any]) -> Attempt:
     began_at, *rest = row
     attempt = Attempt(rows.microseconds(began_at.astimezone(UTC)), *rest)
     return attempt if attempt.stage is None else attempt._replace(stage=Stage(attempt.stage))
+
+
+async def forget(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Forget at most ``limit`` attempts that began before this aware time; how many."""
+    cursor = await connection.execute(_QUERIES["forget"], {"before": sql.aware(before), "limit": limit})
+    return cursor.rowcount

@@ -192,6 +192,12 @@ async def end(connection: Connection, job_ids: Sequence[int] | None = None) -> l
     return ended
 
 
+async def forget_one(connection: Connection, *, before: datetime) -> int:
+    """Forget one job that ended before this aware time, with all its requests; how many: 1, or 0."""
+    cursor = await connection.execute(_QUERIES["forget_one"], {"before": sql.aware(before)})
+    return cursor.rowcount
+
+
 def works_to_json(works: Sequence[Work]) -> Any:
     """A list of works as the database has it."""
     return WORKS.dump_python(tuple(works), mode="json")

@@ -19,3 +19,7 @@ SELECT began_at, request_id, job_id, meter_id, took_ms, bytes_out, bytes_in, row
 -- How the attempts of a job ended: counts, rows and bytes by stage and fault.
 SELECT stage, fault, count(*), count(*) FILTER (WHERE number > 1), sum(rows), sum(bytes_out), sum(bytes_in)
   FROM attempts WHERE job_id = %(job_id)s GROUP BY stage, fault ORDER BY count(*) DESC;
+
+-- name: forget
+-- Some attempts that began before a time.
+DELETE FROM attempts WHERE ctid IN (SELECT ctid FROM attempts WHERE began_at < %(before)s LIMIT %(limit)s);

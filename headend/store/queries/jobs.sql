@@ -77,3 +77,7 @@ UPDATE jobs j SET ended_at = now()
  WHERE ended_at IS NULL AND (%(jobs)s::bigint[] IS NULL OR job_id = ANY (%(jobs)s))
    AND NOT EXISTS (SELECT FROM requests r WHERE r.job_id = j.job_id AND r.state = 'open')
 RETURNING job_id;
+
+-- name: forget_one
+-- The oldest job that ended before a time, with its requests; one that somebody else is at is passed over.
+DELETE FROM jobs WHERE job_id = (SELECT job_id FROM jobs WHERE ended_at < %(before)s ORDER BY job_id LIMIT 1 FOR UPDATE SKIP LOCKED);
