@@ -67,10 +67,6 @@ class Night:
         found = self.rows("SELECT lane, fence FROM lanes WHERE holder = %s AND expires_at > now()", worker)
         return dict(found)
 
-    def attempts(self, worker: str) -> int:
-        ((number,),) = self.rows("SELECT count(*) FROM attempts WHERE worker = %s", worker)
-        return int(number)
-
     def is_open(self) -> bool:
         ((number,),) = self.rows("SELECT count(*) FROM requests WHERE state = 'open'")
         return bool(number)
