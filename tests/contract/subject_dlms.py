@@ -31,6 +31,9 @@ class _NoCounters:
     async def prepare(self, keys: Any, *, at_least: int) -> None:
         assert not keys
 
+    async def catch_up(self, keys: Any) -> None:
+        assert not keys
+
 
 def _no_database() -> Any:
     raise AssertionError("plain meters need no database")
