@@ -17,8 +17,9 @@ from headend.store import lanes, queue
 from headend.store.errors import UnavailableError
 from headend.store.lanes import Lease
 from headend.store.notices import listening
-from headend.store.pool import Pool
+from headend.store.pool import Pool, aside
 from headend.store.requests import WAITED_FOR
+from headend.store.sql import Connection
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +149,22 @@ class LaneKeeper:
     # ---- leases ---------------------------------------------------------------------------------------
 
     async def _renewing(self) -> None:
+        """Over a connection of their own: a busy night must not keep leases from being renewed."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                async with aside(self._pool) as connection:
+                    await self._renew_over(connection)
+            except (UnavailableError, TimeoutError) as error:
+                told = str(error).split("\n", 1)[0] or "no answer in time"
+                log.warning("leases of %d lanes are not renewed: %s", len(self._held), told)
+            if loop.time() - self._renewed_at >= self.lease_s - self.lease_s / _RENEWALS:
+                for lane in list(self._held):
+                    self._lose(lane)
+            await asyncio.sleep(random.uniform(0, self.lease_s / 10))  # noqa: S311 - jitter, not a secret
+
+    async def _renew_over(self, connection: Connection) -> None:
+        """Until it fails: UnavailableError, TimeoutError."""
         pause_s = self.lease_s / _RENEWALS
         loop = asyncio.get_running_loop()
         while True:
@@ -155,18 +172,10 @@ class LaneKeeper:
             if not self._held:
                 continue
             began = loop.time()
-            held = list(self._held.values())
-            try:
-                async with asyncio.timeout(pause_s), self._pool.connection() as connection:
-                    lost = await lanes.renew(connection, [one.lease for one in held], lease_s=self.lease_s)
-                self._renewed_at = began
-            except (UnavailableError, TimeoutError) as error:
-                log.warning(
-                    "leases of %d lanes are not renewed: %s", len(held), str(error) or "no answer in time"
-                )
-                lost = []
-                if loop.time() - self._renewed_at >= self.lease_s - pause_s:
-                    lost = [one.lease.lane for one in held]
+            leases = [one.lease for one in self._held.values()]
+            async with asyncio.timeout(pause_s):
+                lost = await lanes.renew(connection, leases, lease_s=self.lease_s)
+            self._renewed_at = began
             for lane in lost:
                 self._lose(lane)
 

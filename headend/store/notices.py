@@ -4,10 +4,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from psycopg import AsyncConnection
 from psycopg import sql as composed
 
-from headend.store.pool import Pool
+from headend.store.pool import Pool, aside
 
 
 class Notice(NamedTuple):
@@ -24,9 +23,7 @@ async def listening(pool: Pool, channels: Sequence[str]) -> AsyncIterator[AsyncI
     The iterator ends by no cause but an error: UnavailableError when the connection is lost; what was
     notified meanwhile is lost too, and whoever listens anew looks first.
     """
-    # the pool's own way of resolving it is private; ours is always text
-    connection = await AsyncConnection.connect(str(pool.conninfo), autocommit=True)
-    async with connection:
+    async with aside(pool) as connection:
         for channel in channels:
             await connection.execute(composed.SQL("LISTEN {}").format(composed.Identifier(channel)))
         yield (Notice(one.channel, one.payload) async for one in connection.notifies())

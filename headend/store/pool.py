@@ -109,3 +109,15 @@ async def apart(pool: Reaching, work: Callable[[Connection], Awaitable[T]]) -> T
             return await work(connection)
 
     return await asyncio.to_thread(lambda: asyncio.run(alone()))
+
+
+@asynccontextmanager
+async def aside(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection beside those of the pool, in autocommit, for what must not wait until one of them is free.
+
+    Raises UnavailableError.
+    """
+    # the pool's own way of resolving it is private; ours is always text
+    connection = await psycopg.AsyncConnection.connect(str(pool.conninfo), autocommit=True)
+    async with connection:
+        yield connection

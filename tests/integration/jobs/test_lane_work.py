@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -406,3 +406,24 @@ async def test_a_lane_that_is_borrowed_is_given_back_when_the_last_has_ended(ben
 async def holder(bench: Bench, lane: str) -> str | None:
     async with bench.pool.connection() as connection:
         return await lanes.holder_of(connection, lane)
+
+
+async def test_leases_are_renewed_while_no_connection_of_the_pool_is_free(bench: Bench) -> None:
+    await bench.add("tcp://127.0.0.1:1{n}", 1)
+    await bench.ask(bench.meters)
+    lane = await bench.lane()
+    async with bench.crew(lease_s=1) as crew, crew.keeper.holding(lane) as held:
+        assert held is not None
+        async with AsyncExitStack() as stack:
+            taken = [await stack.enter_async_context(bench.pool.connection()) for _ in range(6)]
+            before = await expires(taken[0], lane)
+            async with asyncio.timeout(20):
+                while await expires(taken[0], lane) == before:
+                    await taken[0].commit()
+                    await asyncio.sleep(0.05)
+        assert not held.is_lost
+
+
+async def expires(connection: Any, lane: str) -> Any:
+    row = await (await connection.execute("SELECT expires_at FROM lanes WHERE lane = %s", (lane,))).fetchone()
+    return row[0]
