@@ -257,13 +257,9 @@ def load_scenario(path: Path, **overrides: object) -> Scenario:
     return scaled(found, wanted) if isinstance(wanted, int) else found
 
 
-#: A scaled station has so many meters, or as many as its plan says; rather there are fewer stations.
-_LEAST_BELOW: Final = 20
-
-
 def scaled(scenario: Scenario, meters: int) -> Scenario:
-    """The same field with ``meters`` in all: as many stations as before with fewer meters each, and fewer
-    stations where few meters were left, one of each plan at least; the rest of them answers directly.
+    """The same field with ``meters`` in all: fewer or more stations of about the same size, one of each at
+    least; the rest of the meters answers directly. So a meter costs the same in a field of any size.
 
     Raises ScenarioError where there are not so many.
     """
@@ -271,11 +267,8 @@ def scaled(scenario: Scenario, meters: int) -> Scenario:
     plans, direct = [], meters
     for plan in scenario.stations:
         wanted = plan.count * plan.meter_count * meters // (scenario.meters + below)
-        if plan.meter_count <= _LEAST_BELOW:
-            count, each = max(1, wanted // plan.meter_count), plan.meter_count
-        else:
-            count = min(plan.count, max(1, wanted // _LEAST_BELOW))
-            each = max(1, wanted // count)
+        count = max(1, round(wanted / plan.meter_count))
+        each = max(1, wanted // count)
         plans.append(plan.model_copy(update={"count": count, "meters": each}))
         direct -= count * each
     return make_scenario(scenario.model_dump() | {"meters": direct, "stations": plans}, f"{meters} meters")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -30,6 +31,23 @@ CONNECT_TIMEOUT_S: Final = 10
 STATEMENT_TIMEOUT_S: Final = 60
 LOCK_TIMEOUT_S: Final = 30
 IDLE_IN_TRANSACTION_TIMEOUT_S: Final = 60
+
+
+#: A connection that was good so lately is taken without asking it again, which is a round trip. One that
+#: broke since fails its first statement, and that every caller bears anyway.
+_GOOD_FOR_S: Final = 5.0
+
+
+def _checks() -> Callable[[Connection], Awaitable[None]]:
+    good_at: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
+
+    async def check_if_old(connection: Connection) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - good_at.get(connection, -_GOOD_FOR_S) >= _GOOD_FOR_S or connection.closed:
+            await AsyncConnectionPool.check_connection(connection)
+            good_at[connection] = now
+
+    return check_if_old
 
 
 @asynccontextmanager
@@ -83,7 +101,7 @@ async def open_pool(
         open=False,
         timeout=30.0,
         name=application_name,
-        check=AsyncConnectionPool.check_connection,
+        check=_checks(),
     )
     try:
         await pool.open(wait=True, timeout=30.0)

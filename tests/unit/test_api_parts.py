@@ -18,7 +18,6 @@ from api.middleware import BodyLimit, CleanText, SecureHeaders
 from api.shapes import Exact, Name, ObisText
 from api.times import half_open, instant, micros, parse, rfc3339
 from headend.store.errors import ConflictError, UnavailableError, UnknownError
-from protocols import errors as tree
 from schemas.failure import Stage
 
 
@@ -191,13 +190,13 @@ async def test_nul_and_broken_json(app: FastAPI) -> None:
 @pytest.mark.parametrize(
     ("raised", "status", "fault", "stage"),
     [
-        (tree.LinkTimeout("no answer"), 504, "link", "timeout"),
-        (tree.LinkError("refused", stage=Stage.CONNECT), 502, "link", "connect"),
-        (tree.GatewayRefused("no"), 502, "link", "gateway"),
-        (tree.DataAccessRefused("no", result=3), 502, "peer", "access"),
-        (tree.RemoteProtocolError("bad", offset=4), 502, "peer", "decode"),
-        (tree.SecurityError("tag"), 502, "peer", "cipher"),
-        (tree.LocalProtocolError("ours"), 500, "ours", "settings"),
+        (errors.MeterFailed(Stage.TIMEOUT, "no answer", "link"), 504, "link", "timeout"),
+        (errors.MeterFailed(Stage.CONNECT, "refused", "link"), 502, "link", "connect"),
+        (errors.MeterFailed(Stage.GATEWAY, "no", "link"), 502, "link", "gateway"),
+        (errors.MeterFailed(Stage.ACCESS, "no", "peer"), 502, "peer", "access"),
+        (errors.MeterFailed(Stage.DECODE, "bad", "peer"), 502, "peer", "decode"),
+        (errors.MeterFailed(Stage.CIPHER, "tag", "peer"), 502, "peer", "cipher"),
+        (errors.MeterFailed(Stage.SETTINGS, "no address", "ours"), 409, "ours", "settings"),
         (UnknownError("no meter"), 404, None, None),
         (ConflictError("taken"), 409, None, None),
         (UnavailableError("secret dsn"), 503, None, None),

@@ -144,12 +144,12 @@ def test_packaged_scenarios_say_the_same_twice(tmp_path, name):
 
 
 def test_parts_are_served_side_by_side_and_their_files_make_the_whole(tmp_path):
-    whole = Field(load_scenario(find_scenario("direct"), meters=61, base_port=0))
+    whole = Field(load_scenario(find_scenario("direct"), meters=700, base_port=0))
     processes, meters, nodes, told = [], [], [], []
     try:
         for n in (1, 2):
             files = [tmp_path / f"meters{n}.csv", tmp_path / f"network{n}.csv"]
-            options = ["--meters", "61", "--base-port", "0", "--part", f"{n}/2"]
+            options = ["--meters", "700", "--base-port", "0", "--part", f"{n}/2"]
             paths = ["--write-meters", str(files[0]), "--write-network", str(files[1])]
             processes.append(serve("--scenario", "direct", *options, *paths))
             told.append(json.loads(processes[-1].stdout.readline()))
@@ -161,7 +161,7 @@ def test_parts_are_served_side_by_side_and_their_files_make_the_whole(tmp_path):
             process.communicate()
     assert [one["part"] for one in told] == ["1/2", "2/2"]
     assert all(one["meters"] and one["stations"] for one in told)
-    assert sum(one["meters"] + one["below_stations"] for one in told) == 61 == len(meters)
+    assert sum(one["meters"] + one["below_stations"] for one in told) == 700 == len(meters)
     assert {row["asset_id"] for row in meters} == {row["asset_id"] for row in rows_of(whole.csv())}
     assert {row["node"]: row["parent"] for row in nodes} == {
         row["node"]: row["parent"] for row in rows_of(network_csv(whole))

@@ -25,7 +25,8 @@ from headend.store.tokens import Scope
 from schemas.config import load_settings
 
 _ACTOR: Final = "bench"
-_HISTORY: Final = timedelta(days=60)
+#: Meters are in service since the first of the two days that are read: nothing older is missing.
+_HISTORY: Final = timedelta(days=2)
 _STOP_S: Final = 60.0
 _PROGRAM: Final = "from headend.cli.main import app; app(prog_name='headend')"
 
@@ -79,7 +80,8 @@ async def county(field: Served, settings: Mapping[str, str]) -> AsyncIterator[Co
 
 
 async def _import(base: Base, devices: Sequence[Path], nodes: Sequence[Path]) -> int:
-    since, vault, number = utc_now() - _HISTORY, await base.vault(), 0
+    today = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
+    since, vault, number = today - _HISTORY, await base.vault(), 0
     for path in devices:
         async with base.pool.connection() as connection:
             data = await asyncio.to_thread(path.read_bytes)

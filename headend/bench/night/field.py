@@ -57,7 +57,8 @@ async def served(
             devices, nodes = folder / f"meters{part}.csv", folder / f"network{part}.csv"
             arguments = [
                 "serve", "--scenario", scenario, "--meters", str(meters), "--part", f"{part}/{parts}",
-                "--write-meters", str(devices), "--write-network", str(nodes), "--until-eof", *more,
+                "--write-meters", str(devices), "--write-network", str(nodes),
+                "--base-port", "0", "--until-eof", *more,
             ]  # fmt: skip
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", _PROGRAM, *arguments,
