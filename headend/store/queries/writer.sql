@@ -66,16 +66,17 @@ WITH made AS (
 SELECT count(*) FROM made;
 
 -- name: differing
--- Staged rows beside the stored rows of the same interval, where the staged one says something else or more, or from a better source (only above quality 1 there is one). The bounds on start spare the chunks that cannot matter.
+-- Staged rows beside the stored rows of the same interval, where the staged one says something else or more, or from a better source (only above quality 1 there is one). The bounds on start spare the chunks that cannot matter, and LIMIT 1 keeps to the index: nobody has counted the staged rows, and a plan that reads whole chunks takes a hundred times as long.
 SELECT s.meter_id, s.profile, s.start,
        r.stamp, r.active_import, r.active_export, r.reactive_import, r.reactive_export,
        r.period_s, r.layout_id, r.amr_status, r.clock_status, r.quality, r.batch_id,
        s.stamp, s.active_import, s.active_export, s.reactive_import, s.reactive_export,
        s.period_s, s.layout_id, s.amr_status, s.clock_status, s.quality
 FROM pg_temp.staged s
-JOIN interval_reads r ON r.meter_id = s.meter_id AND r.profile = s.profile AND r.start = s.start
-WHERE r.start BETWEEN %(since)s AND %(until)s
-  AND (s.period_s <> r.period_s OR s.layout_id <> r.layout_id
+CROSS JOIN LATERAL (SELECT * FROM interval_reads
+                     WHERE meter_id = s.meter_id AND profile = s.profile AND start = s.start
+                       AND start BETWEEN %(since)s AND %(until)s LIMIT 1) r
+WHERE (s.period_s <> r.period_s OR s.layout_id <> r.layout_id
        OR (s.active_import IS NOT NULL AND s.active_import IS DISTINCT FROM r.active_import)
        OR (s.active_export IS NOT NULL AND s.active_export IS DISTINCT FROM r.active_export)
        OR (s.reactive_import IS NOT NULL AND s.reactive_import IS DISTINCT FROM r.reactive_import)
