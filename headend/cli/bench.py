@@ -67,6 +67,9 @@ def night(
     meters: Annotated[int, typer.Option(min=10, max=1_000_000, help="Size of the county.")] = 154_000,
     scenario: Annotated[str, typer.Option(help="direct (its marks), or mixed (no marks).")] = "direct",
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of the worker.")] = 2,
+    conversations: Annotated[
+        int, typer.Option(min=1, max=10_000, help="HEADEND_COLLECTOR_CONCURRENCY of all workers together.")
+    ] = 64,
     simulators: Annotated[int, typer.Option(min=1, max=64, help="Processes of the simulator.")] = 2,
     sample: Annotated[
         int, typer.Option(min=0, help="Meters that each peer reads, the first unmeasured; 0: no peers.")
@@ -86,7 +89,7 @@ def night(
     from headend.bench.night.report import marks, rendered
     from headend.bench.night.run import Plan, measure
 
-    plan = Plan(scenario, meters, simulators, workers, sample, deadline_s=deadline)
+    plan = Plan(scenario, meters, simulators, workers, conversations, sample, deadline_s=deadline)
     try:
         found = asyncio.run(measure(plan, _say))
     except (BenchError, DatabaseError, EmbeddedPostgresError) as error:

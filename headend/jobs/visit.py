@@ -215,10 +215,10 @@ class Visitor:
             () if attempt is None else (attempt,),
             tuple(cursor for got in course.got for cursor in got.cursors),
             self._lease_s,
+            urgent := any(one.is_waited_for for one in course.over),
         )
         over = course.over
         course.got, course.settled, course.over = [], [], []
-        urgent = any(one.is_waited_for for one in over)
         return await self._pipeline.submit(_one(batches), settlement, urgent=urgent), over
 
     def _attempt(self, visit: Visit, course: _Course, error: BaseException | None) -> Attempt:

@@ -15,6 +15,8 @@ from headend.store import sql
 from headend.store.sql import Connection
 
 _QUERIES: Final = sql.load("lanes")
+#: The advisory locks of lanes are told from others by this number.
+_SPACE: Final = 0x4C4E
 
 
 class LaneLost(Exception):
@@ -53,9 +55,19 @@ class Lane:
 async def take(connection: Connection, lanes: Sequence[str], *, holder: str, lease_s: float) -> list[Lease]:
     """Leases of ``lease_s`` seconds on those of ``lanes`` that nobody holds."""
     cursor = await connection.execute(
-        _QUERIES["take"], {"lanes": list(lanes), "holder": holder, "lease_s": lease_s}
+        _QUERIES["take"], {"lanes": list(lanes), "holder": holder, "lease_s": lease_s, "space": _SPACE}
     )
     return [Lease(lane, fence) for lane, fence in await cursor.fetchall()]
+
+
+async def share(connection: Connection, leases: Sequence[Lease]) -> None:
+    """As `hold`, without renewing anything: what somebody waits for need not wait for a large transaction
+    under the same lease. Raises LaneLost."""
+    await connection.execute(_QUERIES["share"], {"lanes": [one.lane for one in leases], "space": _SPACE})
+    # a statement of its own: it must see what was committed before the lock was had
+    cursor = await connection.execute(_QUERIES["lost"], _pairs(leases))
+    if lost := [lane for (lane,) in await cursor.fetchall()]:
+        raise LaneLost(lost)
 
 
 async def hold(connection: Connection, leases: Sequence[Lease], *, lease_s: float) -> None:

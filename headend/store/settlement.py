@@ -15,21 +15,24 @@ from headend.store.sql import Connection
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """``leases`` are held through the transaction, or nothing of it is stored. ``cursors``: meters whose
-    event logs were read up to a moment."""
+    """``leases`` are held through the transaction, or nothing of it is stored; ``urgent``: beside another one
+    under the same lease, not behind it. ``cursors``: meters whose event logs were read up to a moment."""
 
     leases: frozenset[Lease] = frozenset()
     settled: tuple[Settled, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     cursors: tuple[tuple[int, datetime], ...] = ()
     lease_s: float = 15.0
+    urgent: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.leases or self.settled or self.attempts or self.cursors)
 
     async def begin(self, connection: Connection) -> None:
         """Before anything is written. Raises LaneLost."""
-        if self.leases:
+        if self.urgent:
+            await lanes.share(connection, sorted(self.leases))
+        elif self.leases:
             await lanes.hold(connection, sorted(self.leases), lease_s=self.lease_s)
 
     async def end(self, connection: Connection) -> None:
@@ -58,4 +61,5 @@ def together(several: Iterable[Settlement]) -> Settlement:
         tuple(attempt for one in found for attempt in one.attempts),
         tuple(cursor for one in found for cursor in one.cursors),
         min(one.lease_s for one in found),
+        all(one.urgent for one in found),
     )

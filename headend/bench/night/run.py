@@ -48,15 +48,17 @@ _PEER_COUNTER: Final = {"gurux-dlms": 2_000_000_000, "dlms-cosem": 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured. Each peer reads ``sample`` meters (0: none). A read now begins every ``every_s``
-    during the nights, and ``idle`` are made before them."""
+    """What is measured. ``conversations``: with meters at once, of all workers. Each peer reads ``sample``
+    meters (0: none). A read now begins every ``every_s`` during the nights, ``idle`` are made before them.
+    """
 
     scenario: str = "direct"
     meters: int = 154_000
     simulators: int = 2
     workers: int = 2
+    conversations: int = 64
     sample: int = 1_001
-    every_s: float = 0.5
+    every_s: float = 0.25
     idle: int = 40
     deadline_s: float = 1_200.0
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -134,7 +136,9 @@ async def measure(plan: Plan, say: Any) -> Found:
         say(f"the simulator: {plan.meters:,} meters, scenario {plan.scenario}, {plan.simulators} processes")
         there = await stack.enter_async_context(served(plan.scenario, plan.meters, plan.simulators))
         say(f"ready after {there.seconds:.0f} s; the county is imported")
-        land = await stack.enter_async_context(county(there, plan.settings))
+        land = await stack.enter_async_context(
+            county(there, {"HEADEND_COLLECTOR_CONCURRENCY": str(plan.conversations), **plan.settings})
+        )
         say(f"{land.meters:,} meters imported in {land.import_s:.0f} s; {land.where}")
         house = await stack.enter_async_context(_House.open(land, there, plan))
         direct = direct_meters(there.meters, 10_000)

@@ -3,6 +3,7 @@
 UPDATE lanes
    SET holder = %(holder)s, fence = fence + 1, expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
  WHERE lane IN (SELECT lane FROM lanes WHERE lane = ANY (%(lanes)s) AND expires_at < clock_timestamp()
+                   AND pg_try_advisory_xact_lock(%(space)s, hashtext(lane))
                  ORDER BY lane FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING lane, fence;
 
@@ -14,6 +15,10 @@ UPDATE lanes
                        ON l.lane = t.lane AND l.fence = t.fence
                  ORDER BY l.lane FOR NO KEY UPDATE OF l)
 RETURNING lane;
+
+-- name: share
+-- Keep others from taking these lanes until the transaction ends, beside whoever holds them for writing.
+SELECT pg_advisory_xact_lock_shared(%(space)s, lock) FROM (SELECT DISTINCT hashtext(lane) AS lock FROM unnest(%(lanes)s::text[]) AS lane ORDER BY 1) AS locks;
 
 -- name: renew
 -- Renew leases; those under which somebody is just writing are renewed by that.
