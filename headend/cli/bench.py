@@ -1,6 +1,7 @@
 """``headend bench``: the benchmarks, as ratios in one run; ``headend bench night``: a county's night."""
 
 import asyncio
+from dataclasses import asdict
 from typing import Annotated, NoReturn
 
 import typer
@@ -87,7 +88,8 @@ def night(
     """
     from headend.bench.night.report import as_json as told
     from headend.bench.night.report import marks, rendered
-    from headend.bench.night.run import Plan, measure
+    from headend.bench.night.run import measure
+    from headend.bench.night.service import Plan
 
     plan = Plan(scenario, meters, simulators, workers, conversations, sample, deadline_s=deadline)
     try:
@@ -99,6 +101,37 @@ def night(
     else:
         out.print(rendered(found))
     if any(mark.holds is False for mark in marks(found)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def slow(
+    fast: Annotated[int, typer.Option(min=1, help="Concentrators that answer at once.")] = 490,
+    slow_ones: Annotated[int, typer.Option("--slow", min=1, help="Those that take a minute.")] = 10,
+    each: Annotated[int, typer.Option(min=1, help="Meters behind each.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="Rounds without and with the slow ones.")] = 3,
+    cut_off: Annotated[float, typer.Option(min=1, help="No attempt begins after so many seconds.")] = 90.0,
+    as_json: AsJson = False,
+) -> None:
+    """Read fast concentrators alone and beside slow ones, which are cut off and stand in the gap ledger."""
+    from headend.bench.night.slow import MOST, measure
+
+    try:
+        found = asyncio.run(measure(fast, slow_ones, each, rounds, cut_off, _say))
+    except (BenchError, DatabaseError, EmbeddedPostgresError) as error:
+        _fail(error)
+    if as_json:
+        print_json({**asdict(found), "times": found.times, "holds": found.holds})
+    else:
+        out.print(
+            f"{found.fast:,} meters behind {fast} fast concentrators: {min(found.alone_s):.1f} s alone, "
+            f"{min(found.beside_s):.1f} s beside {slow_ones} slow ones: {found.times:.3f} x (mark {MOST} x)"
+        )
+        out.print(
+            f"of {found.slow:,} meters behind slow ones {found.unread:,} were unread when it was cut off "
+            f"after {cut_off:.0f} s; {found.gaps:,} of them stand in the gap ledger"
+        )
+    if not found.holds:
         raise typer.Exit(1)
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from headend.bench.night.report import as_json, marks
-from headend.bench.night.run import HEADEND, Plan, measure
+from headend.bench.night.run import HEADEND, measure
+from headend.bench.night.service import Plan
 
 
 @pytest.mark.storage

@@ -41,10 +41,8 @@ class Served:
 
 
 @asynccontextmanager
-async def served(
-    scenario: str, meters: int, parts: int, *, more: Sequence[str] = ()
-) -> AsyncIterator[Served]:
-    """The field of a scenario, ``meters`` in all, in ``parts`` processes; stopped behind.
+async def served(scenario: str, meters: int | None, parts: int) -> AsyncIterator[Served]:
+    """The field of a scenario, ``meters`` in all (None: as it says), in ``parts`` processes; stopped behind.
 
     Raises BenchError where a part does not start.
     """
@@ -56,10 +54,12 @@ async def served(
         for part in range(1, parts + 1):
             devices, nodes = folder / f"meters{part}.csv", folder / f"network{part}.csv"
             arguments = [
-                "serve", "--scenario", scenario, "--meters", str(meters), "--part", f"{part}/{parts}",
+                "serve", "--scenario", scenario, "--part", f"{part}/{parts}",
                 "--write-meters", str(devices), "--write-network", str(nodes),
-                "--base-port", "0", "--until-eof", *more,
+                "--base-port", "0", "--until-eof",
             ]  # fmt: skip
+            if meters is not None:
+                arguments += ["--meters", str(meters)]
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", _PROGRAM, *arguments,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,

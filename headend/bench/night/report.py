@@ -8,7 +8,8 @@ from typing import Any, Final
 from rich.console import Group
 from rich.table import Table
 
-from headend.bench.night.run import HEADEND, QUANTITIES, Found, Night
+from headend.bench.night.run import HEADEND, QUANTITIES, Found
+from headend.bench.night.service import Night
 
 _GOAL_S: Final = 120.0
 _LANDING_S: Final = 300.0
@@ -113,7 +114,7 @@ def rendered(found: Found) -> Group:
         f"memory: {memory}; database {_megabytes(found.database_bytes)} with two days; "
         f"simulator ready in {found.ready_s:.0f} s, county imported in {found.import_s:.0f} s"
     )
-    missing = f"not compared, not installed: {', '.join(found.not_installed)}" if found.not_installed else ""
+    missing = f"not compared: {', '.join(found.not_installed)}" if found.not_installed else ""
     return Group(table, costs, notes, *([missing] if missing else []))
 
 
