@@ -13,26 +13,23 @@ from typing import Final, NamedTuple
 
 from headend.clock import utc_now
 from headend.drivers.contract import Refusal, RegisterReadout
-from headend.drivers.dlms.bounds import BOUNDS_REFUSED, stamp
+from headend.drivers.dlms.ranged import RangedBuffers, moment_of
 from headend.drivers.dlms.values import told
 from headend.session.client import MeterSession
 from protocols.dlms import axdr, cosem
-from protocols.dlms.apdu.fields import Selection
 from protocols.dlms.axdr import Data, DataType
 from protocols.dlms.cosem import (
-    BY_RANGE,
     CLOCK_TIME,
     REGISTER_ATTRIBUTES,
     Attribute,
     CaptureObject,
     ClassId,
-    RangeDescriptor,
     ScalerUnit,
 )
 from protocols.dlms.cosem.forms import elements_of
 from protocols.dlms.obis import Obis
 from protocols.dlms.units import scale
-from protocols.errors import DataAccessRefused, LocalProtocolError, RemoteProtocolError
+from protocols.errors import LocalProtocolError, RemoteProtocolError
 from schemas.model import MeterModel
 from schemas.reading import Quality, RegisterRead, registers_only
 
@@ -40,8 +37,6 @@ log = logging.getLogger(__name__)
 
 #: Meters whose billing profiles have been looked at and are remembered: a county of 154,000.
 MAX_METERS: Final = 200_000
-#: Forms of a range's bounds, in the order of trying: octet-strings, date-times, no bounds at all.
-_FORMS: Final = (False, True, None)
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _US: Final = dt.timedelta(microseconds=1)
 
@@ -73,7 +68,7 @@ class BillingReader:
         self._now = now
         self._known: OrderedDict[tuple[int, Obis], _Columns] = OrderedDict()
         self._same: dict[_Columns, _Columns] = {}
-        self._forms: dict[str, int] = {}
+        self._buffers = RangedBuffers()
 
     async def read_billing(
         self,
@@ -103,7 +98,7 @@ class BillingReader:
         if not any(column.is_clock for column in columns):
             raise RemoteProtocolError(f"billing profile {name}: no column tells the end of the period")
         rows = elements_of(
-            axdr.decode_exact(await self._buffer(session, model, name, since, until)),
+            axdr.decode_exact(await self._buffers.read(session, model, name, since, until)),
             f"billing profile {name}",
         )
         reads: list[RegisterRead] = []
@@ -151,24 +146,6 @@ class BillingReader:
             self._known.popitem(last=False)
         return columns
 
-    async def _buffer(
-        self, session: MeterSession, model: MeterModel, name: Obis, since: dt.datetime, until: dt.datetime
-    ) -> bytes:
-        """The rows of the range. Where the meter refuses the bounds, they are written in another form, and at
-        last left out: a billing profile is short."""
-        attribute = Attribute(ClassId.PROFILE_GENERIC, name, cosem.PROFILE_BUFFER)
-        for form in range(self._forms.get(model.name, 0), len(_FORMS)):
-            try:
-                raw = await session.get(attribute, _selection(model, since, until, _FORMS[form]))
-            except DataAccessRefused as exc:
-                if exc.result not in BOUNDS_REFUSED:
-                    raise
-                refusal = exc
-            else:
-                self._forms[model.name] = form
-                return raw
-        raise refusal
-
 
 def _is_register_value(capture: CaptureObject) -> bool:
     places = REGISTER_ATTRIBUTES.get(capture.class_id)
@@ -199,7 +176,7 @@ def _ended(
 ) -> dt.datetime | None:
     """The end of a row's period. A null among rows that leave out what repeats is no end of its own."""
     clock = next(cell for column, cell in zip(columns, cells, strict=True) if column.is_clock)
-    ended = None if clock.type is DataType.NULL else _moment(clock, model)
+    ended = None if clock.type is DataType.NULL else moment_of(clock, model)
     return None if ended == before else ended
 
 
@@ -213,7 +190,7 @@ def _reads(
             continue
         value, text, from_float = told(cell)
         if column.is_time:
-            moment = _moment(cell, model)
+            moment = moment_of(cell, model)
             value, text = None, text if moment is None else moment.isoformat()
         if value is None and text is None:
             continue
@@ -228,25 +205,3 @@ def _reads(
             )
         )  # fmt: skip
     return found
-
-
-def _moment(data: Data, model: MeterModel) -> dt.datetime | None:
-    clock = model.clock
-    try:
-        return cosem.clock_time(
-            data,
-            zone=clock.zone,
-            follows_dst=clock.follows_dst,
-            inverted_deviation=clock.deviation == "inverted",
-        )
-    except RemoteProtocolError:
-        return None
-
-
-def _selection(
-    model: MeterModel, since: dt.datetime, until: dt.datetime, tagged: bool | None
-) -> Selection | None:
-    if tagged is None:
-        return None
-    bounds = RangeDescriptor.between(stamp(since, model), stamp(until, model), tagged_date_time=tagged)
-    return Selection(BY_RANGE, axdr.encode(bounds.encode()))

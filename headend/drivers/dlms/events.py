@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from headend.clock import utc_now
-from headend.drivers.dlms.bounds import BOUNDS_REFUSED, stamp
+from headend.drivers.dlms.ranged import RangedBuffers, moment_of
 from headend.drivers.dlms.values import told
 from headend.session.client import MeterSession
 from protocols.dlms import axdr, cosem
-from protocols.dlms.apdu.fields import Selection
 from protocols.dlms.axdr import Data, DataType
-from protocols.dlms.cosem import BY_RANGE, Attribute, CaptureObject, ClassId, RangeDescriptor
+from protocols.dlms.cosem import Attribute, CaptureObject, ClassId
 from protocols.dlms.cosem.forms import INTEGERS, elements_of
 from protocols.dlms.enums import DataAccessResult
 from protocols.dlms.obis import Obis
@@ -42,8 +41,6 @@ _ABSENT: Final = frozenset(
         DataAccessResult.READ_WRITE_DENIED,
     }
 )
-#: Forms of a range's bounds, in the order of trying: octet-strings, date-times, no bounds at all.
-_FORMS: Final = (False, True, None)
 _INTEGERS: Final = INTEGERS | {DataType.ENUM}
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _US: Final = dt.timedelta(microseconds=1)
@@ -63,7 +60,7 @@ class EventReader:
         self._now = now
         self._logs: OrderedDict[int, tuple[MeterModel, tuple[_Log, ...]]] = OrderedDict()
         self._columns: dict[tuple[int, tuple[CaptureObject, ...]], _Log] = {}
-        self._forms: dict[str, int] = {}
+        self._buffers = RangedBuffers()
 
     async def read_events(
         self, session: MeterSession, meter_id: int, model: MeterModel, since: dt.datetime, until: dt.datetime
@@ -82,7 +79,9 @@ class EventReader:
             reading = _Reading(meter_id, model, one, self._now, session.plan.label)
             try:
                 rows = elements_of(
-                    axdr.decode_exact(await self._buffer(session, model, one.model.obis, since, until)),
+                    axdr.decode_exact(
+                        await self._buffers.read(session, model, Obis.parse(one.model.obis), since, until)
+                    ),
                     f"event log {one.model.obis}",
                 )
             except DataAccessRefused as exc:
@@ -144,25 +143,6 @@ class EventReader:
             self._columns.clear()
         return self._columns.setdefault((id(model), captures), _Log(model, columns))
 
-    async def _buffer(
-        self, session: MeterSession, model: MeterModel, obis: str, since: dt.datetime, until: dt.datetime
-    ) -> bytes:
-        """The log's rows of the range. Where the meter refuses the bounds, they are written in another form,
-        and at last left out: a log is short."""
-        attribute = Attribute(ClassId.PROFILE_GENERIC, Obis.parse(obis), cosem.PROFILE_BUFFER)
-        first = self._forms.get(model.name, 0)
-        for form in range(first, len(_FORMS)):
-            try:
-                raw = await session.get(attribute, _selection(model, since, until, _FORMS[form]))
-            except DataAccessRefused as exc:
-                if exc.result not in BOUNDS_REFUSED:
-                    raise
-                refusal = exc
-            else:
-                self._forms[model.name] = form
-                return raw
-        raise refusal
-
     # ---- alarm registers ----------------------------------------------------------------------------
 
     async def _alarms(self, session: MeterSession, meter_id: int, model: MeterModel) -> list[MeterEvent]:
@@ -205,15 +185,6 @@ def status_word(data: Data) -> int | None:
     if data.type is DataType.BIT_STRING:
         return int(str(data.value) or "0", 2)
     return None
-
-
-def _selection(
-    model: MeterModel, since: dt.datetime, until: dt.datetime, tagged: bool | None
-) -> Selection | None:
-    if tagged is None:
-        return None
-    bounds = RangeDescriptor.between(stamp(since, model), stamp(until, model), tagged_date_time=tagged)
-    return Selection(BY_RANGE, axdr.encode(bounds.encode()))
 
 
 class _Reading(NamedTuple):
@@ -276,17 +247,8 @@ class _Reading(NamedTuple):
         return self._event(now_us, code, occurred, duration, ", ".join(texts) or None)
 
     def _moment(self, data: Data) -> int | None:
-        clock = self.model.clock
-        try:
-            moment = cosem.clock_time(
-                data,
-                zone=clock.zone,
-                follows_dst=clock.follows_dst,
-                inverted_deviation=clock.deviation == "inverted",
-            )
-        except RemoteProtocolError:
-            return None
-        return (moment - _EPOCH) // _US
+        moment = moment_of(data, self.model)
+        return None if moment is None else (moment - _EPOCH) // _US
 
     def _event(
         self,

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from headend.drivers.contract import Refusal, RegisterReadout
 from headend.drivers.dlms.profile_check import refused
+from headend.drivers.dlms.ranged import moment_of
 from headend.drivers.dlms.values import told
 from headend.session.client import MeterSession
 from protocols.dlms import axdr, cosem
@@ -183,7 +184,7 @@ def _read(
     data = axdr.decode_exact(raw)
     obis = str(item.value.obis)
     clock = item.value.class_id == ClassId.CLOCK and item.value.index == 2
-    if clock and (moment := _moment(raw, model)) is not None:
+    if clock and (moment := moment_of(data, model)) is not None:
         return RegisterRead(
             meter_id,
             obis,
@@ -206,7 +207,7 @@ def _read(
         value = scale(value, scaler)
     meter_us = None
     if item.time is not None and isinstance(stamp := results[item.time], bytes):
-        moment = _moment(stamp, model)
+        moment = _captured(stamp, model)
         meter_us = None if moment is None else (moment - _EPOCH) // _US
     return RegisterRead(
         meter_id, obis, item.value.index, read_us, meter_us, value, text, unit, from_float=from_float
@@ -228,15 +229,9 @@ def _scaling(
     return 0, None
 
 
-def _moment(raw: bytes, model: MeterModel) -> dt.datetime | None:
-    """A capture time or clock in UTC; None where it is not a whole moment."""
-    clock = model.clock
+def _captured(raw: bytes, model: MeterModel) -> dt.datetime | None:
+    """A capture time in UTC; a value without one that can be read is a value all the same."""
     try:
-        return cosem.clock_time(
-            axdr.decode_exact(raw),
-            zone=clock.zone,
-            follows_dst=clock.follows_dst,
-            inverted_deviation=clock.deviation == "inverted",
-        )
+        return moment_of(axdr.decode_exact(raw), model)
     except RemoteProtocolError:
         return None
