@@ -246,7 +246,7 @@ def test_the_database_tells_where_it_stands(headend: Headend) -> None:
     ("arguments", "said"),
     [
         (["meters", "show", "nobody"], "no meter 'nobody'"),
-        (["read", "nobody"], "no meter 'nobody'"),
+        (["read", "nobody"], "no meter has the asset id 'nobody'"),
         (["read", "A1", "--from", "yesterday"], "--from: 'yesterday' is no RFC 3339 time"),
         (["read", "A1", "--from", "2026-03-01T00:00:00"], "no offset from UTC: add Z"),
         (["read", "A1", "--to", "2026-03-01T00:00:00Z"], "--to needs --from"),
