@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
 
 from headend.collect.sampler import Sampler
 from headend.completeness.rounds import GapPolicy, Rounds
@@ -51,9 +50,6 @@ from schemas.meter import Meter
 from schemas.reading import ReadingBatch
 from schemas.register_model import Sampling
 
-#: Conversations that a lane has at least, where it is a concentrator or a lot: permits are the limit.
-_TALKS: Final = 4
-
 
 @dataclass(frozen=True, slots=True)
 class House(Intake):
@@ -73,8 +69,9 @@ class House(Intake):
             preparer = Preparer(pool.connection, self.drivers, forwarded=self._forwarded)
             visitor = Visitor(self.links, self.pipeline, self.forwarding, worker=name, lease_s=keeper.lease_s)
             worker = LaneWorker(pool.connection, preparer, visitor, self.pipeline, self.keeper)
-            # more lanes than can be talked in would only be kept from other processes
-            lanes = max(2, self.base.settings.collector_concurrency // _TALKS)
+            # more lanes than can be talked in would only be kept from other processes; fewer, and slow
+            # concentrators keep fast ones waiting
+            lanes = max(2, self.base.settings.collector_concurrency)
             connected = self.access.is_connected
             yield Queue(pool, keeper, worker, lanes=lanes, is_connected=connected)
 

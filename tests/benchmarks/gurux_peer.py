@@ -16,6 +16,7 @@ from headend.bench import payload, worker
 
 OBIS = ["1.0.1.8.0.255", "1.0.2.8.0.255", "1.0.3.8.0.255", "1.0.4.8.0.255"]
 LOCAL = dt.timezone(dt.timedelta(minutes=payload.EAST_MIN))
+DAY = (payload.FIRST, payload.LAST)
 
 
 def profile():
@@ -78,13 +79,13 @@ class Link:
         return reply
 
 
-def read(client, generic, port, *, high_level, host="127.0.0.1", between=(payload.FIRST, payload.LAST)):
+def read(client, generic, port, *, high_level, host="127.0.0.1", between=DAY, zone=LOCAL):
     link = Link(client, port, host)
     client.parseAareResponse(link.ask(client.aarqRequest()).data)
     if high_level:
         challenge = link.ask(client.getApplicationAssociationRequest())
         client.parseApplicationAssociationResponse(challenge.data)
-    first, last = (t.astimezone(LOCAL).replace(tzinfo=None) for t in between)
+    first, last = (t.astimezone(zone).replace(tzinfo=None) for t in between)
     reply = link.ask(client.readRowsByRange(generic, first, last))
     generic.buffer = []
     client.updateValue(generic, 2, reply.value)
@@ -135,8 +136,17 @@ def night(request):
         client.ciphering.blockCipherKey = bytes.fromhex(meter["encryption"])
         client.ciphering.authenticationKey = bytes.fromhex(meter["authentication"])
         client.ciphering.invocationCounter = request["counter"]
+        # gurux takes naive times for those of this machine, and says so to the meter
         return rows(
-            read(client, generic, meter["port"], high_level=True, host=meter["host"], between=between)
+            read(
+                client,
+                generic,
+                meter["port"],
+                high_level=True,
+                host=meter["host"],
+                between=between,
+                zone=None,
+            )
         )
 
     return peer_night.measure(request, read_one)
