@@ -2,7 +2,7 @@
 
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from rich.console import Group
@@ -83,6 +83,8 @@ def marks(found: Found) -> list[Mark]:
                 times >= _TIMES[peer.name] and peer.is_equal,
             )
         )
+    if found.plan.scenario != "direct":  # the marks are for that one
+        return [replace(mark, mark="-", holds=None) for mark in told]
     return told
 
 
