@@ -10,6 +10,7 @@ from api.errors import Forbidden, Unauthorized
 from api.services import Services, services
 from headend.store import tokens
 from headend.store.tokens import Scope, Token
+from schemas.people import Permission, Principal
 
 _BEARER: Final = HTTPBearer(
     auto_error=False, description="A token of `headend token create`, as `Authorization: Bearer <token>`"
@@ -47,6 +48,26 @@ def _require(scope: Scope) -> Callable[[Token], Awaitable[Token]]:
                 },
             )
         return token
+
+    return check
+
+
+_OPERATOR: Final = frozenset(Permission) - {Permission.ADMINISTER, Permission.PEOPLE, Permission.AUDIT}
+_OF_SCOPES: Final = {
+    Scope.READ: frozenset({Permission.READ}),
+    Scope.OPERATE: _OPERATOR,
+    Scope.ADMIN: frozenset(Permission),
+}
+
+
+def allowed(*any_of: Permission) -> Callable[[Token], Awaitable[Principal]]:
+    """A dependency: the caller, if he has one of these permissions."""
+
+    async def check(token: Annotated[Token, Depends(_token)]) -> Principal:
+        has: frozenset[Permission] = frozenset().union(*(_OF_SCOPES[scope] for scope in token.scopes))
+        if not has.intersection(any_of):
+            raise Forbidden(f"this needs the permission {' or '.join(any_of)}")
+        return Principal(actor(token), has)
 
     return check
 

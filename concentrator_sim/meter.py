@@ -2,11 +2,11 @@
 10,000 of them, so that everything that costs memory is made when it is first asked for."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, TypeVar, cast
 
 from concentrator_sim.event_log import EventBook
 from concentrator_sim.generator import Consumption
-from concentrator_sim.object_model import MANAGEMENT_CLIENT, PUBLIC_CLIENT, ObjectModel
+from concentrator_sim.object_model import MANAGEMENT_CLIENT, PUBLIC_CLIENT, Meter, ObjectModel
 from concentrator_sim.objects import FURTHER, MANAGEMENT
 from concentrator_sim.security import (
     MODES,
@@ -34,6 +34,9 @@ MAX_PDU: Final = 1024
 _COUNTER_EPOCH_S: Final = 1_735_689_600
 _COUNTERS_PER_S: Final = 16
 _SECURITY_POLICY_BOTH: Final = 0x6C  # version 1: requests and responses authenticated and encrypted
+
+
+T = TypeVar("T")
 
 
 def serial_of(seed: int, number: int) -> str:
@@ -71,6 +74,7 @@ class SimulatedMeter:
         "_events",
         "_keys",
         "_management",
+        "_parts",
         "_peer",
         "_public",
         "_sap",
@@ -116,6 +120,7 @@ class SimulatedMeter:
         self._public: ServerSettings | None = None
         self._peer: PeerCounter | None = None
         self._counter: int | None = None
+        self._parts: dict[Any, object] | None = None
 
     @property
     def serial(self) -> str:
@@ -158,6 +163,19 @@ class SimulatedMeter:
         if self._events is None:
             self._events = EventBook(self.seed, self.number)
         return self._events
+
+    def part(self, kind: Callable[[Meter], T]) -> T:
+        """The meter's part of this kind: made by it when it is first asked for, then the same."""
+        if self._parts is None:
+            self._parts = {}
+        found = self._parts.get(kind)
+        if found is None:
+            found = self._parts[kind] = kind(self)
+        return cast("T", found)
+
+    def part_if_any(self, kind: Callable[[Meter], T]) -> T | None:
+        """The part, where it was asked for before: most meters of a field were never written to."""
+        return None if self._parts is None else cast("T | None", self._parts.get(kind))
 
     @property
     def keys(self) -> MeterKeys:

@@ -1,27 +1,35 @@
 """The objects of a kind of logical device: how they are asked, and what a client is told that asks wrongly.
 
 An `ObjectModel` is shared by all meters; an attribute is a function of the device that is asked and the
-moment. Everything is read-only.
+moment. What a client can change lies in parts of the meter (`Meter.part`), made when they are first needed;
+writing and invoking is for the management client alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from concentrator_sim.event_log import EventBook
 from concentrator_sim.generator import Consumption
 from concentrator_sim.security import SecurityMode
 from protocols.dlms import axdr
 from protocols.dlms.apdu.fields import AttributeItem, Selection
-from protocols.dlms.cosem import Attribute, AttributeAccess, Method, ObjectEntry
+from protocols.dlms.association import MethodOutcome
+from protocols.dlms.cosem import Attribute, AttributeAccess, Method, MethodAccess, ObjectEntry
 from protocols.dlms.enums import ActionResult, DataAccessResult
 from protocols.dlms.obis import Obis
+from protocols.errors import RemoteProtocolError
 
 #: Association SAPs on the client's side.
 MANAGEMENT_CLIENT: Final = 1
 PUBLIC_CLIENT: Final = 16
 
-_READ_ONLY: Final = 1  # access mode
+#: Access modes of attributes, and of methods.
+_READ_ONLY: Final = 1
+_READ_WRITE: Final = 3
+_ACCESS: Final = 1
+
+T = TypeVar("T")
 
 
 class Meter(Protocol):
@@ -50,6 +58,12 @@ class Meter(Protocol):
     @property
     def devices(self) -> Sequence["Device"]: ...
 
+    def part(self, kind: "Callable[[Meter], T]") -> T:
+        """The meter's part of this kind: made by it when it is first asked for, then the same."""
+
+    def part_if_any(self, kind: "Callable[[Meter], T]") -> T | None:
+        """The part, where it was asked for before: most meters of a field were never written to."""
+
 
 class Device(Protocol):
     """What objects may ask of their logical device; see `meter.LogicalDevice`."""
@@ -75,10 +89,15 @@ class Asked(NamedTuple):
 
 Value = bytes | DataAccessResult
 Read = Callable[[Asked], Value]
+#: Takes the new value as A-XDR bytes.
+Write = Callable[[Asked, bytes], DataAccessResult]
+#: Takes the parameter as A-XDR bytes, None where none was given.
+Invoke = Callable[[Asked, bytes | None], ActionResult | MethodOutcome]
 
 
 class CosemObject(NamedTuple):
-    """One object. ``attributes`` by index, but for the logical name; ``public`` ones anybody may read."""
+    """One object. ``attributes`` by index, but for the logical name; ``public`` ones anybody may read.
+    ``writes`` are those of the attributes that can be written; ``methods`` by index."""
 
     class_id: int
     version: int
@@ -86,6 +105,8 @@ class CosemObject(NamedTuple):
     attributes: Mapping[int, Read]
     public: frozenset[int] = frozenset()
     selectors: Mapping[int, tuple[int, ...]] = {}
+    writes: Mapping[int, Write] = {}
+    methods: Mapping[int, Invoke] = {}
 
 
 class ObjectModel:
@@ -116,20 +137,37 @@ class ObjectModel:
         return found.attributes[index](Asked(device, client_sap, now_s, selection))
 
     def write(
-        self, attribute: Attribute, value: bytes | None = None, client_sap: int = 0
+        self, attribute: Attribute, value: bytes, device: Device, client_sap: int, now_s: int
     ) -> DataAccessResult:
-        """The answer to a SET of an A-XDR ``value``: nothing can be written."""
+        """The answer to a SET of an A-XDR ``value``."""
         found = self._find(attribute)
-        return found if isinstance(found, DataAccessResult) else DataAccessResult.READ_WRITE_DENIED
+        if isinstance(found, DataAccessResult):
+            return found
+        write = found.writes.get(attribute.index)
+        if write is None or client_sap == PUBLIC_CLIENT:
+            return DataAccessResult.READ_WRITE_DENIED
+        try:
+            return write(Asked(device, client_sap, now_s), value)
+        except RemoteProtocolError:
+            return DataAccessResult.TYPE_UNMATCHED
 
-    def invoke(self, method: Method) -> ActionResult:
-        """The answer to an ACTION: no method can be invoked."""
+    def invoke(
+        self, method: Method, parameter: bytes | None, device: Device, client_sap: int, now_s: int
+    ) -> MethodOutcome:
+        """The answer to an ACTION."""
         found = self._objects.get(method.obis)
         if found is None:
-            return ActionResult.OBJECT_UNDEFINED
+            return MethodOutcome(ActionResult.OBJECT_UNDEFINED)
         if found.class_id != method.class_id:
-            return ActionResult.OBJECT_CLASS_INCONSISTENT
-        return ActionResult.READ_WRITE_DENIED
+            return MethodOutcome(ActionResult.OBJECT_CLASS_INCONSISTENT)
+        invoke = found.methods.get(method.index)
+        if invoke is None or client_sap == PUBLIC_CLIENT:
+            return MethodOutcome(ActionResult.READ_WRITE_DENIED)
+        try:
+            done = invoke(Asked(device, client_sap, now_s), parameter)
+        except RemoteProtocolError:
+            return MethodOutcome(ActionResult.TYPE_UNMATCHED)
+        return done if isinstance(done, MethodOutcome) else MethodOutcome(done)
 
     def object_list(self, client_sap: int) -> bytes:
         """Attribute object_list as this client sees it."""
@@ -141,7 +179,7 @@ class ObjectModel:
         for item in self._objects.values():
             whole.append(_entry(item, (1, *item.attributes)))
             if item.public:
-                public.append(_entry(item, (1, *sorted(item.public))))
+                public.append(_entry(item, (1, *sorted(item.public)), public=True))
         return axdr.encode(axdr.array(whole)), axdr.encode(axdr.array(public))
 
     def _find(self, attribute: Attribute) -> CosemObject | DataAccessResult:
@@ -155,6 +193,12 @@ class ObjectModel:
         return found
 
 
-def _entry(item: CosemObject, indices: Sequence[int]) -> axdr.Data:
-    rights = tuple(AttributeAccess(n, _READ_ONLY, item.selectors.get(n, ())) for n in indices)
-    return ObjectEntry(item.class_id, item.version, item.obis, rights, ()).encode()
+def _entry(item: CosemObject, indices: Sequence[int], *, public: bool = False) -> axdr.Data:
+    rights = tuple(
+        AttributeAccess(
+            n, _READ_WRITE if n in item.writes and not public else _READ_ONLY, item.selectors.get(n, ())
+        )
+        for n in indices
+    )
+    methods = () if public else tuple(MethodAccess(n, _ACCESS) for n in item.methods)
+    return ObjectEntry(item.class_id, item.version, item.obis, rights, methods).encode()

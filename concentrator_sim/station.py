@@ -15,7 +15,6 @@ from protocols.dlms.association import (
     ActionRequested,
     ClientAssociated,
     GetRequested,
-    MethodOutcome,
     ServerAssociation,
     ServerEvent,
     ServerState,
@@ -102,24 +101,34 @@ class Station:
             case SetRequested(items, values):
                 return association.respond_set(
                     [
-                        model.write(item.attribute, value, client)
+                        model.write(item.attribute, value, device, client, now)
                         for item, value in zip(items, values, strict=True)
                     ]
                 )
-            case ActionRequested(methods):
-                return association.respond_action([MethodOutcome(model.invoke(m)) for m in methods])
-            case AccessRequested(specs):
+            case ActionRequested(methods, parameters):
+                return association.respond_action(
+                    [
+                        model.invoke(method, parameter, device, client, now)
+                        for method, parameter in zip(methods, parameters, strict=True)
+                    ]
+                )
+            case AccessRequested(specs, given):
                 data: list[bytes | None] = []
                 results: list[DataAccessResult | ActionResult] = []
-                for spec in specs:
+                for spec, datum in zip(specs, given, strict=True):
                     value: bytes | DataAccessResult | ActionResult
                     if isinstance(spec, AccessGet):
                         item = AttributeItem(spec.attribute, spec.selection)
                         value = model.read(item, device, client, now)
                     elif isinstance(spec, AccessAction):
-                        value = model.invoke(spec.method)
+                        outcome = model.invoke(spec.method, datum.data, device, client, now)
+                        if outcome.result is ActionResult.SUCCESS:
+                            data.append(outcome.returned if isinstance(outcome.returned, bytes) else None)
+                            results.append(outcome.result)
+                            continue
+                        value = outcome.result
                     else:
-                        value = model.write(spec.attribute)
+                        value = model.write(spec.attribute, datum.data, device, client, now)
                     data.append(value if isinstance(value, bytes) else None)
                     results.append(DataAccessResult.SUCCESS if isinstance(value, bytes) else value)
                 return association.respond_access(data, results)

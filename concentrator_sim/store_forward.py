@@ -13,7 +13,7 @@ from concentrator_sim import profile
 from concentrator_sim.concentrator import Member
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.meter import LogicalDevice, SimulatedMeter
-from concentrator_sim.object_model import MANAGEMENT_CLIENT, Asked, CosemObject, ObjectModel, Value
+from concentrator_sim.object_model import MANAGEMENT_CLIENT, Asked, CosemObject, Device, ObjectModel, Value
 from concentrator_sim.objects import COMMON
 from concentrator_sim.profile import Rows
 from concentrator_sim.shapes import QUARTER_S
@@ -162,11 +162,11 @@ class StoreForward(ObjectModel):
         return {1: LogicalDevice(head, 1, head.name, self)}
 
     def write(
-        self, attribute: Attribute, value: bytes | None = None, client_sap: int = 0
+        self, attribute: Attribute, value: bytes, device: Device, client_sap: int, now_s: int
     ) -> DataAccessResult:
-        """A release, all of it or nothing; everything else is read-only."""
-        if attribute != store_forward.RELEASE or value is None or client_sap != MANAGEMENT_CLIENT:
-            return super().write(attribute, value, client_sap)
+        """A release, all of it or nothing; the rest as its objects say."""
+        if attribute != store_forward.RELEASE or client_sap != MANAGEMENT_CLIENT:
+            return super().write(attribute, value, device, client_sap, now_s)
         try:
             releases = store_forward.decode_release(value)
         except RemoteProtocolError:

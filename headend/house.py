@@ -38,6 +38,8 @@ from headend.mqtt.gateway import GatewayLines
 from headend.mqtt.settings import broker
 from headend.observe.metrics import Metrics
 from headend.processes.presence import this_process
+from headend.programs.applier import Applier
+from headend.programs.contract import Procedure
 from headend.session.access import Access
 from headend.session.deadlines import Deadlines
 from headend.store import workers
@@ -60,6 +62,7 @@ class House(Intake):
     links: Links
     keeper: Keeper
     forwarding: Forwarding
+    procedures: tuple[Procedure, ...]
 
     @asynccontextmanager
     async def at_work(self, name: str) -> AsyncIterator[Queue]:
@@ -67,7 +70,10 @@ class House(Intake):
         pool = self.base.pool
         async with LaneKeeper(pool, name, lease_s=self.base.settings.lane_lease_s) as keeper:
             preparer = Preparer(pool.connection, self.drivers, forwarded=self._forwarded)
-            visitor = Visitor(self.links, self.pipeline, self.forwarding, worker=name, lease_s=keeper.lease_s)
+            applier = Applier(pool.connection, self.procedures)
+            visitor = Visitor(
+                self.links, self.pipeline, self.forwarding, applier, worker=name, lease_s=keeper.lease_s
+            )
             worker = LaneWorker(pool.connection, preparer, visitor, self.pipeline, self.keeper)
             # more lanes than can be talked in would only be kept from other processes; fewer, and slow
             # concentrators keep fast ones waiting
@@ -154,7 +160,13 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
             links,
             keeper,
             forwarding,
+            procedures_of(base),
         )
+
+
+def procedures_of(base: Base) -> tuple[Procedure, ...]:
+    """How each kind of program is applied to a meter."""
+    return ()
 
 
 def completeness_rounds(base: Base) -> Rounds:

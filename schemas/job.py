@@ -70,9 +70,22 @@ class Forwarded(_Shape):
     kind: Literal["forwarded"] = "forwarded"
 
 
-Work = Annotated[Curves | CurveRange | Registers | Events | Billing | Forwarded, Field(discriminator="kind")]
-#: Reads and writes lists of works as the database and the API have them.
-WORKS: Final[TypeAdapter[tuple[Work, ...]]] = TypeAdapter(tuple[Work, ...])
+#: What may be asked for by whoever makes jobs and schedules.
+Reading = Curves | CurveRange | Registers | Events | Billing | Forwarded
+Work = Annotated[Reading, Field(discriminator="kind")]
+
+
+class Apply(_Shape):
+    """The program of a campaign. Only campaigns make such jobs."""
+
+    kind: Literal["apply"] = "apply"
+    campaign: int
+
+
+#: What a stored job may consist of.
+AnyWork = Annotated[Reading | Apply, Field(discriminator="kind")]
+#: Reads and writes lists of works as the database has them.
+WORKS: Final[TypeAdapter[tuple[AnyWork, ...]]] = TypeAdapter(tuple[AnyWork, ...])
 
 
 class Retry(_Shape):
@@ -98,6 +111,7 @@ class JobKind(StrEnum):
     SCHEDULED = "scheduled"
     ON_DEMAND = "on_demand"
     BACKFILL = "backfill"
+    CAMPAIGN = "campaign"
 
 
 class RequestState(StrEnum):

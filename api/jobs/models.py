@@ -11,7 +11,7 @@ from headend.store.jobs import Counts, Job
 from headend.store.results import Failures, Result
 from headend.store.webhooks import Webhook, WebhookState
 from schemas.failure import Stage
-from schemas.job import JobKind, RequestState, Retry, Work
+from schemas.job import AnyWork, JobKind, RequestState, Retry
 from schemas.read_result import ReadResult
 
 _COUNTS: Final[dict[str, Any]] = {
@@ -93,7 +93,7 @@ class JobModel(BaseModel):
     state: str = Field(description="open, ended or cancelled")
     schedule_id: int | None
     run_at: str | None = Field(description="the time of the schedule that it stands for")
-    works: list[Work]
+    works: list[AnyWork]
     retry: Retry
     priority: int
     deadline: str

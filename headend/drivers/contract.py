@@ -8,8 +8,9 @@
 A driver is made once and kept: it may remember what it learnt of meters. It holds no permit and decides
 nothing about retries: that is `headend.links`, for all languages alike.
 
-Commands (clock, switch, programs) will be further features and further methods of a `Conversation`; whoever
-asks for one that a driver does not have gets `LocalProtocolError`, as for reads.
+What programs need is in further protocols that a `Conversation` may fulfil, one for each kind and in its
+words (`headend.drivers.commands`); whoever asks for one that a driver has not gets `LocalProtocolError`,
+as for reads.
 """
 
 from collections.abc import Sequence
@@ -35,6 +36,13 @@ class Feature(StrEnum):
     EVENTS = "events"
     BILLING = "billing"
     FORWARDS = "forwards"  # of a station: it keeps the load curves of its meters and hands them on
+    CLOCK = "clock"  # these and the following: programs of `schemas.program` can be applied
+    TARIFF = "tariff"
+    FIRMWARE = "firmware"
+    SWITCH = "switch"
+    LIMIT = "limit"
+    KEYS = "keys"
+    PARAMETERS = "parameters"
 
 
 class Recall(StrEnum):

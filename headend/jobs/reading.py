@@ -8,9 +8,10 @@ from typing import Final
 from headend.drivers.contract import BillingConversation, Conversation
 from headend.jobs.asked import Asked, Log
 from headend.jobs.station_outcome import StationOutcome
+from headend.programs.contract import Outcome
 from headend.store.coverage import Due
 from protocols.errors import LocalProtocolError
-from schemas.job import Billing, Forwarded, Registers
+from schemas.job import Apply, Billing, Forwarded, Registers
 from schemas.read_result import ReadResult
 from schemas.reading import ReadingBatch, concatenate
 
@@ -30,6 +31,7 @@ class Gathered:
     refused: list[tuple[str, str]] = field(default_factory=list)
     cursors: list[tuple[int, datetime]] = field(default_factory=list)
     station: StationOutcome | None = None
+    outcome: Outcome | None = None  # of a program
 
     @property
     def rows(self) -> int:
@@ -54,10 +56,12 @@ async def read(
     shared: bool,
     gives_way: Callable[[], bool],
     forwarding: Callable[[Conversation, StationOutcome], Awaitable[None]],
+    applying: Callable[[Conversation, Apply], Awaitable[Outcome]],
     now: datetime,
 ) -> bool:
     """Read what is left of ``asked.parts``, into ``got``; False where it stopped since ``gives_way`` said
-    that somebody more urgent waits. ``forwarding`` makes a round of a concentrator.
+    that somebody more urgent waits. ``forwarding`` makes a round of a concentrator, ``applying`` applies a
+    program: what came of it ends the request, whatever else it has.
 
     Raises the tree of `protocols.errors`; what was read before is in ``got``.
     """
@@ -90,6 +94,8 @@ async def read(
             case Forwarded():
                 got.station = StationOutcome()
                 await forwarding(conversation, got.station)
+            case Apply() as apply:
+                got.outcome = await applying(conversation, apply)
         del asked.parts[0]
         if asked.parts and gives_way():
             return False

@@ -26,6 +26,8 @@ from headend.links.failures import stage_of
 from headend.links.links import Links
 from headend.links.opened import BreakerOpen
 from headend.links.permits import Urgency
+from headend.programs.applier import Applier
+from headend.programs.contract import Failed, Later, Outcome, Unfit, Unsure
 from headend.store.attempts import Attempt
 from headend.store.errors import UnavailableError
 from headend.store.lanes import LaneLost, Lease
@@ -33,7 +35,7 @@ from headend.store.requests import Settled
 from headend.store.settlement import Settlement
 from headend.store.writer import Written
 from protocols.errors import CommunicationError, PeerRefused
-from schemas.job import RequestState
+from schemas.job import Apply, RequestState
 from schemas.reading import ReadingBatch, concatenate, registers_only
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ class Visitor:
         links: the ways to them.
         pipeline: takes what they give.
         forwarding: makes rounds of concentrators.
+        applier: applies programs.
         worker: this process, as attempts name it.
         lease_s: length of the leases that visits are made under.
         now: aware, UTC.
@@ -83,6 +86,7 @@ class Visitor:
         links: Links,
         pipeline: Pipeline,
         forwarding: Forwarding,
+        applier: Applier,
         *,
         worker: str,
         lease_s: float,
@@ -92,6 +96,7 @@ class Visitor:
         self._links = links
         self._pipeline = pipeline
         self._forwarding = forwarding
+        self._applier = applier
         self._worker = worker
         self._lease_s = lease_s
         self._now = now
@@ -145,7 +150,7 @@ class Visitor:
     ) -> None:
         """One association for what is left to be read."""
         waited_for = course.todo[0].is_waited_for
-        urgency = Urgency.ON_DEMAND if waited_for else Urgency.SCHEDULED
+        urgency = Urgency(min(one.waiting.urgency for one in course.todo))
         async with self._links.conversation(
             way.driver, way.way, urgency=urgency, force=waited_for
         ) as conversation:
@@ -164,6 +169,16 @@ class Visitor:
             under = Settlement(frozenset([lease]), lease_s=self._lease_s)
             await self._forwarding.fetch(station, way.target.place, under, outcome)
 
+        async def applying(one: Conversation, work: Apply) -> Outcome:
+            return await self._applier.apply(
+                one,
+                way.target,
+                work.campaign,
+                asked.waiting.meter_id,
+                lease,
+                lambda: self._links.wanted(way),
+            )
+
         try:
             is_over = await read(
                 conversation,
@@ -172,6 +187,7 @@ class Visitor:
                 shared=way.address.is_shared or way.target.place.station_id is not None,
                 gives_way=lambda: self._links.wanted(way),
                 forwarding=forwarding,
+                applying=applying,
                 now=self._now(),
             )
         except PeerRefused as refused:  # it would not give this; the conversation goes on
@@ -192,7 +208,12 @@ class Visitor:
         return is_over
 
     def _finish(self, asked: Asked, got: Gathered, course: _Course) -> None:
-        """The request got what it asked for."""
+        """The request got what it asked for, or its program came to something."""
+        if got.outcome is not None:
+            course.take(got)
+            course.settled.append(_after_program(asked, got.outcome))
+            course.over.append(asked)
+            return
         result = got.result() if asked.is_waited_for or got.station is not None else None
         course.take(got)
         course.settled.append(Settled(asked.waiting.request_id, result=result))
@@ -250,6 +271,18 @@ _NO_ROWS: Final = registers_only((), source="lane")
 
 def _only_pushes(visit: Visit) -> bool:
     return visit.target is not None and visit.target.meter.address is None
+
+
+def _after_program(asked: Asked, outcome: Outcome) -> Settled:
+    """What becomes of the request of a program."""
+    number = asked.waiting.request_id
+    match outcome:
+        case Later(at, why, counts):
+            return Settled(number, RequestState.OPEN, counts=counts, next_at=at, reason=why)
+        case Failed(reason) | Unsure(reason) | Unfit(reason):
+            return Settled(number, RequestState.FAILED, reason=reason)
+        case _:
+            return Settled(number, result={"proof": dict(outcome.proof)} if asked.is_waited_for else None)
 
 
 def _failed(asked: Asked, reason: str) -> Settled:

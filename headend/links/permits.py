@@ -31,6 +31,7 @@ class Urgency(IntEnum):
     ON_DEMAND = 0  # a person waits
     PROBE = 10  # whether a silent meter is back: there is one at a time, and it runs beside the others
     SCHEDULED = 20
+    PROGRAM = 30  # campaigns: readings first, and a share of the turns for these
 
 
 #: Looking up a member of an enumeration costs 0.2 us in Python 3.11: not in each conversation.

@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from headend.store import sql, webhooks
 from headend.store.sql import Connection
-from schemas.job import WORKS, JobKind, RequestState, Retry, Work
+from schemas.job import WORKS, AnyWork, JobKind, RequestState, Retry
 
 _QUERIES: Final = sql.load("jobs")
 _RETRY: Final = Retry()
@@ -23,7 +23,7 @@ class NewJob:
 
     kind: JobKind
     title: str
-    work: tuple[Work, ...]
+    work: tuple[AnyWork, ...]
     priority: int
     deadline: datetime
     drop_dead: datetime
@@ -43,7 +43,7 @@ class Job:
     schedule_id: int | None
     run_at: datetime | None
     title: str
-    work: tuple[Work, ...]
+    work: tuple[AnyWork, ...]
     retry: Retry
     priority: int
     deadline: datetime
@@ -105,7 +105,7 @@ async def add_requests(
     due_by: datetime,
     next_at: datetime,
     drop_dead: datetime,
-    works: Sequence[tuple[Work, ...] | None] | None = None,
+    works: Sequence[tuple[AnyWork, ...] | None] | None = None,
 ) -> list[str]:
     """A request for each meter (negative numbers: concentrators, by the number of their node); the lanes,
     which the caller then wakes. ``works``, where it is given, goes with ``meter_ids``; None: the job's."""
@@ -198,7 +198,7 @@ async def forget_one(connection: Connection, *, before: datetime) -> int:
     return cursor.rowcount
 
 
-def works_to_json(works: Sequence[Work]) -> Any:
+def works_to_json(works: Sequence[AnyWork]) -> Any:
     """A list of works as the database has it."""
     return WORKS.dump_python(tuple(works), mode="json")
 

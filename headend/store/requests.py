@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from headend.store import jobs, rows, sql
 from headend.store.sql import Connection
 from schemas.failure import Stage
-from schemas.job import WORKS, RequestState, Work
+from schemas.job import WORKS, AnyWork, RequestState
 
 _QUERIES: Final = sql.load("requests")
 #: Urgency of what somebody waits for (`headend.links.permits.Urgency.ON_DEMAND`).
@@ -27,7 +27,7 @@ class Waiting(NamedTuple):
     due_by: datetime
     drop_dead: datetime
     attempts: int
-    work: tuple[Work, ...] | None
+    work: tuple[AnyWork, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Request:
     ended_at: datetime | None
     attempts: int
     state: RequestState
-    work: tuple[Work, ...] | None
+    work: tuple[AnyWork, ...] | None
     stage: Stage | None
     reason: str | None
     result: dict[str, Any] | None
@@ -195,5 +195,5 @@ def _request(row: Sequence[Any]) -> Request:
     )
 
 
-def _works(work: Any) -> tuple[Work, ...] | None:
+def _works(work: Any) -> tuple[AnyWork, ...] | None:
     return None if work is None else WORKS.validate_python(work)

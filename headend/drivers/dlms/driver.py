@@ -7,12 +7,13 @@ from pathlib import Path
 
 from headend.drivers.contract import Conversation, Curve, Feature, Recall, RegisterReadout, Target, Way
 from headend.drivers.dlms.billing import BillingReader
+from headend.drivers.dlms.commands import DlmsCommands
 from headend.drivers.dlms.events import EventReader
 from headend.drivers.dlms.reader import DlmsReader
 from headend.session.access import Access, Reach
 from headend.session.client import MeterSession
 from protocols.errors import LocalProtocolError
-from schemas.model import MeterModel, load_model
+from schemas.model import load_model
 from schemas.reading import ReadingBatch
 
 DIALLED = "dlms"
@@ -86,8 +87,8 @@ class DlmsDriver:
             yield DlmsConversation(session, self._reader, self._events, self._billing, reach)
 
 
-class DlmsConversation:
-    """One session, as a `headend.drivers.contract.Conversation`."""
+class DlmsConversation(DlmsCommands):
+    """One session, as a `headend.drivers.contract.Conversation` with all that programs ask of meters."""
 
     def __init__(
         self,
@@ -97,12 +98,11 @@ class DlmsConversation:
         billing: BillingReader,
         reach: Reach,
     ) -> None:
-        self._session = session
+        super().__init__(session, reach.model)
         self._reader = reader
         self._events = events
         self._billing = billing
         self._meter_id = reach.meter.meter_id
-        self._model: MeterModel = reach.model
 
     @property
     def answers_s(self) -> Sequence[float]:

@@ -24,6 +24,7 @@ from headend.jobs.work import LaneWorker
 from headend.links.limits import Limits
 from headend.links.links import Links
 from headend.links.permits import Urgency
+from headend.programs.applier import Applier
 from headend.store import jobs, lanes, meters, queue
 from headend.store.jobs import Counts, NewJob
 from headend.store.pool import Pool, open_pool
@@ -160,7 +161,12 @@ class Bench:
         async with LaneKeeper(self.pool, name, lease_s=lease_s) as keeper:
             drivers = Drivers([self.driver])
             visitor = Visitor(
-                self.links, self.pipeline, Forwarding(connect, self.pipeline), worker=name, lease_s=lease_s
+                self.links,
+                self.pipeline,
+                Forwarding(connect, self.pipeline),
+                Applier(connect, ()),
+                worker=name,
+                lease_s=lease_s,
             )
             yield Queue(
                 self.pool, keeper, LaneWorker(connect, Preparer(connect, drivers), visitor, self.pipeline)

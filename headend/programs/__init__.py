@@ -1,0 +1,1 @@
+"""Programs applied to meters: one procedure for each kind, one state machine for all."""

@@ -1,0 +1,131 @@
+"""What all kinds of programs are to those who apply them: a procedure, a journal, an outcome.
+
+A procedure is run anew at each visit of the meter, from its beginning. What it did before it learns from its
+journal, and from the meter:
+
+* a step with an effect is written down as *intended* before it, and as *done* behind it, each committed
+  before anything further happens;
+* a step that is intended and not done may have taken effect: the procedure then looks at the meter before it
+  does it again, and where that cannot tell, says `Unsure` instead of doing it twice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from headend.drivers.contract import Conversation, Target
+from schemas.program import Program, ProgramKind
+
+
+class Halted(Exception):
+    """The campaign goes on no more, or not now: nothing further is to be done at the meter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A program for one meter, as of one campaign. ``actor`` asked for it, ``now`` is aware UTC."""
+
+    campaign_id: int
+    target: Target
+    program: Program
+    actor: str
+    now: datetime
+
+    @property
+    def meter_id(self) -> int:
+        """Which meter (a concentrator: the negative number of its node)."""
+        return self.target.meter.meter_id
+
+
+class Journal(Protocol):
+    """What is known of one meter in one campaign; what is written is committed when the call returns.
+
+    Each write raises Halted where the campaign goes on no more (`intend` alone), LaneLost where somebody else
+    works at the meter now, and UnavailableError.
+    """
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """All that was remembered: JSON. Never a key."""
+
+    def is_intended(self, step: str) -> bool:
+        """Whether it was begun, and nobody knows whether it took effect."""
+
+    def is_done(self, step: str) -> bool:
+        """Whether it was done."""
+
+    async def intend(self, step: str, **facts: Any) -> None:
+        """Before a step with an effect."""
+
+    async def done(self, step: str, **facts: Any) -> None:
+        """Behind it, its effect being known."""
+
+    async def note(self, what: str, **facts: Any) -> None:
+        """Remember something that changed nothing at the meter."""
+
+    def must_yield(self) -> bool:
+        """Whether somebody waits for the line, or this visit has taken its share: then `Later` is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The meter is as it shall be. ``proof`` is what was read back: JSON, never a key."""
+
+    proof: Mapping[str, Any]
+    changed: bool = True  # False: it was so already
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """To be gone on with, not before ``at`` (aware), in another visit."""
+
+    at: datetime
+    why: str
+    #: whether it counts as an attempt of those that the campaign's policy allows: it got nowhere
+    counts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It is not as it shall be, and trying again would not help: whose fault, where, what to do."""
+
+    reason: str
+    proof: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsure:
+    """A step may have taken effect or not, and the meter cannot tell: a person must look."""
+
+    reason: str
+    proof: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """The meter is not touched: its model, hardware or version do not fit, or a policy forbids it."""
+
+    reason: str
+    proof: Mapping[str, Any] = field(default_factory=dict)
+
+
+Outcome = Finished | Later | Failed | Unsure | Unfit
+
+
+class Procedure(Protocol):
+    """How one kind of program is applied to one meter."""
+
+    @property
+    def kind(self) -> ProgramKind:
+        """Which kind."""
+
+    def unfit(self, program: Program, target: Target) -> str | None:
+        """Why this meter cannot have it, as far as can be told without talking with it; None where it can.
+
+        Pure, and quick: a campaign asks for each of its meters when it is proposed.
+        """
+
+    async def apply(self, conversation: Conversation, task: Task, journal: Journal) -> Outcome:
+        """Take it as far as one visit gets. Raises the tree of `protocols.errors`, and what journals raise;
+        a link that breaks is tried again as the campaign's policy says."""

@@ -1,0 +1,358 @@
+"""Campaigns, where each of their meters stands, and the steps that were taken there."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from psycopg.types.json import Jsonb
+
+from headend.store import sql
+from headend.store.errors import ConflictError, UnknownError
+from headend.store.sql import Connection
+from schemas.campaign import CampaignState, MeterProgress, Plan
+from schemas.failure import Stage
+from schemas.program import ProgramKind
+
+_QUERIES: Final = sql.load("campaigns")
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A campaign as it is stored; times aware UTC. ``wave``: the newest that has begun, 0 the canaries."""
+
+    campaign_id: int
+    program_id: int
+    title: str
+    plan: Plan
+    digest: bytes
+    state: CampaignState
+    reason: str | None
+    wave: int | None
+    wave_at: datetime | None
+    version: int
+    actor: str
+    correlation_id: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignMeter:
+    """Where one meter stands; times aware UTC. ``steps``: 'intended' or 'done' by the name of the step."""
+
+    campaign_id: int
+    meter_id: int
+    wave: int
+    state: MeterProgress
+    step: str | None
+    facts: Mapping[str, Any]
+    steps: Mapping[str, str]
+    proof: Any
+    stage: Stage | None
+    reason: str | None
+    request_id: int | None
+    began_at: datetime | None
+    ended_at: datetime | None
+
+
+class Placed(NamedTuple):
+    """A meter of a new campaign: in which wave, or why it is not fit for it."""
+
+    meter_id: int
+    wave: int
+    unfit: str | None = None
+
+
+class Step(NamedTuple):
+    """A step that was taken at a meter: ``phase`` is 'intended', 'done' or 'noted'."""
+
+    at: datetime
+    step: str
+    phase: str
+    detail: Mapping[str, Any]
+
+
+async def create(
+    connection: Connection,
+    *,
+    program_id: int,
+    title: str,
+    plan: Plan,
+    digest: bytes,
+    meters: Sequence[Placed],
+    actor: str,
+    correlation_id: str,
+) -> int:
+    """A new campaign with its meters, in state ``proposed``; its number. In a transaction."""
+    cursor = await connection.execute(
+        _QUERIES["create"],
+        {
+            "program": program_id,
+            "title": title,
+            "plan": Jsonb(plan.model_dump(mode="json")),
+            "digest": digest,
+            "actor": actor,
+            "correlation_id": correlation_id,
+        },
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise UnknownError("the campaign was not stored")
+    number = int(row[0])
+    fit, unfit = MeterProgress.WAITING.value, MeterProgress.INCOMPATIBLE.value
+    await connection.execute(
+        _QUERIES["add_meters"],
+        {
+            "campaign": number,
+            "meters": [one.meter_id for one in meters],
+            "waves": [one.wave for one in meters],
+            "states": [fit if one.unfit is None else unfit for one in meters],
+            "reasons": [one.unfit for one in meters],
+        },
+        prepare=False,
+    )
+    return number
+
+
+async def find(connection: Connection, campaign_id: int) -> Campaign:
+    """The campaign of this number. Raises UnknownError."""
+    return await _one(connection, "find", campaign_id)
+
+
+async def lock(connection: Connection, campaign_id: int) -> Campaign:
+    """The same, kept from others until the transaction ends. Raises UnknownError."""
+    return await _one(connection, "lock", campaign_id)
+
+
+async def page(
+    connection: Connection,
+    *,
+    limit: int,
+    before: int | None = None,
+    states: Sequence[CampaignState] | None = None,
+    kind: ProgramKind | None = None,
+) -> list[Campaign]:
+    """At most ``limit`` campaigns with numbers below ``before``, newest first."""
+    cursor = await connection.execute(
+        _QUERIES["page"],
+        {
+            "limit": limit,
+            "before": before,
+            "states": None if states is None else [one.value for one in states],
+            "kind": None if kind is None else kind.value,
+        },
+    )
+    return [_campaign(row) for row in await cursor.fetchall()]
+
+
+async def move(
+    connection: Connection,
+    campaign_id: int,
+    state: CampaignState,
+    *,
+    before: Sequence[CampaignState],
+    reason: str | None = None,
+) -> int:
+    """Give it another state, from one of ``before``; its new version.
+
+    Raises ConflictError where it is in none of them, UnknownError where there is no such campaign.
+    """
+    cursor = await connection.execute(
+        _QUERIES["move"],
+        {
+            "campaign": campaign_id,
+            "state": state.value,
+            "reason": reason,
+            "before": [one.value for one in before],
+        },
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        now = await find(connection, campaign_id)
+        raise ConflictError(
+            f"campaign {campaign_id} is {now.state}; {state} follows {' or '.join(before)} alone"
+        )
+    return int(row[0])
+
+
+async def counts(
+    connection: Connection, campaign_ids: Sequence[int]
+) -> dict[int, dict[int, dict[MeterProgress, int]]]:
+    """How many meters are in which state, by campaign and wave."""
+    found: dict[int, dict[int, dict[MeterProgress, int]]] = {one: {} for one in campaign_ids}
+    cursor = await connection.execute(_QUERIES["counts"], {"campaigns": list(campaign_ids)})
+    for number, wave, state, count in await cursor.fetchall():
+        found[number].setdefault(wave, {})[MeterProgress(state)] = count
+    return found
+
+
+async def meters(
+    connection: Connection,
+    campaign_id: int,
+    *,
+    limit: int,
+    after: int | None = None,
+    states: Sequence[MeterProgress] | None = None,
+) -> list[CampaignMeter]:
+    """At most ``limit`` meters of the campaign with numbers above ``after``, in order."""
+    cursor = await connection.execute(
+        _QUERIES["meters"],
+        {
+            "campaign": campaign_id,
+            "after": after,
+            "states": None if states is None else [one.value for one in states],
+            "limit": limit,
+        },
+    )
+    return [_meter(row) for row in await cursor.fetchall()]
+
+
+async def of_meter(connection: Connection, campaign_id: int, meter_id: int) -> CampaignMeter | None:
+    """Where the meter stands in the campaign; None where it has no part in it."""
+    cursor = await connection.execute(_QUERIES["of_meter"], {"campaign": campaign_id, "meter": meter_id})
+    row = await cursor.fetchone()
+    return None if row is None else _meter(row)
+
+
+async def steps(connection: Connection, campaign_id: int, meter_id: int) -> list[Step]:
+    """What was done at the meter, in order."""
+    cursor = await connection.execute(_QUERIES["steps"], {"campaign": campaign_id, "meter": meter_id})
+    return [Step(at.astimezone(UTC), *rest) for at, *rest in await cursor.fetchall()]
+
+
+async def state_shared(connection: Connection, campaign_id: int) -> tuple[CampaignState, str | None]:
+    """The campaign's state and its reason, which nobody changes until the transaction ends. Raises
+    UnknownError."""
+    cursor = await connection.execute(_QUERIES["state_shared"], {"campaign": campaign_id})
+    row = await cursor.fetchone()
+    if row is None:
+        raise UnknownError(f"no campaign has the number {campaign_id}")
+    return CampaignState(row[0]), row[1]
+
+
+async def note(
+    connection: Connection,
+    campaign_id: int,
+    meter_id: int,
+    *,
+    step: str,
+    phase: str,
+    facts: Mapping[str, Any],
+) -> bool:
+    """Write a step down, and remember ``facts`` beside those known; False where the meter's part is over."""
+    cursor = await connection.execute(
+        _QUERIES["note"],
+        {
+            "campaign": campaign_id,
+            "meter": meter_id,
+            "step": step,
+            "phase": phase,
+            "facts": Jsonb(dict(facts)),
+        },
+    )
+    return await cursor.fetchone() is not None
+
+
+async def end_meter(
+    connection: Connection,
+    campaign_id: int,
+    meter_id: int,
+    state: MeterProgress,
+    *,
+    reason: str | None = None,
+    stage: Stage | None = None,
+    proof: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> bool:
+    """The meter's part is over, with this outcome; False where it was already."""
+    cursor = await connection.execute(
+        _QUERIES["end_meter"],
+        {
+            "campaign": campaign_id,
+            "meter": meter_id,
+            "state": state.value,
+            "reason": reason,
+            "stage": None if stage is None else stage.value,
+            "proof": None if proof is None else Jsonb(dict(proof)),
+            "facts": Jsonb(dict(facts or {})),
+        },
+    )
+    return await cursor.fetchone() is not None
+
+
+async def begin_wave(connection: Connection, campaign_id: int, wave: int) -> list[int]:
+    """The wave has begun: its waiting meters are open now; their numbers, in order."""
+    cursor = await connection.execute(_QUERIES["begin_wave"], {"campaign": campaign_id, "wave": wave})
+    return sorted(meter_id for (meter_id,) in await cursor.fetchall())
+
+
+async def requested(connection: Connection, campaign_id: int, job_id: int) -> None:
+    """The requests of this job work at the campaign's meters."""
+    await connection.execute(_QUERIES["requested"], {"campaign": campaign_id, "job": job_id})
+
+
+async def open_meters(connection: Connection, campaign_id: int) -> int:
+    """How many of its meters have not ended."""
+    cursor = await connection.execute(_QUERIES["open_meters"], {"campaign": campaign_id})
+    row = await cursor.fetchone()
+    return 0 if row is None else int(row[0])
+
+
+async def _one(connection: Connection, query: str, campaign_id: int) -> Campaign:
+    cursor = await connection.execute(_QUERIES[query], {"campaign": campaign_id})
+    row = await cursor.fetchone()
+    if row is None:
+        raise UnknownError(f"no campaign has the number {campaign_id}")
+    return _campaign(row)
+
+
+def _campaign(row: Sequence[Any]) -> Campaign:
+    (
+        campaign_id, program_id, title, plan, digest, state, reason, wave, wave_at, version, actor,
+        correlation_id, created_at, started_at, ended_at,
+    ) = row  # fmt: skip
+    return Campaign(
+        campaign_id=campaign_id,
+        program_id=program_id,
+        title=title,
+        plan=Plan.model_validate(plan),
+        digest=bytes(digest),
+        state=CampaignState(state),
+        reason=reason,
+        wave=wave,
+        wave_at=_utc(wave_at),
+        version=version,
+        actor=actor,
+        correlation_id=correlation_id,
+        created_at=created_at.astimezone(UTC),
+        started_at=_utc(started_at),
+        ended_at=_utc(ended_at),
+    )
+
+
+def _meter(row: Sequence[Any]) -> CampaignMeter:
+    (
+        campaign_id, meter_id, wave, state, step, facts, steps, proof, stage, reason, request_id, began_at,
+        ended_at,
+    ) = row  # fmt: skip
+    return CampaignMeter(
+        campaign_id=campaign_id,
+        meter_id=meter_id,
+        wave=wave,
+        state=MeterProgress(state),
+        step=step,
+        facts=facts,
+        steps=steps,
+        proof=proof,
+        stage=None if stage is None else Stage(stage),
+        reason=reason,
+        request_id=request_id,
+        began_at=_utc(began_at),
+        ended_at=_utc(ended_at),
+    )
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.astimezone(UTC)

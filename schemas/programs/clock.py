@@ -1,0 +1,23 @@
+"""Clocks: when one is left alone, shifted or set."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.programs.shape import Shape
+
+
+class ClockProgram(Shape):
+    """A meter's clock is left alone up to ``leave_s`` off, shifted up to ``shift_s`` (at most 900 s, class 8
+    method 6), and set beyond, where ``may_set``."""
+
+    kind: Literal["clock"] = "clock"
+    leave_s: int = Field(default=5, ge=0, le=900)
+    shift_s: int = Field(default=60, ge=0, le=900)
+    may_set: bool = True
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.leave_s > self.shift_s:
+            raise ValueError("leave_s is at most shift_s")
+        return self

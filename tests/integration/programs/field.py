@@ -1,0 +1,129 @@
+"""Simulated meters over real sockets, a house that works at lanes, and campaigns that apply programs."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from concentrator_sim.field import Field
+from concentrator_sim.meter import SimulatedMeter
+from concentrator_sim.scenario import make_scenario
+from headend.foundation import open_base
+from headend.house import House, open_house
+from headend.ingest.meter_import import import_meters
+from headend.jobs.janitor import tidy
+from headend.programs import waves
+from headend.programs.contract import Procedure
+from headend.programs.proposal import propose
+from headend.store import campaigns, meters
+from headend.store.campaigns import Campaign, CampaignMeter, Step
+from schemas.campaign import CampaignState, Plan
+from schemas.config import load_settings
+from schemas.job import Retry, Selection
+from schemas.program import Program
+
+#: Attempts follow one another at once.
+RETRY = Retry(attempts=5, first_s=0.01, longest_s=0.01)
+EVERYBODY = Plan(selection=Selection(), retry=RETRY)
+
+
+class Works:
+    """A field, and a house that works at it. ``meters`` are numbers by asset id."""
+
+    def __init__(self, house: House, field: Field, dsn: str) -> None:
+        self.house = house
+        self.field = field
+        self.dsn = dsn
+        self.meters: dict[str, int] = {}
+
+    def simulated(self, n: int = 0) -> SimulatedMeter:
+        """The field's meter ``n``."""
+        return self.field.meters[n].meter
+
+    async def propose(self, program: Program, plan: Plan = EVERYBODY) -> Campaign:
+        """A campaign that waits for approval."""
+        async with self.house.base.pool.connection() as connection:
+            return await propose(
+                connection, program, plan, name="test", title="test", procedures=self.house.procedures,
+                actor="test", correlation_id="c", now=datetime.now(UTC),
+            )  # fmt: skip
+
+    async def approve(self, campaign_id: int) -> None:
+        """As a second person would."""
+        async with self.house.base.pool.connection() as connection:
+            await campaigns.move(
+                connection, campaign_id, CampaignState.APPROVED, before=[CampaignState.PROPOSED]
+            )
+
+    async def advance(self, campaign_id: int) -> Campaign:
+        """As the scheduler does."""
+        async with self.house.base.pool.connection() as connection:
+            await waves.advance(connection, campaign_id, datetime.now(UTC))
+        await tidy(self.house.base.pool.connection)
+        async with self.house.base.pool.connection() as connection:
+            return await campaigns.find(connection, campaign_id)
+
+    async def apply(
+        self, program: Program, plan: Plan = EVERYBODY, *, within_s: float = 60
+    ) -> list[CampaignMeter]:
+        """Apply the program until its campaign has ended; where its meters stand then."""
+        campaign = await self.propose(program, plan)
+        await self.approve(campaign.campaign_id)
+        return await self.ended(campaign.campaign_id, within_s=within_s)
+
+    async def ended(self, campaign_id: int, *, within_s: float = 60) -> list[CampaignMeter]:
+        """Wait until the campaign has ended; where its meters stand."""
+        async with asyncio.timeout(within_s):
+            while (await self.advance(campaign_id)).state is not CampaignState.DONE:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        return await self.standing(campaign_id)
+
+    async def standing(self, campaign_id: int) -> list[CampaignMeter]:
+        """Where the meters of the campaign stand."""
+        async with self.house.base.pool.connection() as connection:
+            return await campaigns.meters(connection, campaign_id, limit=100_000)
+
+    async def steps(self, campaign_id: int, meter_id: int) -> list[Step]:
+        """What was done at one meter."""
+        async with self.house.base.pool.connection() as connection:
+            return await campaigns.steps(connection, campaign_id, meter_id)
+
+    def rows(self, query: str) -> list[Any]:
+        """Of the database."""
+        with psycopg.connect(self.dsn) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+
+@asynccontextmanager
+async def works(
+    dsn: str, *, procedures: Sequence[Procedure] | None = None, settings: Any = None, **scenario: Any
+) -> AsyncIterator[Works]:
+    """Everything open, the queue at work, all meters imported and commissioned. ``procedures`` instead of the
+    house's own."""
+    async with AsyncExitStack() as stack:
+        simulated = await stack.enter_async_context(Field(make_scenario({"base_port": 0, **scenario})))
+        chosen = load_settings(**{"database_url": dsn, "master_key": "42" * 32, **(settings or {})})
+        base = await stack.enter_async_context(open_base(chosen))
+        house = await stack.enter_async_context(open_house(base))
+        if procedures is not None:
+            house = dataclasses.replace(house, procedures=tuple(procedures))
+        async with base.pool.connection() as connection:
+            done = await import_meters(
+                connection, simulated.csv().encode(), vault=await base.vault(),
+                since=datetime.now(UTC) - timedelta(days=8), actor="test", allow_plain_keys=True,
+            )  # fmt: skip
+            assert not done.errors, done.errors
+            found = await meters.page(connection, limit=100_000)
+        made = Works(house, simulated, dsn)
+        made.meters = {one.asset_id: one.meter_id for one in found}
+        crew = await stack.enter_async_context(house.at_work("test"))
+        running = asyncio.create_task(crew.run(drain_s=5))
+        try:
+            yield made
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
