@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from headend.audit.verify import seal
 from headend.clock import utc_now
 from headend.foundation import Base, database, open_base, sealer_if_any
 from headend.house import House, completeness_rounds, open_house
@@ -159,6 +160,10 @@ async def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
     async def tick(now: datetime) -> None:
         async with base.pool.connection() as connection:
             await plan_due(connection, now, folders=base.settings.profile_folders)
+        vault = await base.vault_if_any()
+        if vault is not None:
+            async with base.pool.connection() as connection:
+                await seal(connection, vault.fingerprint)
         await prune(base.pool.connection, before=now - timedelta(days=base.settings.jobs_keep_days))
 
     drain_s = base.settings.shutdown_timeout_s

@@ -46,6 +46,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "quarantine": "headend.cli.quarantine:app",
         "token": "headend.cli.tokens:app",
         "keys": "headend.cli.keys:app",
+        "audit": "headend.cli.audit:app",
         "db": "headend.cli.db:app",
         "bench": "headend.cli.bench:app",
     }

@@ -29,6 +29,9 @@ class SealError(Exception):
     """A key cannot be sealed or opened; the message says what to change and never holds a key."""
 
 
+_AUDIT: Final = b"headend audit seal"
+
+
 class MasterKey:
     """The key that seals keys. It shows in no ``repr`` and is not pickled."""
 
@@ -131,6 +134,10 @@ class Fingerprint:
     def of(self, key: Key) -> bytes:
         """32 bytes that are the same for the same key, and tell nothing of it."""
         return hmac.digest(self._secret, key.reveal(), hashlib.sha256)
+
+    def audit_seal(self, told: bytes) -> bytes:
+        """32 bytes that nobody makes who has the database alone: of the end of the audit trail."""
+        return hmac.digest(hmac.digest(self._secret, _AUDIT, hashlib.sha256), told, hashlib.sha256)
 
     def __repr__(self) -> str:
         return "Fingerprint(<redacted>)"
