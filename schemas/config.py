@@ -101,6 +101,8 @@ _OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty)]
 _OptionalBroker = Annotated[
     Annotated[str, AfterValidator(_check_broker)] | None, BeforeValidator(_none_if_empty)
 ]
+#: What may be put under four eyes: `schemas.program.ProgramKind`, and changes of roles.
+FourEyes = Literal["clock", "tariff", "firmware", "switch", "limit", "keys", "parameters", "role"]
 _OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 
@@ -147,6 +149,13 @@ class Settings(BaseSettings):
     #: hosts (host or host:port) that may be called over http and outside of the public network. As a variable
     #: it is JSON: ["127.0.0.1:9000"]
     webhook_hosts: tuple[str, ...] = ()
+
+    # -- four eyes
+    #: what a second person approves before it is done: kinds of programs, and role. As a variable it is JSON:
+    #: ["switch", "firmware"]; [] asks for nobody's approval
+    four_eyes: tuple[FourEyes, ...] = ("switch", "limit", "firmware", "tariff", "keys", "role")
+    #: hours that an approval is waited for
+    approval_hours: int = Field(default=72, ge=1, le=24 * 366)
 
     # -- keys
     #: the key that seals all meter keys: 64 hexadecimal digits, or a file that holds them; never both

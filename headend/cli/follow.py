@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC
 from enum import Enum, auto
@@ -28,11 +28,12 @@ from headend.moment.progress import Progress
 from headend.moment.watch import CHANNEL, Watch
 from headend.processes.presence import this_process
 from headend.processes.tasks import cancelled
-from headend.store import results, workers
+from headend.store import workers
 from headend.store.notices import listening
 from headend.store.pool import Pool
 from headend.store.requests import WAITED_FOR
 from headend.store.results import Result
+from headend.store.sql import Connection
 from headend.store.workers import Kind
 
 #: Invocation counters that one command takes per key: it asks for little.
@@ -50,6 +51,8 @@ class Ending(Enum):
 
 
 OnResult = Callable[[Result], None]
+#: Names of the lanes in which something is due.
+Due = Callable[[Connection], Awaitable[Sequence[str]]]
 
 
 async def is_served(pool: Pool) -> bool:
@@ -59,29 +62,29 @@ async def is_served(pool: Pool) -> bool:
 
 
 @asynccontextmanager
-async def worked_at(opened: Base, job_id: int) -> AsyncIterator[None]:
-    """Work at the job's lanes here for as long as the context lasts. Raises SealError where keys are stored
-    and no master key opens them."""
+async def worked_at(opened: Base, due: Due, *, urgency: int = WAITED_FOR) -> AsyncIterator[None]:
+    """Work here, for as long as the context lasts, at the lanes that are ``due``, as far as what waits in
+    them is at least so urgent. Raises SealError where keys are stored and no master key opens them."""
     async with AsyncExitStack() as stack:
         house = await stack.enter_async_context(open_house(opened, counter_block=_COUNTERS))
         queue = await stack.enter_async_context(house.at_work(this_process(Kind.WORKER).worker))
-        task = asyncio.create_task(_work(queue, opened.pool, job_id), name=f"lanes of job {job_id}")
+        task = asyncio.create_task(_work(queue, opened.pool, due, urgency), name="lanes worked at here")
         stack.push_async_callback(cancelled, task)
         yield
 
 
-async def _work(queue: Queue, pool: Pool, job_id: int) -> None:
+async def _work(queue: Queue, pool: Pool, due: Due, urgency: int) -> None:
     room = asyncio.Semaphore(_LANES)
     busy: dict[str, asyncio.Task[None]] = {}
 
     async def lane(name: str) -> None:
         async with room:
-            await queue.lane(name, urgency=WAITED_FOR)
+            await queue.lane(name, urgency=urgency)
 
     try:
         while True:
             async with pool.connection() as connection:
-                for name in await results.due_lanes(connection, job_id):
+                for name in await due(connection):
                     if name not in busy or busy[name].done():
                         busy[name] = asyncio.create_task(lane(name), name=f"lane {name}")
             await asyncio.sleep(_LOOK_S)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 from uuid import uuid4
@@ -113,7 +114,8 @@ async def read(
         async with AsyncExitStack() as stack:
             served = await is_served(opened.pool)
             if not served:
-                await stack.enter_async_context(worked_at(opened, begun.job_id))
+                due = partial(results.due_lanes, job_id=begun.job_id)
+                await stack.enter_async_context(worked_at(opened, due))
             ending, last = await follow(
                 opened.pool, begun.job_id, on_result, actor=ACTOR, quiet=as_json, may_leave=served
             )

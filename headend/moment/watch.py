@@ -35,19 +35,24 @@ Listen = Callable[[], AbstractAsyncContextManager[AsyncIterator[Notice]]]
 
 
 class Waiter:
-    """One who waits for a job to change. What came between two waits ends the next one at once."""
+    """One who waits for a job to change. What came between two waits ends the next one at once.
 
-    def __init__(self) -> None:
+    ``look_s``: after so many seconds at the latest it is time to look in any case.
+    """
+
+    def __init__(self, look_s: float = LOOK_S) -> None:
+        self._look_s = look_s
         self._changed = asyncio.Event()
 
     def wake(self) -> None:
         """It has changed."""
         self._changed.set()
 
-    async def wait(self, longest_s: float = LOOK_S) -> None:
+    async def wait(self, longest_s: float | None = None) -> None:
         """Until it has changed, or it is time to look in any case."""
         try:
-            async with asyncio.timeout(min(longest_s, LOOK_S * random.uniform(0.5, 1))):  # noqa: S311 - jitter
+            drawn = self._look_s * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
+            async with asyncio.timeout(drawn if longest_s is None else min(longest_s, drawn)):
                 await self._changed.wait()
         except TimeoutError:
             return

@@ -57,7 +57,7 @@ async def propose(
         program_id=program_id,
         title=title,
         plan=plan,
-        digest=_digest(program, plan, placed),
+        digest=digest_of(program, plan, placed),
         meters=placed,
         actor=actor,
         correlation_id=correlation_id,
@@ -72,7 +72,8 @@ async def propose(
     return await campaigns.find(connection, number)
 
 
-def _digest(program: Program, plan: Plan, placed: Sequence[Placed]) -> bytes:
+def digest_of(program: Program, plan: Plan, placed: Sequence[Placed]) -> bytes:
+    """SHA-256 of the program, the plan, and the meters with their waves: what people approve of."""
     plain = {
         "program": digest(program).hex(),
         "plan": plan.model_dump(mode="json"),

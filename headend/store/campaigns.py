@@ -206,14 +206,14 @@ async def meters(
             "limit": limit,
         },
     )
-    return [_meter(row) for row in await cursor.fetchall()]
+    return [meter(row) for row in await cursor.fetchall()]
 
 
 async def of_meter(connection: Connection, campaign_id: int, meter_id: int) -> CampaignMeter | None:
     """Where the meter stands in the campaign; None where it has no part in it."""
     cursor = await connection.execute(_QUERIES["of_meter"], {"campaign": campaign_id, "meter": meter_id})
     row = await cursor.fetchone()
-    return None if row is None else _meter(row)
+    return None if row is None else meter(row)
 
 
 async def steps(connection: Connection, campaign_id: int, meter_id: int) -> list[Step]:
@@ -332,7 +332,8 @@ def _campaign(row: Sequence[Any]) -> Campaign:
     )
 
 
-def _meter(row: Sequence[Any]) -> CampaignMeter:
+def meter(row: Sequence[Any]) -> CampaignMeter:
+    """A row of ``campaign_meters`` in the order of `CampaignMeter`."""
     (
         campaign_id, meter_id, wave, state, step, facts, steps, proof, stage, reason, request_id, began_at,
         ended_at,

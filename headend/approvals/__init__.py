@@ -1,0 +1,1 @@
+"""Four eyes: what a second person approves of before it is done."""

@@ -1,0 +1,24 @@
+"""What needs a second person, as the settings say."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
+
+from schemas.config import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """``four_eyes``: kinds of programs and 'role'; what waits for a second person does for ``waits``."""
+
+    four_eyes: frozenset[str]
+    waits: timedelta = timedelta(days=3)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As the settings say."""
+        return cls(frozenset(settings.four_eyes), timedelta(hours=settings.approval_hours))
+
+    def needs(self, kind: str) -> bool:
+        """Whether something of this kind needs a second person."""
+        return kind in self.four_eyes

@@ -1,0 +1,140 @@
+"""A campaign is put forward: proposed, and approved by the policy or left to a second person.
+
+::
+
+    key claimed ─> campaign with its meters ─> what is shown of it ─> approval ─> commit
+        └ in use: the campaign that came of it, and nothing is made
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from headend.approvals import four_eyes
+from headend.approvals.campaigns import CampaignSubject, shown, subject_of
+from headend.approvals.policy import Policy
+from headend.programs.contract import Procedure
+from headend.programs.proposal import propose
+from headend.store import approvals, audit, campaign_views, campaigns, selection
+from headend.store.approvals import Approval, ApprovalState
+from headend.store.campaigns import Campaign
+from headend.store.errors import ConflictError
+from headend.store.selection import UnknownName
+from headend.store.sql import Connection
+from schemas.campaign import Plan
+from schemas.people import OF_PROGRAM, Principal
+from schemas.program import Program, ProgramKind
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What makes a repeated proposal the same campaign: a key of whoever asks, for what has this SHA-256."""
+
+    key: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """The campaign, and how it was approved or waits for it. ``is_new`` false: an earlier proposal with the
+    same key made it."""
+
+    campaign: Campaign
+    approval: Approval
+    is_new: bool = True
+
+
+class KeyReused(Exception):
+    """The key was used within the last day, by the same person or program, for something else."""
+
+
+class NotPermitted(Exception):
+    """He may not ask for programs of this kind."""
+
+
+class UnknownNames(Exception):
+    """Names of the selection that nobody has."""
+
+    def __init__(self, names: Sequence[UnknownName]) -> None:
+        super().__init__("; ".join(one.reason for one in names[:3]))
+        self.names = tuple(names)
+
+
+async def put_forward(
+    connection: Connection,
+    program: Program,
+    plan: Plan,
+    *,
+    name: str,
+    title: str,
+    procedures: Sequence[Procedure],
+    principal: Principal,
+    policy: Policy,
+    correlation_id: str,
+    now: datetime,
+    key: Key | None = None,
+) -> Proposed:
+    """Propose it, and ask for its approval where the policy wants that. In a transaction, which is to be
+    rolled back where this raises.
+
+    Raises NotPermitted, KeyReused, UnknownNames, and as `headend.programs.proposal.propose`.
+    """
+    kind = ProgramKind(program.kind)
+    if not principal.may(OF_PROGRAM[kind]):
+        raise NotPermitted(f"this needs the permission {OF_PROGRAM[kind]}")
+    if key is not None:
+        claimed = await campaign_views.claim(connection, principal.actor, key.key, key.digest, now=now)
+        if claimed is not None:
+            return await _again(connection, claimed, key)
+    unknown = await selection.unknown(connection, plan.selection)
+    if unknown:
+        raise UnknownNames(unknown)
+    campaign = await propose(
+        connection,
+        program,
+        plan,
+        name=name,
+        title=title,
+        procedures=procedures,
+        actor=principal.actor,
+        correlation_id=correlation_id,
+        now=now,
+    )
+    if key is not None:
+        await campaign_views.bind(connection, principal.actor, key.key, campaign.campaign_id)
+    approval = await four_eyes.ask(
+        connection,
+        subject_of(campaign.campaign_id),
+        campaign.digest,
+        await shown(connection, campaign),
+        principal,
+        needs=OF_PROGRAM[kind],
+        policy=policy,
+        kind=kind,
+        now=now,
+    )
+    if approval.state is ApprovalState.APPROVED:
+        await CampaignSubject().approved(connection, approval)
+        campaign = await campaigns.find(connection, campaign.campaign_id)
+    return Proposed(campaign, approval)
+
+
+async def audit_refusal(connection: Connection, principal: Principal, program: Program, why: str) -> None:
+    """Somebody asked for what he may not have."""
+    await audit.record(
+        connection,
+        actor=principal.actor,
+        action="campaign.refused",
+        object_=f"program:{program.kind}",
+        detail={"why": why},
+    )
+
+
+async def _again(connection: Connection, claimed: campaign_views.Claimed, key: Key) -> Proposed:
+    if claimed.digest != key.digest:
+        raise KeyReused(f"was used for another proposal, which became campaign {claimed.campaign_id}")
+    campaign = await campaigns.find(connection, claimed.campaign_id)
+    approval = await approvals.newest(connection, subject_of(campaign.campaign_id))
+    if approval is None:
+        raise ConflictError(f"campaign {campaign.campaign_id} was never put before anybody")
+    return Proposed(campaign, approval, is_new=False)
