@@ -24,6 +24,7 @@ class FaultKind(StrEnum):
     CLOCK_DRIFT = "clock_drift"
     COUNTER_RESET = "counter_reset"
     FULL_BUFFER = "full_buffer"
+    BREAKER = "breaker"
 
 
 #: What each kind must be told beside time and chance.
@@ -51,7 +52,7 @@ class Fault(BaseModel):
     nobody listens, what was connected before is cut off; a meter's logs tell of it. ``unreachable``: the same
     without a restart: the way to it is broken, it meters on and its logs tell nothing. ``counter_reset``:
     energy registers begin at zero again, once. ``full_buffer``: a concentrator drops what it has not
-    delivered.
+    delivered. ``breaker``: a meter's breaker is stuck: it is told, says yes, and does not move.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -160,6 +161,15 @@ class Faults:
     def is_full(self, now: float) -> bool:
         """Whether a concentrator's buffer is full."""
         return self._is_on(FaultKind.FULL_BUFFER, now)
+
+    def breaker_sticks(self, now: float) -> bool:
+        """Whether a meter's breaker does not move."""
+        return self._is_on(FaultKind.BREAKER, now)
+
+    @property
+    def has_breaker(self) -> bool:
+        """Whether its breaker ever sticks."""
+        return any(fault.kind is FaultKind.BREAKER for fault in self._faults)
 
     def clock(self, now: float) -> int:
         """What its clock shows: whole Unix seconds."""

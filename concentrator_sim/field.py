@@ -12,6 +12,7 @@ from io import StringIO
 from typing import Any, Final
 from urllib.parse import quote
 
+from concentrator_sim.breaker import Breaker
 from concentrator_sim.faults import Faults
 from concentrator_sim.links import HdlcLine, Line, WrapperLine
 from concentrator_sim.meter import SimulatedMeter
@@ -240,6 +241,8 @@ class Field:
         if not faults:
             return None
         meter.events.follow(faults.power_failures)
+        if faults.has_breaker:
+            meter.part(Breaker).sticks = faults.breaker_sticks
         reset_s = faults.counter_reset_s()
         if reset_s is not None:
             meter.consumption.reset_at(reset_s)

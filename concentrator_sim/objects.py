@@ -6,7 +6,9 @@ from functools import partial
 from typing import Final
 
 from concentrator_sim import billing, event_log, profile
+from concentrator_sim.breaker import BREAKERS
 from concentrator_sim.generator import moment_of, quarter_of
+from concentrator_sim.limiter import LIMITERS
 from concentrator_sim.object_model import Asked, CosemObject, ObjectModel, Read, Value
 from concentrator_sim.shapes import QUARTER_S
 from protocols.dlms import axdr, cosem
@@ -311,6 +313,8 @@ MANAGEMENT: Final = ObjectModel(
         _billing_profile(),
         *(_event_log(log) for log in event_log.COLUMNS),
         *(_data(obis, partial(_alarms, place)) for place, obis in enumerate(event_log.ALARMS)),
+        *BREAKERS,
+        *LIMITERS,
     )
 )
 #: Any further logical device: it tells who it is.

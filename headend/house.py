@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from headend.collect.sampler import Sampler
 from headend.completeness.rounds import GapPolicy, Rounds
-from headend.drivers.contract import Driver, Target
+from headend.drivers.contract import Driver, Feature, Target
 from headend.drivers.dlms.driver import DlmsDriver
 from headend.drivers.dlms.station import StationDriver
 from headend.drivers.dlt645.driver import DialMqtt, Dlt645Driver
@@ -46,6 +46,9 @@ from headend.store import workers
 from headend.store.queue import wake
 from headend.store.workers import Kind
 from headend.store.writer import Written, write
+from headend.switching.limiting import LimitProcedure
+from headend.switching.procedure import SwitchProcedure
+from headend.switching.rules import Rules
 from schemas.config import Settings
 from schemas.job import Retry
 from schemas.meter import Meter
@@ -165,8 +168,18 @@ async def open_house(base: Base, *, counter_block: int | None = None) -> AsyncIt
 
 
 def procedures_of(base: Base) -> tuple[Procedure, ...]:
-    """How each kind of program is applied to a meter."""
-    return ()
+    """How each kind of program is applied to a meter. They ask drivers for models alone: no key is opened."""
+    settings, connect = base.settings, base.pool.connection
+    drivers = _drivers(settings, _access(base, None, settings.counter_block), _modbus(settings))
+
+    def features(model: str) -> frozenset[Feature]:
+        return drivers.of(model).features(model)
+
+    rules = Rules(settings.disconnections_per_hour)
+    return (
+        SwitchProcedure(connect, features, rules),
+        LimitProcedure(features, rules),
+    )
 
 
 def completeness_rounds(base: Base) -> Rounds:

@@ -157,6 +157,10 @@ class Settings(BaseSettings):
     #: hours that an approval is waited for
     approval_hours: int = Field(default=72, ge=1, le=24 * 366)
 
+    # -- switching
+    #: customers that may be disconnected in any hour, over all campaigns; more need an approval of their own
+    disconnections_per_hour: int = Field(default=50, ge=0, le=1_000_000)
+
     # -- keys
     #: the key that seals all meter keys: 64 hexadecimal digits, or a file that holds them; never both
     master_key: _OptionalSecret = None

@@ -10,15 +10,17 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from headend.clock import utc_now
 from headend.drivers.contract import Conversation, Target
 from headend.programs.contract import (
+    Barred,
     Failed,
     Finished,
+    Guarded,
     Halted,
     Later,
     Outcome,
@@ -32,6 +34,7 @@ from headend.store import campaigns, lanes, programs
 from headend.store.campaigns import CampaignMeter
 from headend.store.lanes import Lease
 from headend.store.programs import StoredProgram
+from headend.store.sql import Connection
 from schemas.campaign import FINAL, CampaignState, MeterProgress
 from schemas.program import ProgramKind
 
@@ -96,7 +99,13 @@ class Applier:
         task = Task(campaign_id, target, stored.content, campaign.actor, now)
         loop = asyncio.get_running_loop()
         end = loop.time() + self._visit_s
-        journal = MeterJournal(self._connect, lease, standing, lambda: wanted() or loop.time() >= end)
+        journal = MeterJournal(
+            self._connect,
+            lease,
+            standing,
+            lambda: wanted() or loop.time() >= end,
+            (lambda one: procedure.admit(one, task)) if isinstance(procedure, Guarded) else None,
+        )
         outcome: Outcome
         if procedure is None:
             outcome = Unfit(f"programs of kind {stored.kind} are not applied here")
@@ -105,6 +114,8 @@ class Applier:
         else:
             try:
                 outcome = await procedure.apply(conversation, task, journal)
+            except Barred as barred:
+                outcome = barred.outcome
             except Halted:
                 return await self._halted(campaign_id, meter_id, lease, standing)
         if not isinstance(outcome, Later):
@@ -152,10 +163,15 @@ class Applier:
 
 
 class MeterJournal:
-    """The `Journal` of one visit."""
+    """The `Journal` of one visit. ``admit`` is asked for each step that is intended, in its transaction."""
 
     def __init__(
-        self, connect: Connect, lease: Lease, standing: CampaignMeter, must_yield: Callable[[], bool]
+        self,
+        connect: Connect,
+        lease: Lease,
+        standing: CampaignMeter,
+        must_yield: Callable[[], bool],
+        admit: Callable[[Connection], Awaitable[None]] | None = None,
     ) -> None:
         self._connect = connect
         self._lease = lease
@@ -163,6 +179,7 @@ class MeterJournal:
         self._facts = dict(standing.facts)
         self._steps = dict(standing.steps)
         self._must_yield = must_yield
+        self._admit = admit
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -200,6 +217,8 @@ class MeterJournal:
                 state, reason = await campaigns.state_shared(connection, self._campaign_id)
                 if state is not CampaignState.RUNNING:
                     raise Halted(f"the campaign is {state}: {reason or 'by a person'}")
+                if self._admit is not None:
+                    await self._admit(connection)
             there = await campaigns.note(
                 connection, self._campaign_id, self._meter_id, step=step, phase=phase, facts=facts
             )

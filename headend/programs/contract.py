@@ -9,12 +9,13 @@ journal, and from the meter:
   does it again, and where that cannot tell, says `Unsure` instead of doing it twice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from headend.drivers.contract import Conversation, Target
+from headend.store.sql import Connection
 from schemas.program import Program, ProgramKind
 
 
@@ -129,3 +130,27 @@ class Procedure(Protocol):
     async def apply(self, conversation: Conversation, task: Task, journal: Journal) -> Outcome:
         """Take it as far as one visit gets. Raises the tree of `protocols.errors`, and what journals raise;
         a link that breaks is tried again as the campaign's policy says."""
+
+
+class Barred(Exception):
+    """A rule of the house forbids the step that was about to be taken: nothing was sent. What it comes to."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(getattr(outcome, "reason", None) or getattr(outcome, "why", ""))
+        self.outcome = outcome
+
+
+@runtime_checkable
+class Guarded(Procedure, Protocol):
+    """A procedure under rules that the database knows: who must not be touched, how many at once, whether
+    somebody stopped it all."""
+
+    async def forbidden(
+        self, connection: Connection, program: Program, meters: Sequence[int], now: datetime
+    ) -> Mapping[int, str]:
+        """Which meters may not have it, and why: asked when a campaign is proposed. Raises ConflictError
+        where the whole campaign may not be."""
+
+    async def admit(self, connection: Connection, task: Task) -> None:
+        """Whether a step with an effect may be taken now: asked in the very transaction that writes it down
+        as intended. Raises Barred."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from headend.drivers.targets import targets_of
-from headend.programs.contract import Procedure
+from headend.programs.contract import Guarded, Procedure
 from headend.store import audit, campaigns, programs, selection
 from headend.store.campaigns import Campaign, Placed
 from headend.store.errors import ConflictError
@@ -46,8 +46,13 @@ async def propose(
     if not meant:
         raise EmptySelection("the selection has no commissioned meter: look at it with `headend meters list`")
     targets = {one.meter.meter_id: one for one in await targets_of(connection, meant)}
+    forbidden: Mapping[int, str] = {}
+    if isinstance(procedure, Guarded):
+        forbidden = await procedure.forbidden(connection, program, meant, now)
     placed = [
-        Placed(number, 1, procedure.unfit(program, targets[number])) for number in meant if number in targets
+        Placed(number, 1, forbidden.get(number) or procedure.unfit(program, targets[number]))
+        for number in meant
+        if number in targets
     ]
     if all(one.unfit is not None for one in placed):
         raise ConflictError(f"none of the {len(placed)} meters is fit for it: {placed[0].unfit}")

@@ -15,6 +15,7 @@ from schemas.model.meter_model import MeterModel, Quirks, Register
 from schemas.model.parts import HexText, ModelError, ObisPattern, ObisText, Scaler, Scaling, ZoneName
 from schemas.model.profiles import explain, load_model, model_names, read_profile
 from schemas.model.push import Heartbeat, Position, PushList, PushMatch
+from schemas.model.switch import Limit, Switch
 
 __all__ = [
     "AlarmRegister",
@@ -27,6 +28,7 @@ __all__ = [
     "Hdlc",
     "Heartbeat",
     "HexText",
+    "Limit",
     "LoadProfile",
     "MechanismName",
     "MeterModel",
@@ -41,6 +43,7 @@ __all__ = [
     "Register",
     "Scaler",
     "Scaling",
+    "Switch",
     "ZoneName",
     "explain",
     "load_model",

@@ -10,6 +10,7 @@ from schemas.model.events import Events
 from schemas.model.load_profile import LoadProfile
 from schemas.model.parts import ObisPattern, ObisText, Part, Scaling
 from schemas.model.push import Heartbeat, PushList
+from schemas.model.switch import Limit, Switch
 from schemas.obis_pattern import matches, wildcards
 
 #: Where meters tell who they are: logical device name, meter numbers (device ID 1, also as Kamstrup and
@@ -59,6 +60,9 @@ class MeterModel(Part):
     #: scaler and unit by OBIS code or pattern ("x" stands for any number) for messages that carry none
     scaling: dict[ObisPattern, Scaling] = Field(default_factory=dict)
     quirks: Quirks = Quirks()
+    #: its breaker and its limiter; None: it has none, or nobody knows where
+    switch: Switch | None = None
+    limit: Limit | None = None
 
     @model_validator(mode="after")
     def _numbers_differ(self) -> Self:

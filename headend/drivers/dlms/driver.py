@@ -13,7 +13,7 @@ from headend.drivers.dlms.reader import DlmsReader
 from headend.session.access import Access, Reach
 from headend.session.client import MeterSession
 from protocols.errors import LocalProtocolError
-from schemas.model import load_model
+from schemas.model import MeterModel, load_model
 from schemas.reading import ReadingBatch
 
 DIALLED = "dlms"
@@ -53,7 +53,8 @@ class DlmsDriver:
         found = load_model(model, self._folders)
         if found.driver == PUSHES:
             return frozenset()
-        return _ALL if found.events.are_read else _ALL - {Feature.EVENTS}
+        can = _ALL if found.events.are_read else _ALL - {Feature.EVENTS}
+        return can | _programs(found)
 
     def curves(self, model: str) -> tuple[Curve, ...]:
         """The model's load profiles. Raises ModelError."""
@@ -133,6 +134,12 @@ class DlmsConversation(DlmsCommands):
     async def read_events(self, since: datetime, until: datetime) -> ReadingBatch:
         """As `EventReader.read_events`."""
         return await self._events.read_events(self._session, self._meter_id, self._model, since, until)
+
+
+def _programs(model: MeterModel) -> frozenset[Feature]:
+    """Programs for which the model says where its objects are."""
+    said = {Feature.SWITCH: model.switch, Feature.LIMIT: model.limit}
+    return frozenset(feature for feature, section in said.items() if section is not None)
 
 
 def _reach(way: Way) -> Reach:

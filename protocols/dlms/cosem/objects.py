@@ -19,6 +19,8 @@ class ClassId(IntEnum):
     ASSOCIATION_LN = 15
     SAP_ASSIGNMENT = 17
     SECURITY_SETUP = 64
+    DISCONNECT_CONTROL = 70
+    LIMITER = 71
 
 
 @dataclass(frozen=True, slots=True, order=True)

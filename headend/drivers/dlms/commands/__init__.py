@@ -1,7 +1,8 @@
 """What programs ask of DLMS meters (`headend.drivers.commands`): a class of methods for each kind."""
 
-from headend.drivers.dlms.commands.base import Commands
+from headend.drivers.dlms.commands.limit import LimitCommands
+from headend.drivers.dlms.commands.switch import SwitchCommands
 
 
-class DlmsCommands(Commands):
+class DlmsCommands(SwitchCommands, LimitCommands):
     """All of them."""

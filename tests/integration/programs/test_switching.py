@@ -1,0 +1,192 @@
+"""Customers are switched off and on, over real sockets: each once, with proof, and never past a rule."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from concentrator_sim.breaker import Breaker
+from concentrator_sim.limiter import Limiter
+from headend.session.client import MeterSession
+from headend.store import switching
+from headend.store.errors import ConflictError
+from protocols.dlms.cosem.disconnect_control import ControlState
+from protocols.errors import LinkClosed
+from schemas.campaign import MeterProgress
+from schemas.programs.switch import LimitProgram, SwitchAction, SwitchProgram, SwitchReason
+from tests.integration.programs.field import Works, works
+
+_ARREARS = SwitchReason.ARREARS
+OFF = SwitchProgram(action=SwitchAction.DISCONNECT, reason=_ARREARS)
+ON = SwitchProgram(action=SwitchAction.RECONNECT, reason=_ARREARS)
+ARM = SwitchProgram(action=SwitchAction.ARM, reason=_ARREARS)
+
+
+def _breaker(here: Works, n: int = 0) -> Breaker:
+    return here.simulated(n).part(Breaker)
+
+
+async def test_off_and_on_again_with_proof(embedded_database: Any) -> None:
+    async with works(embedded_database.dsn, meters=2) as here:
+        found = await here.apply(OFF)
+        assert [one.state for one in found] == [MeterProgress.DONE] * 2
+        assert found[0].proof == {
+            "before": {"output": True, "control": "connected", "mode": 2},
+            "after": {"output": False, "control": "disconnected", "mode": 2},
+            "sent": "disconnect",
+        }
+        again = await here.apply(OFF)
+        assert [one.state for one in again] == [MeterProgress.UNCHANGED] * 2
+        assert [(_breaker(here, n).output, _breaker(here, n).moves) for n in (0, 1)] == [(False, 1)] * 2
+        assert [one.state for one in await here.apply(ON)] == [MeterProgress.DONE] * 2
+        assert _breaker(here).output is True
+        rows = here.rows("SELECT action, reason, actor FROM switchings ORDER BY switching_id")
+        assert rows == [("disconnect", "arrears", "test")] * 2 + [("reconnect", "arrears", "test")] * 2
+        assert here.rows("SELECT DISTINCT output, control FROM switch_states") == [(True, "connected")]
+        assert here.rows("SELECT count(*) FROM audit_log WHERE action = 'switch.disconnect'") == [(2,)]
+
+
+async def test_a_mode_without_remote_reconnection_leaves_it_to_the_customer(embedded_database: Any) -> None:
+    async with works(embedded_database.dsn, meters=1) as here:
+        breaker = _breaker(here)
+        breaker.mode = 4  # at once, and no button
+        await here.apply(OFF)
+        (found,) = await here.apply(ARM)
+        assert found.state is MeterProgress.FAILED
+        assert "set another control mode" in (found.reason or "")
+        breaker.mode = 3
+        (found,) = await here.apply(ON)
+        assert found.state is MeterProgress.DONE
+        assert found.proof["waits_for"] == "ready for reconnection, waits for the customer's button"
+        assert (breaker.state, breaker.output) == (ControlState.READY, False)
+        assert breaker.push_button()
+        assert breaker.output
+        breaker.mode = 0
+        (found,) = await here.apply(OFF)
+        assert found.state is MeterProgress.FAILED
+        assert "control mode 0" in (found.reason or "")
+        assert breaker.output
+
+
+async def test_a_stuck_breaker_is_told(embedded_database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headend.switching.procedure.SETTLES", timedelta(0))
+    async with works(embedded_database.dsn, meters=1, faults=[{"kind": "breaker"}]) as here:
+        (found,) = await here.apply(OFF)
+        assert found.state is MeterProgress.FAILED
+        assert "stuck" in (found.reason or "")
+        assert "still connected" in (found.reason or "")
+        assert found.proof["after"] == {"output": True, "control": "disconnected", "mode": 2}
+        assert _breaker(here).moves == 1
+        (again,) = await here.apply(OFF)
+        assert "stuck" in (again.reason or "")
+
+
+@pytest.mark.parametrize("happened", [True, False])
+async def test_an_answer_that_was_lost_costs_a_look(
+    embedded_database: Any, monkeypatch: pytest.MonkeyPatch, happened: bool
+) -> None:
+    """Between intended and done: the state tells whether it took effect, and it is sent once more or not."""
+    honest = MeterSession.action
+    lost: list[int] = []
+
+    async def action(self: MeterSession, *args: Any, **kwargs: Any) -> Any:
+        if lost:
+            return await honest(self, *args, **kwargs)
+        lost.append(1)
+        if happened:
+            await honest(self, *args, **kwargs)
+        raise LinkClosed("cut off")
+
+    monkeypatch.setattr(MeterSession, "action", action)
+    async with works(embedded_database.dsn, meters=1) as here:
+        (found,) = await here.apply(OFF)
+        assert found.state is MeterProgress.DONE
+        assert (_breaker(here).output, _breaker(here).moves) == (False, 1)
+        phases = [(one.step, one.phase) for one in await here.steps(found.campaign_id, found.meter_id)]
+        sent = [("switch", "intended")] * (1 if happened else 2)
+        assert phases == [*sent, ("switch", "done")]
+
+
+async def test_a_critical_customer_is_refused_at_proposal_and_before_the_sending(
+    embedded_database: Any,
+) -> None:
+    async with works(embedded_database.dsn, meters=2) as here:
+        numbers = sorted(here.meters.values())
+        pool = here.house.base.pool
+        campaign = await here.propose(OFF)  # both are free then
+        async with pool.connection() as connection:
+            for number, until in ((numbers[0], None), (numbers[1], datetime(2020, 1, 1, tzinfo=UTC))):
+                await switching.add_critical(
+                    connection, meter_id=number, point_id=None, why="dialysis", until=until, actor="test"
+                )
+        await here.approve(campaign.campaign_id)
+        found = {one.meter_id: one for one in await here.ended(campaign.campaign_id)}
+        assert found[numbers[0]].state is MeterProgress.INCOMPATIBLE
+        assert "dialysis" in (found[numbers[0]].reason or "")
+        assert found[numbers[1]].state is MeterProgress.DONE  # its flag had run out
+        async with pool.connection() as connection:
+            await switching.add_critical(
+                connection, meter_id=numbers[1], point_id=None, why="hospital", until=None, actor="test"
+            )
+        for program in (OFF, LimitProgram(reason=_ARREARS, watts=100)):
+            with pytest.raises(ConflictError, match="critical customer"):
+                await here.propose(program)
+        assert {one.state for one in await here.apply(ON)} == {MeterProgress.DONE, MeterProgress.UNCHANGED}
+
+
+async def test_an_hour_has_so_many_disconnections_over_all_campaigns(embedded_database: Any) -> None:
+    async with works(embedded_database.dsn, meters=5, settings={"disconnections_per_hour": 3}) as here:
+        campaign = await here.propose(OFF)
+        await here.approve(campaign.campaign_id)
+        async with asyncio.timeout(30):
+            while len([one for one in await here.standing(campaign.campaign_id) if one.ended_at]) < 3:
+                await here.advance(campaign.campaign_id)
+                await asyncio.sleep(0.05)
+            waiting = "SELECT count(*) FROM requests WHERE state = 'open' AND reason IS NOT NULL"
+            while here.rows(waiting) != [(2,)]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert sum(not _breaker(here, n).output for n in range(5)) == 3
+        (reason, later) = here.rows(
+            "SELECT reason, next_at > now() + interval '50 minutes' FROM requests WHERE state = 'open'"
+        )[0]
+        assert "3 customers were disconnected within the hour" in reason
+        assert later
+        await here.apply(ON)  # nobody is kept from being reconnected
+
+
+async def test_an_emergency_stop_holds_all_until_it_is_allowed_again(embedded_database: Any) -> None:
+    async with works(embedded_database.dsn, meters=1) as here:
+        pool = here.house.base.pool
+        campaign = await here.propose(OFF)
+        await here.approve(campaign.campaign_id)
+        async with pool.connection() as connection, connection.transaction():
+            await switching.turn(connection)
+            assert await switching.stop(connection, reason="wrong list", actor="anna", account=1)
+        with pytest.raises(ConflictError, match="stopped by anna"):
+            await here.propose(ON)
+        async with asyncio.timeout(30):
+            while here.rows("SELECT reason FROM requests WHERE state = 'open'") in ([], [(None,)]):
+                await here.advance(campaign.campaign_id)
+                await asyncio.sleep(0.05)
+        assert "wrong list" in here.rows("SELECT reason FROM requests")[0][0]
+        assert _breaker(here).moves == 0
+
+
+async def test_limits_are_set_and_read_back(embedded_database: Any) -> None:
+    async with works(embedded_database.dsn, meters=1) as here:
+        limiter = here.simulated().part(Limiter)
+        for_two_hours = LimitProgram(reason=_ARREARS, watts=2000, for_s=7200, over_s=30)
+        (found,) = await here.apply(for_two_hours)
+        assert found.state is MeterProgress.DONE, found.reason
+        assert (limiter.emergency, limiter.normal, limiter.over_s) == (2000, 10_000, 30)
+        assert found.proof["after"]["active_w"] == "2000"
+        assert limiter.active(here.field._clock() + 7201, -60) == 10_000
+        always = LimitProgram(reason=_ARREARS, watts=5000)
+        assert [one.state for one in await here.apply(always)] == [MeterProgress.DONE]
+        assert limiter.normal == 5000
+        assert [one.state for one in await here.apply(always)] == [MeterProgress.UNCHANGED]
+        limiter.groups = ()
+        (found,) = await here.apply(for_two_hours)
+        assert found.state is MeterProgress.FAILED
+        assert "group" in (found.reason or "")
