@@ -1,19 +1,18 @@
 """The COSEM objects of a simulated logical device: their attributes, and what anybody may read."""
 
-import datetime as dt
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from concentrator_sim import billing, event_log, profile
+from concentrator_sim import billing, clocked_profile, event_log, meter_clock, profile
 from concentrator_sim.breaker import BREAKERS
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.limiter import LIMITERS
+from concentrator_sim.meter_clock import MeterClock
 from concentrator_sim.object_model import Asked, CosemObject, ObjectModel, Read, Value
 from concentrator_sim.shapes import QUARTER_S
 from protocols.dlms import axdr, cosem
 from protocols.dlms.cosem import ClassId, ScalerUnit
-from protocols.dlms.cosem_time import CosemDate, CosemDateTime, CosemTime
 from protocols.dlms.enums import DataAccessResult
 from protocols.dlms.obis import Obis
 
@@ -25,7 +24,6 @@ AVERAGE_DEMAND: Final = Obis.parse("1-0:1.4.0*255")
 _W, _WH, _VARH = 27, 30, 32
 #: What a log says that it can hold.
 _LOG_ENTRIES: Final = 1000
-_NO_TIME: Final = CosemDateTime(CosemDate(), CosemTime())
 
 
 def _constant(data: axdr.Data) -> Read:
@@ -42,8 +40,7 @@ def _octets(value: bytes) -> bytes:
 
 
 def _time(asked: Asked, moment_s: int) -> bytes:
-    moment = dt.datetime.fromtimestamp(moment_s, dt.UTC)
-    return _octets(CosemDateTime.from_utc(moment, asked.device.meter.deviation_min).to_bytes())
+    return _octets(meter_clock.stamp_of(asked.device.meter, moment_s))
 
 
 def _register(quantity: int, asked: Asked) -> bytes:
@@ -56,6 +53,9 @@ def _capture_objects() -> axdr.Data:
 
 def _buffer(asked: Asked) -> Value:
     meter = asked.device.meter
+    clock = meter.part_if_any(MeterClock)
+    if clock is not None:
+        return clocked_profile.buffer(asked, clock)
     rows: profile.Rows | DataAccessResult = profile.window(asked.now_s, meter.entries)
     if asked.selection is not None and isinstance(rows, profile.Rows):
         rows = profile.select(rows, asked.selection, meter.deviation_min)
@@ -65,6 +65,9 @@ def _buffer(asked: Asked) -> Value:
 
 
 def _entries_in_use(asked: Asked) -> bytes:
+    clock = asked.device.meter.part_if_any(MeterClock)
+    if clock is not None:
+        return _u32(len(clocked_profile.rows_of(asked, clock)))
     return _u32(profile.window(asked.now_s, asked.device.meter.entries).length)
 
 
@@ -109,25 +112,6 @@ def _average_demand() -> CosemObject:
             8: _constant(axdr.u32(QUARTER_S)),
             9: _constant(axdr.u16(1)),
         },
-    )
-
-
-def _clock() -> CosemObject:
-    return CosemObject(
-        ClassId.CLOCK,
-        0,
-        cosem.CLOCK_TIME.obis,
-        {
-            2: lambda asked: _time(asked, asked.now_s),
-            3: lambda asked: axdr.encode(axdr.i16(asked.device.meter.deviation_min)),
-            4: _constant(axdr.u8(0)),
-            5: _constant(axdr.octets(_NO_TIME.to_bytes())),
-            6: _constant(axdr.octets(_NO_TIME.to_bytes())),
-            7: _constant(axdr.i8(0)),
-            8: _constant(axdr.boolean(False)),
-            9: _constant(axdr.enum(1)),  # internal crystal
-        },
-        public=frozenset({2}),
     )
 
 
@@ -188,7 +172,13 @@ def _tariff(place: int, asked: Asked) -> bytes:
 
 
 def _log_entries(log: Obis, asked: Asked) -> list[event_log.Entry]:
-    return asked.device.meter.events.entries(log, asked.now_s)
+    """By the stamps that the meter's clock gave them."""
+    meter = asked.device.meter
+    entries = meter.events.entries(log, asked.now_s)
+    clock = meter.part_if_any(MeterClock)
+    if clock is None:
+        return entries
+    return [entry._replace(at_s=clock.shows(entry.at_s)) for entry in entries]
 
 
 def _log_buffer(log: Obis, asked: Asked) -> Value:
@@ -287,7 +277,7 @@ MANAGEMENT: Final = ObjectModel(
         ),
         _security_setup(),
         _data(INVOCATION_COUNTER, lambda asked: _u32(asked.device.meter.last_client_counter), public=True),
-        _clock(),
+        meter_clock.CLOCK,
         _data(profile.AMR_STATUS, _constant(axdr.u8(profile.STATUS))),
         *(
             CosemObject(
@@ -324,5 +314,5 @@ COMMON: Final = (
     *_COMMON,
     _security_setup(),
     _data(INVOCATION_COUNTER, lambda asked: _u32(asked.device.meter.last_client_counter), public=True),
-    _clock(),
+    meter_clock.CLOCK,
 )

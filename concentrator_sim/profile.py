@@ -81,7 +81,7 @@ def select(held: Rows, selection: Selection, deviation_min: int) -> Rows | DataA
 
 
 def _by_range(held: Rows, parameters: bytes, deviation_min: int) -> Rows | DataAccessResult:
-    asked = _range(parameters, deviation_min)
+    asked = range_of(parameters, deviation_min)
     if isinstance(asked, DataAccessResult):
         return asked
     low, high, columns = asked
@@ -94,7 +94,7 @@ def _by_range(held: Rows, parameters: bytes, deviation_min: int) -> Rows | DataA
 
 
 @lru_cache(maxsize=64)
-def _range(
+def range_of(
     parameters: bytes, deviation_min: int
 ) -> tuple[int | None, int | None, tuple[int, ...]] | DataAccessResult:
     """Bounds in Unix seconds and columns of a range; kept, since all meters are asked for the same one."""

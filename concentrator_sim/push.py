@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Final
 
-from concentrator_sim.event_log import DESCRIPTORS, TOTAL_POWER_FAILURE, stamp_of
+from concentrator_sim.event_log import DESCRIPTORS, TOTAL_POWER_FAILURE
 from concentrator_sim.meter import SimulatedMeter
+from concentrator_sim.meter_clock import stamp_of
 from concentrator_sim.object_model import MANAGEMENT_CLIENT
 from concentrator_sim.objects import SERIAL_NUMBER
 from concentrator_sim.profile import REGISTERS
@@ -59,7 +60,7 @@ def _notify(
     meter: SimulatedMeter, clock: Callable[[], int], now_s: int, items: list[axdr.Data], *, confirmed: bool
 ) -> list[bytes]:
     """A list of elements behind those that tell whose it is, and when."""
-    stamp = stamp_of(now_s, meter.deviation_min)
+    stamp = stamp_of(meter, now_s)
     items = [
         _element(LOGICAL_DEVICE_NAME.obis.raw, axdr.octets(meter.name.encode())),
         _element(SERIAL_NUMBER.raw, axdr.octets(meter.serial.encode())),

@@ -39,6 +39,7 @@ from headend.mqtt.settings import broker
 from headend.observe.metrics import Metrics
 from headend.processes.presence import this_process
 from headend.programs.applier import Applier
+from headend.programs.clock import ClockProcedure
 from headend.programs.contract import Procedure
 from headend.session.access import Access
 from headend.session.deadlines import Deadlines
@@ -177,6 +178,7 @@ def procedures_of(base: Base) -> tuple[Procedure, ...]:
 
     rules = Rules(settings.disconnections_per_hour)
     return (
+        ClockProcedure(connect, drivers),
         SwitchProcedure(connect, features, rules),
         LimitProcedure(features, rules),
     )

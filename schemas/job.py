@@ -64,6 +64,12 @@ class Billing(_Shape):
     periods: int = Field(default=2, ge=1, le=60)
 
 
+class Clock(_Shape):
+    """The clock, and nothing else: how far it is off. Nothing is changed."""
+
+    kind: Literal["clock"] = "clock"
+
+
 class Forwarded(_Shape):
     """Of a concentrator that stores and forwards: what it keeps."""
 
@@ -71,7 +77,7 @@ class Forwarded(_Shape):
 
 
 #: What may be asked for by whoever makes jobs and schedules.
-Reading = Curves | CurveRange | Registers | Events | Billing | Forwarded
+Reading = Curves | CurveRange | Registers | Events | Billing | Clock | Forwarded
 Work = Annotated[Reading, Field(discriminator="kind")]
 
 

@@ -26,7 +26,18 @@ from headend.store.errors import UnavailableError
 from headend.store.requests import WAITED_FOR, Waiting
 from headend.store.sql import Connection
 from protocols.errors import LocalProtocolError
-from schemas.job import AnyWork, Apply, Billing, CurveRange, Curves, Events, Forwarded, Registers, Retry
+from schemas.job import (
+    AnyWork,
+    Apply,
+    Billing,
+    Clock,
+    CurveRange,
+    Curves,
+    Events,
+    Forwarded,
+    Registers,
+    Retry,
+)
 from schemas.meter import MeterState
 from schemas.model import ModelError
 
@@ -49,7 +60,7 @@ class Log(NamedTuple):
 
 
 #: What a conversation is asked for: a range of a load curve, or what a work says.
-Part = Due | Log | Registers | Billing | Forwarded | Apply
+Part = Due | Log | Registers | Billing | Clock | Forwarded | Apply
 
 
 @dataclass(slots=True)

@@ -5,13 +5,15 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from headend.drivers.commands.clock import ClockConversation
 from headend.drivers.contract import BillingConversation, Conversation
 from headend.jobs.asked import Asked, Log
 from headend.jobs.station_outcome import StationOutcome
 from headend.programs.contract import Outcome
 from headend.store.coverage import Due
 from protocols.errors import LocalProtocolError
-from schemas.job import Apply, Billing, Forwarded, Registers
+from schemas.clock import MeterClockReading
+from schemas.job import Apply, Billing, Clock, Forwarded, Registers
 from schemas.read_result import ReadResult
 from schemas.reading import ReadingBatch, concatenate
 
@@ -32,6 +34,7 @@ class Gathered:
     cursors: list[tuple[int, datetime]] = field(default_factory=list)
     station: StationOutcome | None = None
     outcome: Outcome | None = None  # of a program
+    clocks: list[MeterClockReading] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -91,6 +94,10 @@ async def read(
                 readout = await conversation.read_billing(billing.obis, now - billing.periods * _PERIOD, now)
                 got.batches.append(readout.batch)
                 got.refused += [(one.obis, one.reason) for one in readout.refusals]
+            case Clock():
+                if not isinstance(conversation, ClockConversation):
+                    raise LocalProtocolError("its language has no clock that can be read")
+                got.clocks.append(MeterClockReading(meter_id, await conversation.read_clock(), "read"))
             case Forwarded():
                 got.station = StationOutcome()
                 await forwarding(conversation, got.station)

@@ -177,7 +177,12 @@ class Visitor:
                 asked.waiting.meter_id,
                 lease,
                 lambda: self._links.wanted(way),
+                commit,
             )
+
+        async def commit(batch: ReadingBatch) -> None:
+            under = Settlement(frozenset([lease]), lease_s=self._lease_s, urgent=True)
+            await (await self._pipeline.submit(batch, under, urgent=True))
 
         try:
             is_over = await read(
@@ -237,6 +242,7 @@ class Visitor:
             tuple(cursor for got in course.got for cursor in got.cursors),
             self._lease_s,
             urgent := any(one.is_waited_for for one in course.over),
+            tuple(clock for got in course.got for clock in got.clocks),
         )
         over = course.over
         course.got, course.settled, course.over = [], [], []

@@ -18,6 +18,7 @@ from headend.clock import utc_now
 from headend.drivers.contract import Conversation, Target
 from headend.programs.contract import (
     Barred,
+    Commit,
     Failed,
     Finished,
     Guarded,
@@ -78,10 +79,12 @@ class Applier:
         meter_id: int,
         lease: Lease,
         wanted: Callable[[], bool],
+        commit: Commit,
     ) -> Outcome:
         """Take the meter's program as far as this visit gets; what came of it is stored when this returns.
 
-        ``wanted`` says whether somebody more urgent waits for the line. Raises the tree of
+        ``wanted`` says whether somebody more urgent waits for the line, ``commit`` stores what the procedure
+        reads beside. Raises the tree of
         `protocols.errors`, LaneLost, UnavailableError.
         """
         async with self._connect() as connection:
@@ -96,7 +99,7 @@ class Applier:
             return await self._halted(campaign_id, meter_id, lease, standing)
         procedure = self._procedures.get(stored.kind)
         now = self._now()
-        task = Task(campaign_id, target, stored.content, campaign.actor, now)
+        task = Task(campaign_id, target, stored.content, campaign.actor, now, commit)
         loop = asyncio.get_running_loop()
         end = loop.time() + self._visit_s
         journal = MeterJournal(

@@ -9,7 +9,7 @@ journal, and from the meter:
   does it again, and where that cannot tell, says `Unsure` instead of doing it twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
@@ -17,6 +17,13 @@ from typing import Any, Protocol, runtime_checkable
 from headend.drivers.contract import Conversation, Target
 from headend.store.sql import Connection
 from schemas.program import Program, ProgramKind
+from schemas.reading import ReadingBatch
+
+Commit = Callable[[ReadingBatch], Awaitable[None]]
+
+
+async def _not_here(batch: ReadingBatch) -> None:
+    raise NotImplementedError("nobody takes readings of this task")
 
 
 class Halted(Exception):
@@ -25,13 +32,18 @@ class Halted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A program for one meter, as of one campaign. ``actor`` asked for it, ``now`` is aware UTC."""
+    """A program for one meter, as of one campaign. ``actor`` asked for it, ``now`` is aware UTC.
+
+    ``commit`` stores what was read of the meter, under the lane's fence; it is there when the call returns.
+    Raises LaneLost, UnavailableError.
+    """
 
     campaign_id: int
     target: Target
     program: Program
     actor: str
     now: datetime
+    commit: Commit = field(default=_not_here, repr=False, compare=False)
 
     @property
     def meter_id(self) -> int:

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from headend.store import attempts, events, lanes, requests
+from headend.store import attempts, clocks, events, lanes, requests
 from headend.store.attempts import Attempt
 from headend.store.lanes import Lease
 from headend.store.requests import Settled
 from headend.store.sql import Connection
+from schemas.clock import MeterClockReading
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """``leases`` are held through the transaction, or nothing of it is stored; ``urgent``: beside another one
-    under the same lease, not behind it. ``cursors``: meters whose event logs were read up to a moment."""
+    under the same lease, not behind it. ``cursors``: meters whose event logs were read up to a moment;
+    ``clocks``: what clocks showed."""
 
     leases: frozenset[Lease] = frozenset()
     settled: tuple[Settled, ...] = ()
@@ -24,9 +26,10 @@ class Settlement:
     cursors: tuple[tuple[int, datetime], ...] = ()
     lease_s: float = 15.0
     urgent: bool = False
+    clocks: tuple[MeterClockReading, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.leases or self.settled or self.attempts or self.cursors)
+        return bool(self.leases or self.settled or self.attempts or self.cursors or self.clocks)
 
     async def begin(self, connection: Connection) -> None:
         """Before anything is written. Raises LaneLost."""
@@ -42,6 +45,7 @@ class Settlement:
             await events.move_cursors(connection, list(dict(sorted(self.cursors)).items()))
         if self.attempts:
             await attempts.insert(connection, self.attempts)
+        await clocks.insert(connection, self.clocks)
         if self.settled:
             await requests.settle(connection, self.settled)
 
@@ -62,4 +66,5 @@ def together(several: Iterable[Settlement]) -> Settlement:
         tuple(cursor for one in found for cursor in one.cursors),
         min(one.lease_s for one in found),
         all(one.urgent for one in found),
+        tuple(clock for one in found for clock in one.clocks),
     )

@@ -14,11 +14,15 @@ class Clock(Part):
     ``time_zone`` serves stamps without a deviation; with ``follows_dst = false`` the clock keeps the zone's
     standard time all year. ``deviation``: ``standard`` is UTC = local time + deviation, ``inverted`` the
     maker's other sign, ``unspecified`` says that what the meter sends there means nothing.
+
+    ``changes``: how it can be moved, best first: ``shift`` by seconds, ``preset`` and adjust, ``set``. Where
+    a time zone is named, programs for clocks hold the meter's own rules of summer time against it.
     """
 
     time_zone: ZoneName | None = None
     follows_dst: bool = True
     deviation: Literal["standard", "inverted", "unspecified"] = "standard"
+    changes: tuple[Literal["shift", "preset", "set"], ...] = ("shift", "set")
 
     @model_validator(mode="after")
     def _has_zone(self) -> Self:

@@ -9,12 +9,19 @@ from schemas.programs.shape import Shape
 
 class ClockProgram(Shape):
     """A meter's clock is left alone up to ``leave_s`` off, shifted up to ``shift_s`` (at most 900 s, class 8
-    method 6), and set beyond, where ``may_set``."""
+    method 6), and set beyond, where ``may_set``.
+
+    It is changed only where it is ``boundary_s`` and the uncertainty of its reading away from the boundaries
+    of load profiles, before and after. ``summer_time``: its own rules of summer time are held against its
+    model's time zone, and corrected.
+    """
 
     kind: Literal["clock"] = "clock"
     leave_s: int = Field(default=5, ge=0, le=900)
     shift_s: int = Field(default=60, ge=0, le=900)
     may_set: bool = True
+    boundary_s: int = Field(default=60, ge=60, le=300)
+    summer_time: bool = True
 
     @model_validator(mode="after")
     def _rises(self) -> Self:

@@ -61,7 +61,7 @@ class Field:
         plan = plan_session(load_model(model), LinkAddress.parse(f"tcp://127.0.0.1:{port}{more}"), {})
         try:
             async with MeterSession(plan) as session:
-                yield StationConversation(session, Shapes())
+                yield StationConversation(session, load_model("headend-dc"), Shapes())
         finally:
             await self.concentrator.stop()
 

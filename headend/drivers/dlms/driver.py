@@ -137,8 +137,12 @@ class DlmsConversation(DlmsCommands):
 
 
 def _programs(model: MeterModel) -> frozenset[Feature]:
-    """Programs for which the model says where its objects are."""
-    said = {Feature.SWITCH: model.switch, Feature.LIMIT: model.limit}
+    """Programs for which the model says where its objects are, or how they are used."""
+    said = {
+        Feature.CLOCK: model.clock.changes or None,
+        Feature.SWITCH: model.switch,
+        Feature.LIMIT: model.limit,
+    }
     return frozenset(feature for feature, section in said.items() if section is not None)
 
 

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from headend.drivers.contract import Conversation, Curve, Feature, RegisterReadout, Target, Way
+from headend.drivers.dlms.commands.clock import ClockCommands
 from headend.drivers.dlms.intervals import ProfileShape, to_batch
 from headend.drivers.dlms.profile_check import ProfileFacts, Scaling, Shapes, profile_of, refused
 from headend.session.access import Access, Reach
@@ -70,8 +71,8 @@ class StationDriver:
         self._shapes = Shapes()
 
     def features(self, model: str) -> frozenset[Feature]:
-        """It hands on what it keeps of its meters: see `StationConversation`."""
-        return frozenset({Feature.FORWARDS})
+        """It hands on what it keeps of its meters (see `StationConversation`), and has a clock."""
+        return frozenset({Feature.FORWARDS, Feature.CLOCK})
 
     def curves(self, model: str) -> tuple[Curve, ...]:
         """None of its own."""
@@ -91,14 +92,14 @@ class StationDriver:
         if not isinstance(way, Reach):
             raise TypeError(f"a way of DLMS is a Reach, not a {type(way).__name__}")
         async with self._access.session(way, answer_s=answer_s) as session:
-            yield StationConversation(session, self._shapes)
+            yield StationConversation(session, way.model, self._shapes)
 
 
-class StationConversation:
+class StationConversation(ClockCommands):
     """One session with a concentrator. One request at a time."""
 
-    def __init__(self, session: MeterSession, shapes: Shapes) -> None:
-        self._session = session
+    def __init__(self, session: MeterSession, model: MeterModel, shapes: Shapes) -> None:
+        super().__init__(session, model)
         self._shapes = shapes
         self._layouts: tuple[Layout, ...] | None = None
 

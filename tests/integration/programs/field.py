@@ -2,14 +2,14 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 
-from concentrator_sim.field import Field
+from concentrator_sim.field import Field, unix_now
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.scenario import make_scenario
 from headend.foundation import open_base
@@ -108,12 +108,19 @@ class Works:
 
 @asynccontextmanager
 async def works(
-    dsn: str, *, procedures: Sequence[Procedure] | None = None, settings: Any = None, **scenario: Any
+    dsn: str,
+    *,
+    procedures: Sequence[Procedure] | None = None,
+    settings: Any = None,
+    clock: Callable[[], int] = unix_now,
+    **scenario: Any,
 ) -> AsyncIterator[Works]:
     """Everything open, the queue at work, all meters imported and commissioned. ``procedures`` instead of the
-    house's own."""
+    house's own; ``clock`` is the field's."""
     async with AsyncExitStack() as stack:
-        simulated = await stack.enter_async_context(Field(make_scenario({"base_port": 0, **scenario})))
+        simulated = await stack.enter_async_context(
+            Field(make_scenario({"base_port": 0, **scenario}), clock=clock)
+        )
         chosen = load_settings(**{"database_url": dsn, "master_key": "42" * 32, **(settings or {})})
         base = await stack.enter_async_context(open_base(chosen))
         house = await stack.enter_async_context(open_house(base))

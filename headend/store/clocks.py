@@ -1,0 +1,134 @@
+"""Meters' clocks: what they showed, when they were changed, and which lines were told the time by broadcast.
+
+Times are aware UTC.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from headend.store import sql
+from headend.store.sql import Connection
+from schemas.clock import ClockReading, MeterClockReading
+
+_QUERIES: Final = sql.load("clocks")
+_MS: Final = timedelta(milliseconds=1)
+#: A slope is told where the offsets went this much further apart than they are uncertain.
+_CLEAR: Final = 2
+
+
+class Kept(NamedTuple):
+    """A reading as it is stored, to the millisecond."""
+
+    reading: ClockReading
+    source: str
+
+
+class Newest(NamedTuple):
+    """The newest reading of a meter's clock; ``ppm`` is how fast it goes since it was changed last, None
+    where its readings do not tell."""
+
+    asset_id: str
+    model: str
+    at: datetime
+    offset: timedelta
+    uncertainty: timedelta
+    ppm: Decimal | None
+
+
+async def insert(connection: Connection, readings: Sequence[MeterClockReading]) -> None:
+    """Keep these."""
+    if not readings:
+        return
+    told = [one.reading for one in readings]
+    await connection.execute(
+        _QUERIES["insert"],
+        {
+            "meters": [one.meter_id for one in readings],
+            "at": [sql.aware(one.at) for one in told],
+            "offset_ms": [round(one.offset / _MS) for one in told],
+            "uncertainty_ms": [-(-one.uncertainty // _MS) for one in told],
+            "deviation_min": [one.deviation_min for one in told],
+            "status": [one.status for one in told],
+            "sources": [one.source for one in readings],
+        },
+    )
+
+
+async def series(
+    connection: Connection, meter_id: int, since: datetime, until: datetime, *, limit: int
+) -> list[Kept]:
+    """Readings of one clock in [since, until), newest first."""
+    cursor = await connection.execute(
+        _QUERIES["series"],
+        {"meter": meter_id, "since": sql.aware(since), "until": sql.aware(until), "limit": limit},
+    )
+    return [
+        Kept(ClockReading(at.astimezone(UTC), offset * _MS, uncertainty * _MS, deviation, status), source)
+        for at, offset, uncertainty, deviation, status, source in await cursor.fetchall()
+    ]
+
+
+async def fleet(connection: Connection, since: datetime) -> list[Newest]:
+    """The newest reading of each meter's clock that was read since, by asset id."""
+    cursor = await connection.execute(_QUERIES["fleet"], {"since": sql.aware(since)})
+    return [
+        Newest(asset_id, model, at.astimezone(UTC), offset * _MS, uncertainty * _MS, _ppm(*slope))
+        for asset_id, model, at, offset, uncertainty, *slope in await cursor.fetchall()
+    ]
+
+
+def _ppm(slope: Any, span: timedelta | None, uncertainty_ms: int | None) -> Decimal | None:
+    """Parts in a million of a slope in ms per second; None where the uncertainty is as large."""
+    if slope is None or not span or uncertainty_ms is None:
+        return None
+    ppm = Decimal(str(slope)) * 1000
+    blur = Decimal(_CLEAR * uncertainty_ms) * 1000 / Decimal(str(span.total_seconds()))
+    # a clock that is right stays so: told as soon as the readings are long enough apart
+    return round(ppm, 1) if abs(ppm) > blur or blur < 1 else None
+
+
+async def intend_change(
+    connection: Connection,
+    campaign_id: int,
+    meter_id: int,
+    step: str,
+    *,
+    at: datetime,
+    change: str,
+    shown: Sequence[datetime],
+) -> None:
+    """A clock will be changed: the intervals that lie between these moments of it are affected."""
+    parameters = {
+        "campaign": campaign_id, "meter": meter_id, "step": step, "at": sql.aware(at), "change": change,
+        "since": sql.aware(min(shown)), "until": sql.aware(max(shown)),
+    }  # fmt: skip
+    await connection.execute(_QUERIES["intend"], parameters)
+
+
+async def settle_change(
+    connection: Connection, campaign_id: int, meter_id: int, step: str, *, took_effect: bool
+) -> None:
+    """It was changed, or was not."""
+    await connection.execute(
+        _QUERIES["settle"],
+        {"campaign": campaign_id, "meter": meter_id, "step": step, "took_effect": took_effect},
+    )
+
+
+async def join_broadcast(
+    connection: Connection, line: str, day: date, *, at: datetime, campaign_id: int, meter_id: int
+) -> datetime | None:
+    """Say that the line is told the time now; None where nobody did before on that day, so that it is to be
+    done, else when it was."""
+    parameters = {
+        "line": line, "day": day, "at": sql.aware(at), "campaign": campaign_id, "meter": meter_id
+    }  # fmt: skip
+    cursor = await connection.execute(_QUERIES["join_broadcast"], parameters)
+    if await cursor.fetchone() is not None:
+        return None
+    cursor = await connection.execute(_QUERIES["broadcast_at"], {"line": line, "day": day})
+    row = await cursor.fetchone()
+    found: datetime | None = None if row is None else row[0].astimezone(UTC)
+    return found
