@@ -258,7 +258,7 @@ def test_further_logical_devices_answer_at_their_sap():
 def test_every_listed_attribute_can_be_read_and_is_what_it_says():
     client = connected(SimulatedMeter(1, 1, MODES["hls5"]))
     entries = cosem.object_list(client.value(15, "0-0:40.0.0"))
-    assert len({e.obis for e in entries}) == len(entries) == 24
+    assert len({e.obis for e in entries}) == len(entries) >= 24
     for entry in entries:
         for access in entry.attributes:
             if (entry.class_id, access.index) == (7, 2):
