@@ -30,6 +30,7 @@ from headend.processes.presence import Presence, this_process
 from headend.processes.signals import Stop, signals
 from headend.processes.supervisor import Supervisor
 from headend.processes.tasks import ServiceError, Tasks, cancelled
+from headend.programs.campaigning import advance_all, campaigning
 from headend.schedules.builtin import ensure_builtin
 from headend.schedules.planner import plan_due
 from headend.store.migrate import migrate
@@ -67,8 +68,8 @@ async def work(settings: Settings, tell: Tell, *, line: Lifeline | None = None) 
 
 
 async def schedule(settings: Settings, tell: Tell) -> None:
-    """Make jobs of schedules and tell ends of jobs, each once beside any number of other processes, until
-    SIGINT or SIGTERM. Raises as `run`."""
+    """Make jobs of schedules, take campaigns on and tell ends of jobs, each once beside any number of other
+    processes, until SIGINT or SIGTERM. Raises as `run`."""
     with signals() as stop:
         async with AsyncExitStack() as stack:
             base = await stack.enter_async_context(open_base(settings))
@@ -152,14 +153,15 @@ async def working(
 
 
 async def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
-    """Have schedules become jobs, ends of jobs told, and what is missing asked for again, for as long as
-    ``stack`` lasts; the schedules of the settings are there then."""
+    """Have schedules become jobs, campaigns go on, ends of jobs told, and what is missing asked for again, as
+    long as ``stack`` lasts; the schedules of the settings are there then."""
     async with base.pool.connection() as connection:
         await ensure_builtin(connection, base.settings, utc_now())
 
     async def tick(now: datetime) -> None:
         async with base.pool.connection() as connection:
             await plan_due(connection, now, folders=base.settings.profile_folders)
+        await advance_all(base.pool.connection, now)
         vault = await base.vault_if_any()
         if vault is not None:
             async with base.pool.connection() as connection:
@@ -169,6 +171,8 @@ async def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
     drain_s = base.settings.shutdown_timeout_s
     ticks = tasks.start("schedules", ticking(base.pool, tick, drain_s=drain_s))
     stack.push_async_callback(_drained, ticks, drain_s)
+    campaigns = tasks.start("campaigns", campaigning(base.pool))
+    stack.push_async_callback(cancelled, campaigns)
     teller = deliveries(base.pool, base.settings, sealer_if_any(base.settings), utc_now)
     tells = tasks.start("webhooks", telling(base.pool, teller.deliver, drain_s=drain_s))
     stack.push_async_callback(_drained, tells, drain_s)

@@ -36,6 +36,7 @@ class Campaign:
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    judged_from: datetime | None = None  # failures count from then on; None: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Placed(NamedTuple):
     meter_id: int
     wave: int
     unfit: str | None = None
+    station: int | None = None  # the node of the station that it is behind; None: it answers directly
 
 
 class Step(NamedTuple):
@@ -110,6 +112,7 @@ async def create(
             "waves": [one.wave for one in meters],
             "states": [fit if one.unfit is None else unfit for one in meters],
             "reasons": [one.unfit for one in meters],
+            "stations": [one.station for one in meters],
         },
         prepare=False,
     )
@@ -282,22 +285,14 @@ async def end_meter(
     return await cursor.fetchone() is not None
 
 
-async def begin_wave(connection: Connection, campaign_id: int, wave: int) -> list[int]:
-    """The wave has begun: its waiting meters are open now; their numbers, in order."""
-    cursor = await connection.execute(_QUERIES["begin_wave"], {"campaign": campaign_id, "wave": wave})
-    return sorted(meter_id for (meter_id,) in await cursor.fetchall())
+async def begin_wave(connection: Connection, campaign_id: int, wave: int) -> None:
+    """The wave has begun: its meters may be opened."""
+    await connection.execute(_QUERIES["begin_wave"], {"campaign": campaign_id, "wave": wave})
 
 
 async def requested(connection: Connection, campaign_id: int, job_id: int) -> None:
     """The requests of this job work at the campaign's meters."""
     await connection.execute(_QUERIES["requested"], {"campaign": campaign_id, "job": job_id})
-
-
-async def open_meters(connection: Connection, campaign_id: int) -> int:
-    """How many of its meters have not ended."""
-    cursor = await connection.execute(_QUERIES["open_meters"], {"campaign": campaign_id})
-    row = await cursor.fetchone()
-    return 0 if row is None else int(row[0])
 
 
 async def _one(connection: Connection, query: str, campaign_id: int) -> Campaign:
@@ -311,7 +306,7 @@ async def _one(connection: Connection, query: str, campaign_id: int) -> Campaign
 def _campaign(row: Sequence[Any]) -> Campaign:
     (
         campaign_id, program_id, title, plan, digest, state, reason, wave, wave_at, version, actor,
-        correlation_id, created_at, started_at, ended_at,
+        correlation_id, created_at, started_at, ended_at, judged_from,
     ) = row  # fmt: skip
     return Campaign(
         campaign_id=campaign_id,
@@ -329,6 +324,7 @@ def _campaign(row: Sequence[Any]) -> Campaign:
         created_at=created_at.astimezone(UTC),
         started_at=_utc(started_at),
         ended_at=_utc(ended_at),
+        judged_from=_utc(judged_from),
     )
 
 

@@ -6,27 +6,27 @@ RETURNING campaign_id;
 
 -- name: add_meters
 -- The meters of a campaign, each in its wave; those that are not fit for it are told why at once.
-INSERT INTO campaign_meters (campaign_id, meter_id, wave, state, reason, ended_at)
-SELECT %(campaign)s, t.meter_id, t.wave, t.state, t.reason, CASE WHEN t.state <> 'waiting' THEN clock_timestamp() END
-  FROM unnest(%(meters)s::integer[], %(waves)s::smallint[], %(states)s::text[], %(reasons)s::text[])
-       AS t (meter_id, wave, state, reason);
+INSERT INTO campaign_meters (campaign_id, meter_id, wave, state, reason, station, ended_at)
+SELECT %(campaign)s, t.meter_id, t.wave, t.state, t.reason, t.station, CASE WHEN t.state <> 'waiting' THEN clock_timestamp() END
+  FROM unnest(%(meters)s::integer[], %(waves)s::smallint[], %(states)s::text[], %(reasons)s::text[], %(stations)s::integer[])
+       AS t (meter_id, wave, state, reason, station);
 
 -- name: find
 -- One campaign by its number.
 SELECT campaign_id, program_id, title, plan, digest, state, reason, wave, wave_at, version, actor, correlation_id,
-       created_at, started_at, ended_at
+       created_at, started_at, ended_at, judged_from
   FROM campaigns WHERE campaign_id = %(campaign)s;
 
 -- name: lock
 -- The same, kept from others until the transaction ends.
 SELECT campaign_id, program_id, title, plan, digest, state, reason, wave, wave_at, version, actor, correlation_id,
-       created_at, started_at, ended_at
+       created_at, started_at, ended_at, judged_from
   FROM campaigns WHERE campaign_id = %(campaign)s FOR UPDATE;
 
 -- name: page
 -- Campaigns below a number, newest first: in some states or in all, of one program kind or of all.
 SELECT c.campaign_id, c.program_id, c.title, c.plan, c.digest, c.state, c.reason, c.wave, c.wave_at, c.version, c.actor,
-       c.correlation_id, c.created_at, c.started_at, c.ended_at
+       c.correlation_id, c.created_at, c.started_at, c.ended_at, c.judged_from
   FROM campaigns c JOIN programs p USING (program_id)
  WHERE (%(before)s::bigint IS NULL OR c.campaign_id < %(before)s)
    AND (%(states)s::text[] IS NULL OR c.state = ANY (%(states)s))
@@ -34,13 +34,13 @@ SELECT c.campaign_id, c.program_id, c.title, c.plan, c.digest, c.state, c.reason
  ORDER BY c.campaign_id DESC LIMIT %(limit)s;
 
 -- name: move
--- Another state, from one of these; nothing where it is in none of them.
+-- Another state, from one of these, which is told; nothing where it is in none of them.
 UPDATE campaigns
    SET state = %(state)s, reason = %(reason)s, version = version + 1,
        started_at = CASE WHEN %(state)s = 'running' THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,
        ended_at = CASE WHEN %(state)s IN ('done', 'aborted', 'refused') THEN clock_timestamp() END
  WHERE campaign_id = %(campaign)s AND state = ANY (%(before)s)
-RETURNING version;
+RETURNING version, pg_notify('headend_campaigns', campaign_id::text);
 
 -- name: counts
 -- How many meters are in which state, by campaign and wave.
@@ -84,30 +84,19 @@ RETURNING step_id;
 SELECT state, reason FROM campaigns WHERE campaign_id = %(campaign)s FOR SHARE;
 
 -- name: end_meter
--- One meter's part is over. Nothing where it was already.
+-- One meter's part is over, which is told. Nothing where it was already.
 UPDATE campaign_meters
    SET state = %(state)s, reason = %(reason)s, stage = %(stage)s, proof = %(proof)s, facts = facts || %(facts)s,
        ended_at = clock_timestamp()
  WHERE campaign_id = %(campaign)s AND meter_id = %(meter)s AND ended_at IS NULL
-RETURNING meter_id;
+RETURNING meter_id, pg_notify('headend_campaigns', campaign_id::text);
 
 -- name: begin_wave
--- The meters of a wave that wait, now open; their numbers.
-WITH begun AS (
-    UPDATE campaigns SET wave = %(wave)s, wave_at = clock_timestamp(), version = version + 1 WHERE campaign_id = %(campaign)s
-    RETURNING campaign_id
-)
-UPDATE campaign_meters m SET state = 'open'
-  FROM begun
- WHERE m.campaign_id = begun.campaign_id AND m.wave = %(wave)s AND m.state = 'waiting'
-RETURNING m.meter_id;
+-- The meters of this wave may be opened.
+UPDATE campaigns SET wave = %(wave)s, wave_at = clock_timestamp(), version = version + 1 WHERE campaign_id = %(campaign)s;
 
 -- name: requested
 -- Which request works at each meter that a job was made for.
 UPDATE campaign_meters m SET request_id = r.request_id
   FROM requests r
  WHERE r.job_id = %(job)s AND m.campaign_id = %(campaign)s AND m.meter_id = r.meter_id;
-
--- name: open_meters
--- How many meters have not ended.
-SELECT count(*) FROM campaign_meters WHERE campaign_id = %(campaign)s AND ended_at IS NULL;

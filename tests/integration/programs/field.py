@@ -86,7 +86,8 @@ class Works:
     async def ended(self, campaign_id: int, *, within_s: float = 60) -> list[CampaignMeter]:
         """Wait until the campaign has ended; where its meters stand."""
         async with asyncio.timeout(within_s):
-            while (await self.advance(campaign_id)).state is not CampaignState.DONE:  # noqa: ASYNC110
+            while (found := await self.advance(campaign_id)).state is not CampaignState.DONE:
+                assert found.state is not CampaignState.STOPPED, found.reason
                 await asyncio.sleep(0.05)
         return await self.standing(campaign_id)
 
