@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar, cast
 
 from concentrator_sim.event_log import EventBook
 from concentrator_sim.generator import Consumption
+from concentrator_sim.key_slots import KeySlots
 from concentrator_sim.object_model import MANAGEMENT_CLIENT, PUBLIC_CLIENT, Meter, ObjectModel
 from concentrator_sim.objects import FURTHER, MANAGEMENT
 from concentrator_sim.security import (
@@ -179,7 +180,10 @@ class SimulatedMeter:
 
     @property
     def keys(self) -> MeterKeys:
-        """Its keys."""
+        """Its keys: those that it came with, or was given since."""
+        slots = self.part_if_any(KeySlots)
+        if slots is not None:
+            return slots.keys
         if self._keys is None:
             self._keys = derive_keys(self.seed, self.number, self.mode)
         return self._keys
@@ -195,6 +199,24 @@ class SimulatedMeter:
         last = None if self._peer is None else self._peer.last
         return 0 if last is None else last
 
+    @property
+    def client_counter(self) -> PeerCounter | None:
+        """The counter that the management client is held to, None before its first association."""
+        return self._peer
+
+    def rekeyed(self, client_counter: PeerCounter) -> None:
+        """Its keys may be others from now on; ``client_counter`` is that of the one that encrypts."""
+        self._management = None
+        self._peer = client_counter
+
+    def settings(self) -> ServerSettings:
+        """What the management client must prove, under the keys of now."""
+        if self._management is None:
+            self._management = management_settings(
+                self.mode, self.keys, self.system_title, max_pdu=self.max_pdu, block_size=self.block_size
+            )
+        return self._management
+
     def associate(
         self, device: LogicalDevice, client_sap: int, clock: Callable[[], int]
     ) -> ServerAssociation | None:
@@ -208,17 +230,15 @@ class SimulatedMeter:
             return ServerAssociation(self._public)
         if client_sap != MANAGEMENT_CLIENT:
             return None
-        if self._management is None:
-            self._management = management_settings(
-                self.mode, self.keys, self.system_title, max_pdu=self.max_pdu, block_size=self.block_size
-            )
+        settings = self._management or self.settings()
+        if self._peer is None:
             self._peer = PeerCounter()
-        settings, peer = self._management, self._peer
+        peer = self._peer
 
         def counter() -> int:
             return self._next_counter(clock)
 
-        if peer is None or not Straight.fits(settings):
+        if not Straight.fits(settings):
             return ServerAssociation(settings, next_counter=counter, peer_counter=peer)
         return Straight(
             settings,

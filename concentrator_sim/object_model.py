@@ -11,13 +11,14 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 from concentrator_sim.event_log import EventBook
 from concentrator_sim.generator import Consumption
-from concentrator_sim.security import SecurityMode
+from concentrator_sim.security import MeterKeys, SecurityMode
 from protocols.dlms import axdr
 from protocols.dlms.apdu.fields import AttributeItem, Selection
 from protocols.dlms.association import MethodOutcome
 from protocols.dlms.cosem import Attribute, AttributeAccess, Method, MethodAccess, ObjectEntry
 from protocols.dlms.enums import ActionResult, DataAccessResult
 from protocols.dlms.obis import Obis
+from protocols.dlms.security import PeerCounter
 from protocols.errors import RemoteProtocolError
 
 #: Association SAPs on the client's side.
@@ -40,6 +41,8 @@ class Meter(Protocol):
     @property
     def mode(self) -> SecurityMode: ...
     @property
+    def keys(self) -> MeterKeys: ...
+    @property
     def security_policy(self) -> int: ...
     @property
     def system_title(self) -> bytes: ...
@@ -47,6 +50,8 @@ class Meter(Protocol):
     def client_title(self) -> bytes: ...
     @property
     def last_client_counter(self) -> int: ...
+    @property
+    def client_counter(self) -> PeerCounter | None: ...
     @property
     def deviation_min(self) -> int: ...
     @property
@@ -57,6 +62,9 @@ class Meter(Protocol):
     def events(self) -> EventBook: ...
     @property
     def devices(self) -> Sequence["Device"]: ...
+
+    def rekeyed(self, client_counter: PeerCounter) -> None:
+        """Its keys may be others from now on; ``client_counter`` is that of the one that encrypts."""
 
     def part(self, kind: "Callable[[Meter], T]") -> T:
         """The meter's part of this kind: made by it when it is first asked for, then the same."""

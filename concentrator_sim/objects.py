@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from concentrator_sim import billing, clocked_profile, event_log, meter_clock, profile
+from concentrator_sim import billing, clocked_profile, event_log, key_slots, meter_clock, profile
 from concentrator_sim.breaker import BREAKERS
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.limiter import LIMITERS
@@ -252,6 +252,7 @@ def _security_setup() -> CosemObject:
             5: lambda asked: _octets(asked.device.meter.system_title),
             6: _constant(axdr.array(())),
         },
+        methods={cosem.KEY_TRANSFER: key_slots.transfer},
     )
 
 

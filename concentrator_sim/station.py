@@ -6,6 +6,7 @@ apart by their server SAP.
 
 from collections.abc import Callable, Mapping, Sequence
 
+from concentrator_sim.key_slots import KeySlots
 from concentrator_sim.meter import LogicalDevice, SimulatedMeter
 from concentrator_sim.straight import Straight
 from protocols.dlms.apdu.access import AccessAction, AccessGet
@@ -15,6 +16,7 @@ from protocols.dlms.association import (
     ActionRequested,
     ClientAssociated,
     GetRequested,
+    MethodOutcome,
     ServerAssociation,
     ServerEvent,
     ServerState,
@@ -106,12 +108,14 @@ class Station:
                     ]
                 )
             case ActionRequested(methods, parameters):
-                return association.respond_action(
-                    [
-                        model.invoke(method, parameter, device, client, now)
-                        for method, parameter in zip(methods, parameters, strict=True)
-                    ]
-                )
+                outcomes = [
+                    model.invoke(method, parameter, device, client, now)
+                    for method, parameter in zip(methods, parameters, strict=True)
+                ]
+                slots = device.meter.part_if_any(KeySlots)
+                if slots is None or slots.answering is None:
+                    return association.respond_action(outcomes)
+                return _rekeyed(association, device, slots, outcomes)
             case AccessRequested(specs, given):
                 data: list[bytes | None] = []
                 results: list[DataAccessResult | ActionResult] = []
@@ -136,3 +140,16 @@ class Station:
                 if title is not None:
                     device.meter.client_title = title
         return []
+
+
+def _rekeyed(
+    association: ServerAssociation, device: LogicalDevice, slots: KeySlots, outcomes: list[MethodOutcome]
+) -> list[bytes]:
+    """The answer to a transfer of keys, with which the association ends."""
+    is_sent, slots.answering = slots.answering, None
+    cipher = device.meter.settings().cipher
+    if slots.answers_new and cipher is not None:
+        association.rekey(cipher, slots.peer())
+    answers = association.respond_action(outcomes)
+    association.reset()
+    return answers if is_sent else []

@@ -41,6 +41,7 @@ from headend.processes.presence import this_process
 from headend.programs.applier import Applier
 from headend.programs.clock import ClockProcedure
 from headend.programs.contract import Procedure
+from headend.programs.keys import KeysProcedure
 from headend.session.access import Access
 from headend.session.deadlines import Deadlines
 from headend.store import workers
@@ -181,6 +182,7 @@ def procedures_of(base: Base) -> tuple[Procedure, ...]:
         ClockProcedure(connect, drivers),
         SwitchProcedure(connect, features, rules),
         LimitProcedure(features, rules),
+        KeysProcedure(connect, base.vault, profile_folders=settings.profile_folders),
     )
 
 

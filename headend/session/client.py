@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar
 
@@ -17,6 +17,7 @@ from headend.store.errors import UnavailableError
 from headend.transport.stream import Stream
 from protocols.dlms import axdr
 from protocols.dlms.apdu.fields import AttributeItem, Selection
+from protocols.dlms.association import CipherSettings
 from protocols.dlms.association.client import ClientAssociation
 from protocols.dlms.association.events import (
     ActionDone,
@@ -43,6 +44,7 @@ from protocols.errors import (
     RemoteProtocolError,
 )
 from schemas.failure import Stage
+from schemas.meter import KeyPurpose
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +122,8 @@ class MeterSession:
         self.peer_counter = PeerCounter() if peer_counter is None else peer_counter
         #: what the meter told unasked, for whoever opened the session to have it stored
         self.notifications: list[Notification] = []
+        #: keys of this session that are not stored as the meter's yet, by purpose: their fingerprints
+        self.renewed: Mapping[KeyPurpose, bytes] = {}
         #: seconds that the last answers took, each from the last message of ours
         self.answers_s: deque[float] = deque(maxlen=_ANSWERS)
         #: of the APDUs that went and came, without framing
@@ -137,6 +141,7 @@ class MeterSession:
         self._loop = asyncio.get_running_loop()
         self._end = 0.0
         self._broken: str | None = "not opened"
+        self._ended: str | None = None
         self._stream: Stream | None = None
         self._channel: ApduChannel | None = None
         self._association: ClientAssociation | None = None
@@ -305,6 +310,17 @@ class MeterSession:
         else:
             stream.close()
 
+    # ---- keys ---------------------------------------------------------------------------------------
+
+    def expect_keys(self, cipher: CipherSettings) -> None:
+        """The next answer may come under these keys instead of those of the session."""
+        if self._association is not None:
+            self._association.expect_keys(cipher, PeerCounter())
+
+    def end(self, why: str) -> None:
+        """Nothing more is to be asked in this session; the next request finds it closed, and ``why``."""
+        self._ended = self._broken = why
+
     def _abort(self) -> None:
         self._broken = self._broken or "aborted"
         if self._stream is not None:
@@ -400,6 +416,8 @@ class MeterSession:
         timeout_s: float | None,
     ) -> _Event:
         association = self._association
+        if self._ended is not None:
+            raise LinkClosed(f"{self.plan.address}: {self._ended}")
         if self._broken is not None or association is None:
             raise LocalProtocolError(f"the session takes no more requests: {self._broken}")
         if self._counters is not None and self._counters.available < _COUNTERS_AT_HAND:

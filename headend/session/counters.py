@@ -1,15 +1,22 @@
 """The invocation counters of one key, as a session takes them from the blocks that all sessions share."""
 
-from headend.keys.counters import CounterBlocks
+from headend.keys.counters import MAX_JUMP, CounterBlocks
 
 
 class KeyCounters:
-    """Our counters under one key. ``key_id`` is the key's fingerprint; ``actor`` who raises are logged to."""
+    """Our counters under one key. ``key_id`` is the key's fingerprint; ``actor`` who raises are logged to.
 
-    __slots__ = ("_actor", "_blocks", "_counter", "_key_id")
+    ``known`` is a counter that we have used with the meter under another key: one that goes on counting
+    through a change of keys may ask for so much, however far that is from the new key's beginning.
+    """
 
-    def __init__(self, blocks: CounterBlocks, key_id: bytes, *, actor: str = "session") -> None:
+    __slots__ = ("_actor", "_blocks", "_counter", "_key_id", "_limit")
+
+    def __init__(
+        self, blocks: CounterBlocks, key_id: bytes, *, actor: str = "session", known: int = 0
+    ) -> None:
         self._blocks = blocks
+        self._limit = MAX_JUMP + known
         self._key_id = key_id
         self._actor = actor
         self._counter = blocks.counter(key_id)
@@ -32,5 +39,9 @@ class KeyCounters:
     async def raise_to(self, value: int) -> None:
         """Go on from ``value``, because the meter said so. Raises CounterJumpRefused when that is too far."""
         await self._blocks.raise_to(
-            self._key_id, value, actor=self._actor, reason="the meter expects a higher invocation counter"
+            self._key_id,
+            value,
+            actor=self._actor,
+            reason="the meter expects a higher invocation counter",
+            limit=self._limit,
         )

@@ -26,6 +26,7 @@ class SealedKey:
     purpose: KeyPurpose
     sealed: bytes = field(repr=False)
     sealed_by: str
+    key_id: bytes | None = None  # its fingerprint; None where it was stored before keys had one
 
 
 async def put_keys(connection: Connection, keys: Sequence[SealedKey]) -> None:
@@ -37,6 +38,19 @@ async def put_keys(connection: Connection, keys: Sequence[SealedKey]) -> None:
             "purposes": [key.purpose for key in keys],
             "sealed": [key.sealed for key in keys],
             "sealed_by": [key.sealed_by for key in keys],
+            "key_ids": [key.key_id for key in keys],
+        },
+    )
+
+
+async def name_keys(connection: Connection, keys: Sequence[tuple[int, KeyPurpose, bytes]]) -> None:
+    """Store fingerprints of keys that have none: (meter number, purpose, fingerprint)."""
+    await connection.execute(
+        _QUERIES["name_keys"],
+        {
+            "meters": [meter for meter, _, _ in keys],
+            "purposes": [purpose for _, purpose, _ in keys],
+            "key_ids": [key_id for _, _, key_id in keys],
         },
     )
 
@@ -45,8 +59,8 @@ async def keys_of(connection: Connection, meter_ids: Sequence[int]) -> list[Seal
     """All keys of these meters."""
     cursor = await connection.execute(_QUERIES["keys_of"], {"meters": list(meter_ids)})
     return [
-        SealedKey(meter, KeyPurpose(purpose), bytes(sealed), by)
-        for meter, purpose, sealed, by in await cursor.fetchall()
+        SealedKey(meter, KeyPurpose(purpose), bytes(sealed), by, key_id)
+        for meter, purpose, sealed, by, key_id in await cursor.fetchall()
     ]
 
 
@@ -54,8 +68,8 @@ async def sealed_by_others(connection: Connection, current: str, *, limit: int) 
     """Some keys that another master key than ``current`` seals, locked until the transaction ends."""
     cursor = await connection.execute(_QUERIES["sealed_by_others"], {"current": current, "limit": limit})
     return [
-        SealedKey(meter, KeyPurpose(purpose), bytes(sealed), by)
-        for meter, purpose, sealed, by in await cursor.fetchall()
+        SealedKey(meter, KeyPurpose(purpose), bytes(sealed), by, key_id)
+        for meter, purpose, sealed, by, key_id in await cursor.fetchall()
     ]
 
 

@@ -10,6 +10,7 @@ The files are in ``schemas/profiles``; a folder of the operator's own is looked 
 from schemas.model.association import Association, Hdlc, MechanismName, Protection
 from schemas.model.clock import Clock
 from schemas.model.events import AlarmRegister, EventColumn, EventLogObject, Events
+from schemas.model.keys import Keys
 from schemas.model.load_profile import Column, LoadProfile
 from schemas.model.meter_model import MeterModel, Quirks, Register
 from schemas.model.parts import HexText, ModelError, ObisPattern, ObisText, Scaler, Scaling, ZoneName
@@ -28,6 +29,7 @@ __all__ = [
     "Hdlc",
     "Heartbeat",
     "HexText",
+    "Keys",
     "Limit",
     "LoadProfile",
     "MechanismName",

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from schemas.model.association import Association
 from schemas.model.clock import Clock
 from schemas.model.events import Events
+from schemas.model.keys import Keys
 from schemas.model.load_profile import LoadProfile
 from schemas.model.parts import ObisPattern, ObisText, Part, Scaling
 from schemas.model.push import Heartbeat, PushList
@@ -53,6 +54,8 @@ class MeterModel(Part):
     load_profiles: tuple[LoadProfile, ...] = ()
     registers: tuple[Register, ...] = ()
     events: Events = Events()
+    #: how it is given new keys; None: it cannot be
+    keys: Keys | None = None
     push: tuple[PushList, ...] = ()
     #: where a push without ciphering tells which meter it is from: its asset id or logical device name
     identity: tuple[ObisText, ...] = _IDENTITIES

@@ -142,6 +142,7 @@ def _programs(model: MeterModel) -> frozenset[Feature]:
         Feature.CLOCK: model.clock.changes or None,
         Feature.SWITCH: model.switch,
         Feature.LIMIT: model.limit,
+        Feature.KEYS: model.keys,
     }
     return frozenset(feature for feature, section in said.items() if section is not None)
 

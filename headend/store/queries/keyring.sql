@@ -1,17 +1,24 @@
 -- name: put_keys
 -- Sealed keys of meters; a key for the same purpose is replaced.
-INSERT INTO meter_keys (meter_id, purpose, sealed, sealed_by)
-SELECT * FROM unnest(%(meters)s::integer[], %(purposes)s::text[], %(sealed)s::bytea[], %(sealed_by)s::text[])
+INSERT INTO meter_keys (meter_id, purpose, sealed, sealed_by, key_id)
+SELECT * FROM unnest(%(meters)s::integer[], %(purposes)s::text[], %(sealed)s::bytea[], %(sealed_by)s::text[],
+                     %(key_ids)s::bytea[])
 ON CONFLICT (meter_id, purpose) DO UPDATE
-   SET sealed = excluded.sealed, sealed_by = excluded.sealed_by, created_at = now();
+   SET sealed = excluded.sealed, sealed_by = excluded.sealed_by, key_id = excluded.key_id, created_at = now();
 
 -- name: keys_of
 -- All sealed keys of meters.
-SELECT meter_id, purpose, sealed, sealed_by FROM meter_keys WHERE meter_id = ANY (%(meters)s::integer[]);
+SELECT meter_id, purpose, sealed, sealed_by, key_id FROM meter_keys WHERE meter_id = ANY (%(meters)s::integer[]);
+
+-- name: name_keys
+-- Fingerprints of keys that were stored before they had one.
+UPDATE meter_keys k SET key_id = n.key_id
+  FROM unnest(%(meters)s::integer[], %(purposes)s::text[], %(key_ids)s::bytea[]) AS n (meter_id, purpose, key_id)
+ WHERE k.meter_id = n.meter_id AND k.purpose = n.purpose AND k.key_id IS NULL;
 
 -- name: sealed_by_others
 -- Keys that are not yet under the current master key, kept to this transaction.
-SELECT meter_id, purpose, sealed, sealed_by
+SELECT meter_id, purpose, sealed, sealed_by, key_id
   FROM meter_keys WHERE sealed_by <> %(current)s
  ORDER BY meter_id, purpose LIMIT %(limit)s FOR UPDATE;
 

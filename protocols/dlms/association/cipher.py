@@ -25,6 +25,7 @@ from protocols.dlms.security import (
     key_length,
     wrap_key,
 )
+from protocols.errors import SecurityError
 
 #: Bytes that the longest form puts around a plain APDU: general-ciphering with a wrapped AES-256 key.
 OVERHEAD = {
@@ -69,6 +70,7 @@ class CipherContext:
         "form",
         "peer_counter",
         "settings",
+        "successor",
     )
 
     def __init__(
@@ -98,6 +100,9 @@ class CipherContext:
         self._session: CipherKeys | None = None
         self._wrapped: bytes | None = None
         self._transaction = 0
+        #: opens what this context cannot: the peer's keys are being changed, and its next message may be
+        #: under the new ones
+        self.successor: CipherContext | None = None
 
     @property
     def overhead(self) -> int:
@@ -167,11 +172,31 @@ class CipherContext:
         )
 
     def open(self, apdu: bytes, *, least: int | None = None) -> OpenedApdu:
-        """Open, check against replay and policy (``least`` protection, default what the settings require).
+        """Open, check against replay and policy (``least`` protection, default what the settings require);
+        what does not open is the `successor`'s, where there is one.
 
         Raises SecurityError and RemoteProtocolError, and RepeatedMessage when the message opened last came
         again.
         """
+        try:
+            return self._open(apdu, least)
+        except SecurityError:
+            if self.successor is None:
+                raise
+            return self.successor.open(apdu, least=least)
+
+    def succeeded_by(
+        self, settings: CipherSettings, *, peer_counter: PeerCounter, next_counter: Callable[[], int]
+    ) -> "CipherContext":
+        """The same association under other global keys; the dedicated key stays."""
+        made = CipherContext(
+            settings, next_counter=next_counter, peer_counter=peer_counter, random=self._random
+        )
+        made.peer_title, made.form = self.peer_title, self.form
+        made.dedicated, made._dedicated_counter = self.dedicated, self._dedicated_counter
+        return made
+
+    def _open(self, apdu: bytes, least: int | None) -> OpenedApdu:
         if self._theirs is not None and (inner := PLAIN_OF_GLOBAL.get(apdu[0])) is not None:
             found = self._theirs.open(apdu)
             if found is not None and found[0] and found[0][0] == inner:

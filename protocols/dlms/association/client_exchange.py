@@ -14,7 +14,7 @@ from protocols.dlms.apdu.fields import INVOKE
 from protocols.dlms.apdu.set import SetRequestWithBlock
 from protocols.dlms.association.cipher import CipherContext
 from protocols.dlms.association.events import Associated, ClientEvent, Stale, Transmit
-from protocols.dlms.association.settings import ClientSettings
+from protocols.dlms.association.settings import CipherSettings, ClientSettings
 from protocols.dlms.association.states import CLIENT_TRANSITIONS, ClientInput, ClientState
 from protocols.dlms.blocks import BlockJoiner, GbtReceiver, GbtSender, split
 from protocols.dlms.enums import Conformance
@@ -108,6 +108,14 @@ class ClientExchange:
         self._gbt_acks = 0
         self._gbt_late: dict[tuple[int, bytes], int] = {}
         self._used_gbt = False
+
+    def expect_keys(self, settings: CipherSettings, peer_counter: PeerCounter) -> None:
+        """The peer may answer under these keys from now on; ``peer_counter`` is its bar under them. What we
+        send stays under the keys of the association."""
+        if self._cipher is not None:
+            self._cipher.successor = self._cipher.succeeded_by(
+                settings, peer_counter=peer_counter, next_counter=_no_counter
+            )
 
     def abandon(self) -> None:
         """Stop waiting for the outstanding answer; it may still come and will be reported as stale.
@@ -262,3 +270,7 @@ class ClientExchange:
     def _fail(self) -> None:
         self._pending = self._party = self._gbt_in = self._gbt_out = None
         self._move(ClientInput.FAIL)
+
+
+def _no_counter() -> int:
+    raise LocalProtocolError("a successor's keys only open")

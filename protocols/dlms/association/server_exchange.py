@@ -13,7 +13,7 @@ from protocols.dlms.apdu.fields import InvokeIdAndPriority, LongInvokeIdAndPrior
 from protocols.dlms.association.cipher import CipherContext
 from protocols.dlms.association.events import Refused, ServerEvent, Transmit
 from protocols.dlms.association.handshake import Offer
-from protocols.dlms.association.settings import ServerSettings
+from protocols.dlms.association.settings import CipherSettings, ServerSettings
 from protocols.dlms.association.states import SERVER_TRANSITIONS, ServerInput, ServerState
 from protocols.dlms.blocks import BlockJoiner, GbtReceiver, GbtSender
 from protocols.dlms.ciphering import KeyUse
@@ -131,6 +131,13 @@ class ServerExchange:
         """The link is gone: no association is left."""
         self._clear()
         self._move(ServerInput.RESET)
+
+    def rekey(self, cipher: CipherSettings, peer_counter: PeerCounter) -> None:
+        """Go on under other global keys, in the same association; a dedicated key stays."""
+        if self._cipher is not None:
+            self._cipher = self._cipher.succeeded_by(
+                cipher, peer_counter=peer_counter, next_counter=self._counter
+            )
 
     def _ask(
         self,

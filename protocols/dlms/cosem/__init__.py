@@ -46,7 +46,17 @@ from protocols.dlms.cosem.registers import (
     ScalerUnit,
     exact,
 )
-from protocols.dlms.cosem.security_setup import SecurityPolicy, security_policy, security_suite, system_title
+from protocols.dlms.cosem.security_setup import (
+    KEY_TRANSFER,
+    KeyId,
+    SecurityPolicy,
+    TransferredKey,
+    key_transfer,
+    security_policy,
+    security_suite,
+    system_title,
+    transferred_keys,
+)
 from protocols.dlms.cosem.selectors import BY_ENTRY, BY_RANGE, EntryDescriptor, RangeDescriptor
 
 __all__ = [
@@ -54,6 +64,7 @@ __all__ = [
     "BY_RANGE",
     "CLOCK_TIME",
     "CURRENT_ASSOCIATION",
+    "KEY_TRANSFER",
     "LOGICAL_DEVICE_NAME",
     "PROFILE_BUFFER",
     "PROFILE_CAPTURE_OBJECTS",
@@ -70,6 +81,7 @@ __all__ = [
     "CaptureObject",
     "ClassId",
     "EntryDescriptor",
+    "KeyId",
     "LogicalDevice",
     "Method",
     "MethodAccess",
@@ -80,11 +92,13 @@ __all__ = [
     "ScalerUnit",
     "SecurityPolicy",
     "SortMethod",
+    "TransferredKey",
     "capture_objects",
     "clock_time",
     "date_time",
     "entries",
     "exact",
+    "key_transfer",
     "minutes",
     "object_list",
     "sap_assignment_list",
@@ -94,4 +108,5 @@ __all__ = [
     "sort_method",
     "system_title",
     "text",
+    "transferred_keys",
 ]

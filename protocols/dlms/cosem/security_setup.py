@@ -1,10 +1,17 @@
-"""Security Setup: policy, suite and system titles."""
+"""Security Setup (class 64): policy, suite and system titles; transfer of keys.
 
-from enum import IntFlag
-from typing import Final
+Attributes and methods as the Blue Book numbers them; we do not have its clause in hand, only what others
+implement of it: method 2, global_key_transfer in version 0 and key_transfer in version 1, takes
+``array of structure {key_id: enum, key_wrapped: octet-string}`` in both.
+"""
 
+from collections.abc import Sequence
+from enum import IntEnum, IntFlag
+from typing import Final, NamedTuple
+
+from protocols.dlms import axdr
 from protocols.dlms.axdr import Data
-from protocols.dlms.cosem.forms import integer_of, octets_of
+from protocols.dlms.cosem.forms import elements_of, fields_of, integer_of, octets_of
 from protocols.errors import RemoteProtocolError
 
 
@@ -67,3 +74,44 @@ def system_title(data: Data) -> bytes:
     if len(value) not in (0, 8):
         raise RemoteProtocolError(f"a system title has 8 octets, not {len(value)}")
     return value
+
+
+#: Method key_transfer: the keys are the meter's from the answer on.
+KEY_TRANSFER: Final = 2
+
+
+class KeyId(IntEnum):
+    """Which key of the meter a transferred one becomes."""
+
+    GLOBAL_UNICAST_ENCRYPTION = 0
+    GLOBAL_BROADCAST_ENCRYPTION = 1
+    AUTHENTICATION = 2
+    MASTER = 3  # key-encrypting key, itself wrapped under the one before
+
+
+class TransferredKey(NamedTuple):
+    """One key of a transfer, wrapped under the meter's master key (AES key wrap, RFC 3394)."""
+
+    key_id: KeyId
+    wrapped: bytes
+
+
+def key_transfer(keys: Sequence[TransferredKey]) -> Data:
+    """The parameter of key_transfer."""
+    return axdr.array(axdr.structure(axdr.enum(one.key_id), axdr.octets(one.wrapped)) for one in keys)
+
+
+def transferred_keys(data: Data) -> tuple[TransferredKey, ...]:
+    """What a parameter of key_transfer holds, in its order.
+
+    Raises:
+        RemoteProtocolError: another form, or a key that the class does not know.
+    """
+    found: list[TransferredKey] = []
+    for element in elements_of(data, "key_data"):
+        number, wrapped = fields_of(element, 2, "a transferred key")
+        value = integer_of(number, "key_id")
+        if value not in KeyId.__members__.values():
+            raise RemoteProtocolError(f"key_id {value} is none of 0 to 3")
+        found.append(TransferredKey(KeyId(value), octets_of(wrapped, "key_wrapped")))
+    return tuple(found)

@@ -1,9 +1,10 @@
 """What programs ask of DLMS meters (`headend.drivers.commands`): a class of methods for each kind."""
 
 from headend.drivers.dlms.commands.clock import ClockCommands
+from headend.drivers.dlms.commands.keys import KeysCommands
 from headend.drivers.dlms.commands.limit import LimitCommands
 from headend.drivers.dlms.commands.switch import SwitchCommands
 
 
-class DlmsCommands(ClockCommands, SwitchCommands, LimitCommands):
+class DlmsCommands(ClockCommands, SwitchCommands, LimitCommands, KeysCommands):
     """All of them."""
