@@ -1,11 +1,12 @@
 """The billing profile of a simulated meter: tariff registers and maximum demand at the end of each month.
 
-Two tariffs: 06:00 to 22:00 of the meter's standard time, and the night. What a meter showed when the field's
-time begins counts as night energy. A month ends at its local midnight.
+Two of its tariffs are used until a calendar is written (`concentrator_sim.calendar`): 06:00 to 22:00 of the
+meter's standard time, and the night. What a meter showed when the field's time begins counts as night energy.
+A month ends at its local midnight.
 """
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -20,15 +21,16 @@ from protocols.dlms.obis import Obis
 
 BILLING: Final = Obis.parse("0-0:98.1.0*255")
 TOTAL: Final = Obis.parse("1-0:1.8.0*255")
-#: Active energy import by tariff: day, night.
-TARIFFS: Final = (Obis.parse("1-0:1.8.1*255"), Obis.parse("1-0:1.8.2*255"))
+#: Active energy import by tariff: day, night, and two that only a calendar uses.
+TARIFFS: Final = tuple(Obis.parse(f"1-0:1.8.{tariff}*255") for tariff in range(1, 5))
 MAXIMUM_DEMAND: Final = Obis.parse("1-0:1.6.0*255")
 COLUMNS: Final = (
     CaptureObject(ClassId.CLOCK, CLOCK_TIME.obis, 2),
     CaptureObject(ClassId.REGISTER, TOTAL, 2),
-    *(CaptureObject(ClassId.REGISTER, obis, 2) for obis in TARIFFS),
+    *(CaptureObject(ClassId.REGISTER, obis, 2) for obis in TARIFFS[:2]),
     CaptureObject(ClassId.EXTENDED_REGISTER, MAXIMUM_DEMAND, 2),
     CaptureObject(ClassId.EXTENDED_REGISTER, MAXIMUM_DEMAND, 5),
+    *(CaptureObject(ClassId.REGISTER, obis, 2) for obis in TARIFFS[2:]),
 )
 #: Months that are kept.
 MONTHS: Final = 13
@@ -42,8 +44,7 @@ class Period(NamedTuple):
 
     at_s: int
     total: int
-    day: int
-    night: int
+    tariffs: tuple[int, ...]
     maximum: int
     maximum_s: int
 
@@ -79,25 +80,23 @@ def month_of(moment_s: int, deviation_min: int) -> int:
     return int(begun.timestamp()) + deviation_min * 60
 
 
-def periods(consumption: Consumption, now_s: int, deviation_min: int) -> list[Period]:
-    """The months that have ended, oldest first."""
-    return list(_periods(consumption, now_s, deviation_min))[::-1]
+def periods(
+    consumption: Consumption, now_s: int, deviation_min: int, registers: Callable[[int], tuple[int, ...]]
+) -> list[Period]:
+    """The months that have ended, oldest first; ``registers`` are those of all tariffs at a moment."""
+    return list(_periods(consumption, now_s, deviation_min, registers))[::-1]
 
 
-def _periods(consumption: Consumption, now_s: int, deviation_min: int) -> Iterator[Period]:
+def _periods(
+    consumption: Consumption, now_s: int, deviation_min: int, registers: Callable[[int], tuple[int, ...]]
+) -> Iterator[Period]:
     at_s = month_of(now_s, deviation_min)
     for _ in range(MONTHS):
         if at_s <= EPOCH_S:
             return
         begun_s = max(EPOCH_S, month_of(at_s - 1, deviation_min))
         highest, highest_s = maximum(consumption, begun_s, at_s)
-        yield Period(
-            at_s,
-            consumption.at(0, at_s),
-            *tariffs(consumption, at_s, deviation_min),
-            highest,
-            highest_s,
-        )
+        yield Period(at_s, consumption.at(0, at_s), registers(at_s), highest, highest_s)
         at_s = begun_s
 
 
@@ -109,6 +108,7 @@ def encode(found: Sequence[Period], deviation_min: int) -> bytes:
 def _row(period: Period, deviation_min: int) -> Data:
     return axdr.structure(
         axdr.octets(stamp_of(period.at_s, deviation_min)),
-        *(axdr.u32(value) for value in (period.total, period.day, period.night, period.maximum)),
+        *(axdr.u32(value) for value in (period.total, *period.tariffs[:2], period.maximum)),
         axdr.octets(stamp_of(period.maximum_s, deviation_min)),
+        *(axdr.u32(value) for value in period.tariffs[2:]),
     )

@@ -25,6 +25,7 @@ class FaultKind(StrEnum):
     COUNTER_RESET = "counter_reset"
     FULL_BUFFER = "full_buffer"
     BREAKER = "breaker"
+    WRONG_TARIFF = "wrong_tariff"
 
 
 #: What each kind must be told beside time and chance.
@@ -53,6 +54,7 @@ class Fault(BaseModel):
     without a restart: the way to it is broken, it meters on and its logs tell nothing. ``counter_reset``:
     energy registers begin at zero again, once. ``full_buffer``: a concentrator drops what it has not
     delivered. ``breaker``: a meter's breaker is stuck: it is told, says yes, and does not move.
+    ``wrong_tariff``: of a tariff program that is written, a meter stores one switch wrongly.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -170,6 +172,15 @@ class Faults:
     def has_breaker(self) -> bool:
         """Whether its breaker ever sticks."""
         return any(fault.kind is FaultKind.BREAKER for fault in self._faults)
+
+    def stores_wrongly(self, now: float) -> bool:
+        """Whether it stores tariff programs wrongly."""
+        return self._is_on(FaultKind.WRONG_TARIFF, now)
+
+    @property
+    def touches_tariffs(self) -> bool:
+        """Whether that is ever so."""
+        return any(fault.kind is FaultKind.WRONG_TARIFF for fault in self._faults)
 
     def clock(self, now: float) -> int:
         """What its clock shows: whole Unix seconds."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from concentrator_sim.breaker import Breaker
+from concentrator_sim.calendar import TariffBook
 from concentrator_sim.faults import Faults
 from concentrator_sim.links import HdlcLine, Line, WrapperLine
 from concentrator_sim.meter import SimulatedMeter
@@ -246,6 +247,8 @@ class Field:
         reset_s = faults.counter_reset_s()
         if reset_s is not None:
             meter.consumption.reset_at(reset_s)
+        if faults.touches_tariffs:
+            meter.part(TariffBook).is_wrong = lambda: faults.stores_wrongly(self._clock())
         return Trouble(faults, self._clock)
 
     def _clock_of(self, trouble: Trouble | None) -> Callable[[], int]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from concentrator_sim import billing, clocked_profile, event_log, key_slots, meter_clock, profile
+from concentrator_sim import billing, calendar, clocked_profile, event_log, key_slots, meter_clock, profile
 from concentrator_sim.breaker import BREAKERS
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.limiter import LIMITERS
@@ -135,7 +135,9 @@ def _load_profile() -> CosemObject:
 
 def _months(asked: Asked) -> list[billing.Period]:
     meter = asked.device.meter
-    return billing.periods(meter.consumption, asked.now_s, meter.deviation_min)
+    return billing.periods(
+        meter.consumption, asked.now_s, meter.deviation_min, lambda at_s: calendar.tariffs(meter, at_s)
+    )
 
 
 def _billing_buffer(asked: Asked) -> Value:
@@ -167,8 +169,7 @@ def _billing_profile() -> CosemObject:
 
 
 def _tariff(place: int, asked: Asked) -> bytes:
-    meter = asked.device.meter
-    return _u32(billing.tariffs(meter.consumption, asked.now_s, meter.deviation_min)[place])
+    return _u32(calendar.tariffs(asked.device.meter, asked.now_s)[place])
 
 
 def _log_entries(log: Obis, asked: Asked) -> list[event_log.Entry]:
@@ -302,6 +303,7 @@ MANAGEMENT: Final = ObjectModel(
         _average_demand(),
         _load_profile(),
         _billing_profile(),
+        *calendar.OBJECTS,
         *(_event_log(log) for log in event_log.COLUMNS),
         *(_data(obis, partial(_alarms, place)) for place, obis in enumerate(event_log.ALARMS)),
         *BREAKERS,

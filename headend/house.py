@@ -42,6 +42,7 @@ from headend.programs.applier import Applier
 from headend.programs.clock import ClockProcedure
 from headend.programs.contract import Procedure
 from headend.programs.keys import KeysProcedure
+from headend.programs.tariff import StoredHistory, TariffProcedure
 from headend.session.access import Access
 from headend.session.deadlines import Deadlines
 from headend.store import workers
@@ -183,6 +184,7 @@ def procedures_of(base: Base) -> tuple[Procedure, ...]:
         SwitchProcedure(connect, features, rules),
         LimitProcedure(features, rules),
         KeysProcedure(connect, base.vault, profile_folders=settings.profile_folders),
+        TariffProcedure(StoredHistory(connect), profile_folders=settings.profile_folders),
     )
 
 

@@ -12,6 +12,7 @@ from schemas.model.load_profile import LoadProfile
 from schemas.model.parts import ObisPattern, ObisText, Part, Scaling
 from schemas.model.push import Heartbeat, PushList
 from schemas.model.switch import Limit, Switch
+from schemas.model.tariff import Tariff
 from schemas.obis_pattern import matches, wildcards
 
 #: Where meters tell who they are: logical device name, meter numbers (device ID 1, also as Kamstrup and
@@ -60,6 +61,8 @@ class MeterModel(Part):
     #: where a push without ciphering tells which meter it is from: its asset id or logical device name
     identity: tuple[ObisText, ...] = _IDENTITIES
     heartbeat: Heartbeat | None = None
+    #: how much of a tariff program its meters keep; left out: none can be applied
+    tariff: Tariff | None = None
     #: scaler and unit by OBIS code or pattern ("x" stands for any number) for messages that carry none
     scaling: dict[ObisPattern, Scaling] = Field(default_factory=dict)
     quirks: Quirks = Quirks()

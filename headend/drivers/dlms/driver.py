@@ -143,6 +143,7 @@ def _programs(model: MeterModel) -> frozenset[Feature]:
         Feature.SWITCH: model.switch,
         Feature.LIMIT: model.limit,
         Feature.KEYS: model.keys,
+        Feature.TARIFF: model.tariff,
     }
     return frozenset(feature for feature, section in said.items() if section is not None)
 

@@ -8,16 +8,20 @@ from protocols.dlms.obis import Obis
 
 
 class ClassId(IntEnum):
-    """Interface classes that the head-end reads."""
+    """Interface classes that the head-end knows."""
 
     DATA = 1
     REGISTER = 3
     EXTENDED_REGISTER = 4
     DEMAND_REGISTER = 5
+    REGISTER_ACTIVATION = 6
     PROFILE_GENERIC = 7
     CLOCK = 8
+    SCRIPT_TABLE = 9
+    SPECIAL_DAYS_TABLE = 11
     ASSOCIATION_LN = 15
     SAP_ASSIGNMENT = 17
+    ACTIVITY_CALENDAR = 20
     SECURITY_SETUP = 64
     DISCONNECT_CONTROL = 70
     LIMITER = 71

@@ -4,7 +4,8 @@ from headend.drivers.dlms.commands.clock import ClockCommands
 from headend.drivers.dlms.commands.keys import KeysCommands
 from headend.drivers.dlms.commands.limit import LimitCommands
 from headend.drivers.dlms.commands.switch import SwitchCommands
+from headend.drivers.dlms.commands.tariff import TariffCommands
 
 
-class DlmsCommands(ClockCommands, SwitchCommands, LimitCommands, KeysCommands):
+class DlmsCommands(ClockCommands, SwitchCommands, LimitCommands, KeysCommands, TariffCommands):
     """All of them."""

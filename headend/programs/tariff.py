@@ -1,0 +1,346 @@
+"""Applies tariff programs: written beside what holds, read back, compared, activated, confirmed.
+
+::
+
+    read ──> passive side is as it shall be? ──no──> (disarm) write the tables that differ ──> read back
+                        │ yes                                                          │ differs: FAILED
+                        ▼                                                              ▼
+    special days that are good for both calendars ──> activate: at once, or at its time ──> Later
+                                                                                       │
+    FINISHED <── special days as they shall be <── active calendar is the wanted one <─┘
+
+Nothing counts before it is activated, so that tables may be written again at will; what is there is not. A
+calendar that was activated is known by the meter's active side, whatever our journal lost.
+
+Special days have no passive side. The days of the new calendar get numbers that the old one has not, where
+the meter takes enough; then until the activation the table has the old entries that fall before it and the
+new ones that fall behind it, and at the confirmation the new ones alone. Where numbers do not suffice, the
+new entries are written at the confirmation.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+from headend.clock import utc_now
+from headend.drivers.commands.tariff import TariffConversation, TariffPart, limits_of
+from headend.drivers.contract import Conversation, Target
+from headend.programs.contract import Failed, Finished, Journal, Later, Outcome, Task, Unfit
+from headend.session.access import Connect
+from headend.store import tariffs
+from protocols.errors import LocalProtocolError
+from schemas.model import ModelError
+from schemas.model.tariff import TariffLimits
+from schemas.models import load_any
+from schemas.program import Program, ProgramKind
+from schemas.programs.tariff import TariffProgram
+from schemas.tariff.calendar import (
+    SPECIALS,
+    Calendar,
+    CalendarSpecial,
+    Compiled,
+    MeterTariff,
+    compiled,
+    day_numbers,
+    differences,
+    meaning,
+    ordered_specials,
+    special_differences,
+)
+from schemas.tariff.check import check, errors_in
+from schemas.tariff.document import TariffDocument
+
+#: After its time an activation is looked for so much later: meters' clocks differ. Each at another second.
+_CONFIRM_S: Final = (30.0, 120.0)
+#: So long after its time a calendar that is not active is taken for one that will not be.
+_GRACE: Final = timedelta(minutes=20)
+_LOOK_AGAIN: Final = timedelta(minutes=5)
+_TABLES: Final = (TariffPart.DAYS, TariffPart.WEEKS, TariffPart.SEASONS, TariffPart.NAME)
+#: Differences that are told of one meter.
+_MOST_TOLD: Final = 20
+
+
+class History(Protocol):
+    """Where it is kept what meters had from when to when."""
+
+    async def found(self, meter_id: int, stored: Compiled, at: datetime) -> None:
+        """The meter has this, whoever brought it."""
+
+    async def began(
+        self, meter_id: int, stored: Compiled, at: datetime, campaign_id: int, *, exact: bool
+    ) -> None:
+        """From ``at`` on it has what the campaign brought."""
+
+
+class StoredHistory:
+    """The `History` in the database."""
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+
+    async def found(self, meter_id: int, stored: Compiled, at: datetime) -> None:
+        """See `headend.store.tariffs.found`."""
+        async with self._connect() as connection, connection.transaction():
+            await tariffs.found(connection, meter_id, stored, at=at)
+
+    async def began(
+        self, meter_id: int, stored: Compiled, at: datetime, campaign_id: int, *, exact: bool
+    ) -> None:
+        """See `headend.store.tariffs.began`."""
+        async with self._connect() as connection, connection.transaction():
+            await tariffs.began(connection, meter_id, stored, at=at, campaign_id=campaign_id, exact=exact)
+
+
+class TariffProcedure:
+    """The `headend.programs.contract.Procedure` of tariff programs."""
+
+    kind: ProgramKind = ProgramKind.TARIFF
+
+    def __init__(
+        self,
+        history: History,
+        *,
+        profile_folders: tuple[Path, ...] = (),
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._history = history
+        self._folders = profile_folders
+        self._now = now
+
+    def unfit(self, program: Program, target: Target) -> str | None:
+        """What of the program the meter's model does not take."""
+        document = _document(program)
+        try:
+            limits = self._limits(target)
+        except ModelError as error:
+            return str(error)
+        if limits is None:
+            return f"meter model {target.meter.model} says nothing of tariffs: it needs a section [tariff]"
+        wrong = errors_in(check(document, limits=limits))
+        return "; ".join(map(str, wrong[:_MOST_TOLD])) or None
+
+    async def apply(self, conversation: Conversation, task: Task, journal: Journal) -> Outcome:
+        """See the module."""
+        if not isinstance(conversation, TariffConversation):
+            raise LocalProtocolError(f"{task.target.meter.asset_id}: its language knows no tariff programs")
+        limits = self._limits(task.target)
+        if limits is None:
+            return Unfit("its model says nothing of tariffs")
+        has = await conversation.read_tariff()
+        document = _document(task.program)
+        if "numbers" not in journal.facts:
+            taken = has.active.numbers | {one.number for one in has.specials}
+            numbers = day_numbers(document, limits, taken)
+            as_meant = conversation.tariff_as_stored(compiled(document, limits, numbers))
+            stored = Compiled(has.active, has.specials)
+            if has.active.name == as_meant.calendar.name and meaning(*stored) == meaning(*as_meant):
+                await self._history.began(task.meter_id, stored, task.now, task.campaign_id, exact=False)
+                return Finished(_proof(stored), changed=False)
+            await self._history.found(task.meter_id, stored, task.now)
+            await journal.note("numbers", numbers=numbers, apart=taken.isdisjoint(numbers.values()))
+        work = _Work(conversation, task, journal, document, limits, has, self._now)
+        outcome = await work.go_on()
+        if isinstance(outcome, Finished):
+            began = datetime.fromisoformat(journal.facts["activated"])
+            await self._history.began(task.meter_id, work.wanted, began, task.campaign_id, exact=True)
+        return outcome
+
+    def _limits(self, target: Target) -> TariffLimits | None:
+        return limits_of(load_any(target.meter.model, self._folders))
+
+
+class _Work:
+    """One visit at one meter, whose day numbers are settled."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        task: Task,
+        journal: Journal,
+        document: TariffDocument,
+        limits: TariffLimits,
+        has: MeterTariff,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._meter = cast("TariffConversation", conversation)
+        self._task, self._journal, self._document, self._limits = task, journal, document, limits
+        self._tariffs = {
+            selector: number
+            for number in document.periods.values()
+            if (selector := limits.selector(number)) is not None
+        }
+        self._has = has
+        self._now = now
+        self.wanted = self._meter.tariff_as_stored(compiled(document, limits, journal.facts["numbers"]))
+
+    async def go_on(self) -> Outcome:
+        """As far as this visit gets."""
+        if not self._is_active:
+            if self._journal.is_done("activate"):
+                return self._not_yet()
+            ended = await self._prepare()
+            if ended is not None:
+                return ended
+            ended = await self._activate()
+            if ended is not None:
+                return ended
+        return await self._confirm()
+
+    @property
+    def _is_active(self) -> bool:
+        return not differences(self.wanted.calendar, self._has.active)
+
+    # ---- before -----------------------------------------------------------------------------------------
+
+    async def _prepare(self) -> Outcome | None:
+        """The passive side and the special days, proven; None where all is well."""
+        journal, wanted = self._journal, self.wanted
+        if not journal.is_intended("write") and not journal.is_done("write"):
+            misfits = await self._meter.tariff_misfits(wanted.calendar, self._tariffs)
+            if misfits:
+                return Unfit("; ".join(misfits[:_MOST_TOLD]))
+        parts = self._parts()
+        specials = self._before_activation()
+        if specials is not None and special_differences(specials, self._has.specials):
+            parts.append(TariffPart.SPECIAL_DAYS)
+        if not parts:
+            return None
+        await journal.intend("write", parts=[str(part) for part in parts])
+        if self._has.activates_at is not None and self._has.activates_at > self._task.now:
+            await self._meter.disarm_tariff()  # a calendar half written must not become the active one
+        for part in parts:
+            written = wanted if specials is None else Compiled(wanted.calendar, specials)
+            await self._meter.write_tariff(part, written)
+        await journal.done("write")
+        self._has = await self._meter.read_tariff()
+        wrong = [] if self._has.passive is None else differences(wanted.calendar, self._has.passive)
+        if specials is not None:
+            wrong += special_differences(specials, self._has.specials)
+        if wrong:
+            told = "; ".join(wrong[:_MOST_TOLD])
+            return Failed(
+                f"the meter has not stored what was written: {told}. It was not activated.",
+                {
+                    "differences": wrong,
+                    "read": _plain(self._has.passive or self._has.active, self._has.specials),
+                },
+            )
+        return None
+
+    def _parts(self) -> list[TariffPart]:
+        """Tables of the passive side that are not as they shall be."""
+        has, wanted = self._has.passive, self.wanted.calendar
+        if has is None:
+            return list(_TABLES)
+        return [part for part in _TABLES if getattr(has, part) != getattr(wanted, part)]
+
+    def _before_activation(self) -> tuple[CalendarSpecial, ...] | None:
+        """The special days until the activation; None where they stay as they are."""
+        at = self._later
+        if at is None or not self._journal.facts["apart"]:
+            return None
+        zone = self._document.tz
+        today, then = self._task.now.astimezone(zone).date(), at.astimezone(zone).date()
+        found = _in_between(self._has.specials, self.wanted, today, then)
+        return found if len(found) <= self._limits.special_days else None
+
+    @property
+    def _later(self) -> datetime | None:
+        """The activation, where it is still to come."""
+        at = self._document.activates_at
+        return at if at is not None and at > self._task.now else None
+
+    async def _activate(self) -> Outcome | None:
+        at, journal = self._later, self._journal
+        if at is None:
+            await journal.intend("activate", at="at once")
+            await self._meter.activate_tariff(None)
+            await journal.done("activate", activated=self._now().isoformat())
+            self._has = await self._meter.read_tariff()
+            return None if self._is_active else self._not_yet()
+        if self._has.activates_at != at:
+            await journal.intend("activate", at=at.isoformat())
+            await self._meter.activate_tariff(at)
+            self._has = await self._meter.read_tariff()
+            if self._has.activates_at != at and not self._is_active:
+                return Failed(
+                    f"the meter has {_time(self._has.activates_at)} as time of activation, not {at}"
+                )
+        await journal.done("activate", activated=at.isoformat())
+        return None if self._is_active else self._not_yet()
+
+    def _not_yet(self) -> Outcome:
+        """Activated, by our journal, and not active."""
+        began, now = datetime.fromisoformat(self._journal.facts["activated"]), self._task.now
+        name = self._has.active.name
+        if now < began:
+            confirm = timedelta(seconds=random.uniform(*_CONFIRM_S))  # noqa: S311 - to be spread, not guessed
+            return Later(began + confirm, f"it is activated at {began}; until then it has {name!r}")
+        if now < began + _GRACE:
+            return Later(now + _LOOK_AGAIN, f"it was to be activated at {began} and still has {name!r}")
+        wrong = differences(self.wanted.calendar, self._has.active)
+        return Failed(
+            f"it was to be activated at {began}, and the active calendar is another: "
+            f"{'; '.join(wrong[:_MOST_TOLD])}",
+            {"differences": wrong, "read": _plain(self._has.active, self._has.specials)},
+        )
+
+    # ---- behind -----------------------------------------------------------------------------------------
+
+    async def _confirm(self) -> Outcome:
+        """The active calendar is the wanted one: so shall be its special days."""
+        journal, wanted = self._journal, self.wanted
+        if "activated" not in journal.facts:  # the answer was lost, or we were
+            at = self._document.activates_at
+            began = self._now() if at is None or at > self._task.now else at
+            await journal.done("activate", activated=began.isoformat())
+        if special_differences(wanted.specials, self._has.specials):
+            await journal.intend("special_days")
+            await self._meter.write_tariff(TariffPart.SPECIAL_DAYS, wanted)
+            await journal.done("special_days")
+            self._has = await self._meter.read_tariff()
+            wrong = special_differences(wanted.specials, self._has.specials)
+            if wrong:
+                return Failed(
+                    f"the calendar is active, its special days are not: {'; '.join(wrong[:_MOST_TOLD])}",
+                    {"differences": wrong, "read": _plain(self._has.active, self._has.specials)},
+                )
+        began = journal.facts["activated"]
+        return Finished({**_proof(Compiled(self._has.active, self._has.specials)), "active_since": began})
+
+
+def _in_between(
+    old: Sequence[CalendarSpecial], wanted: Compiled, today: date, then: date
+) -> tuple[CalendarSpecial, ...]:
+    """Of the old entries those that still fall before the activation, of the new ones those that fall behind
+    it before they come again."""
+    ours = wanted.calendar.numbers
+    stay = [one for one in old if one.number not in ours and one.happens(today, then)]
+    dates = {(one.month, one.day) for one in stay}
+    come = [
+        one for one in wanted.specials if (one.month, one.day) not in dates and not one.happens(today, then)
+    ]
+    return ordered_specials([*stay, *come])
+
+
+def _document(program: Program) -> TariffDocument:
+    if not isinstance(program, TariffProgram):
+        raise TypeError(f"a program of kind {program.kind} is no tariff program")
+    return program.document
+
+
+def _plain(calendar: Calendar, specials: Sequence[CalendarSpecial]) -> dict[str, Any]:
+    return {
+        "calendar": calendar.as_json(),
+        "special_days": SPECIALS.dump_python(tuple(specials), mode="json"),
+    }
+
+
+def _proof(stored: Compiled) -> Mapping[str, Any]:
+    return {"name": stored.calendar.name, **_plain(stored.calendar, stored.specials)}
+
+
+def _time(at: datetime | None) -> str:
+    return "none" if at is None else at.isoformat()
