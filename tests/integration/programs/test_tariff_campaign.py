@@ -5,8 +5,10 @@ from typing import Any
 
 from headend.store import tariffs
 from schemas.campaign import MeterProgress
-from tests.integration.programs.field import Works, works
+from tests.integration.programs.field import EVERYBODY, Works, works
 from tests.integration.programs.tariffs import program
+
+TO_THE_END = EVERYBODY.model_copy(update={"stop_percent": 100.0})
 
 
 async def _history(here: Works, meter_id: int, at: datetime | None = None) -> list[Any]:
@@ -18,7 +20,7 @@ async def test_every_meter_has_it_and_the_wrong_ones_are_found(embedded_database
     wrong = {"kind": "wrong_tariff", "targets": "*[0-4]7"}
     before = datetime.now(UTC)
     async with works(embedded_database.dsn, meters=60, seed=3, faults=[wrong]) as here:
-        found = await here.apply(program())
+        found = await here.apply(program(), TO_THE_END)
         failed = {one.meter_id for one in found if one.state is MeterProgress.FAILED}
         assert failed == {here.meters[f"SIM00003{n:07d}"] for n in (7, 17, 27, 37, 47)}
         assert {one.state for one in found if one.meter_id not in failed} == {MeterProgress.DONE}
@@ -45,6 +47,6 @@ async def test_every_meter_has_it_and_the_wrong_ones_are_found(embedded_database
             ("special_days", "intended"),
             ("special_days", "done"),
         ]
-        again = await here.apply(program())
+        again = await here.apply(program(), TO_THE_END)
         assert {one.state for one in again if one.meter_id not in failed} == {MeterProgress.UNCHANGED}
         assert len(await _history(here, good.meter_id)) == 2
