@@ -17,7 +17,7 @@ from api.links import endpoints as links
 from api.load_curves import endpoints as load_curves
 from api.meters import endpoints as meters
 from api.meters import why
-from api.middleware import BodyLimit, CleanText, SecureHeaders
+from api.middleware import AddressLimit, BodyLimit, CleanText, SecureHeaders
 from api.network import endpoints as network
 from api.parameters import only_known
 from api.points import endpoints as points
@@ -26,13 +26,15 @@ from api.reads import endpoints as reads
 from api.registers import endpoints as registers
 from api.schedules import endpoints as schedules
 from api.services import Services
+from api.session import endpoints as session
 from api.tags import endpoints as tags
 from api.tokens import endpoints as tokens
 from api.workers import endpoints as workers
 
 _DESCRIPTION: Final = (
     "Smart meters, their load curves, registers and events. Send 'Authorization: Bearer <token>'; scopes are "
-    "read < operate < admin. Times are RFC 3339 with an offset, ranges are half-open [from, to), values are "
+    "read < operate < admin, a person's token has what his roles allow of them. Browsers log in by POST "
+    "/api/v1/session. Times are RFC 3339 with an offset, ranges are half-open [from, to), values are "
     "decimal strings exactly as metered. Every refusal is a problem of RFC 9457."
 )
 _SLICES: Final = (
@@ -54,6 +56,7 @@ _SLICES: Final = (
     completeness,
     workers,
     tokens,
+    session,
 )
 
 
@@ -83,6 +86,7 @@ def create_app(services: Services) -> FastAPI:
     errors.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(CleanText)
+    app.add_middleware(AddressLimit, limits=services.limits)
     app.add_middleware(
         SecureHeaders
     )  # added last, it is the outermost: it dresses the refusals of the others too
@@ -99,6 +103,8 @@ def _tell_problems(app: FastAPI) -> None:
             document = generate()
             for item in document["paths"].values():
                 for operation in item.values():
+                    if "401" in operation["responses"]:  # whoever is known is counted
+                        operation["responses"].setdefault("429", _too_many(operation["responses"]["401"]))
                     for status, answer in operation["responses"].items():
                         if status >= "400" and "content" in answer:
                             (told,) = answer["content"].values()
@@ -109,3 +115,7 @@ def _tell_problems(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _too_many(like: dict[str, Any]) -> dict[str, Any]:
+    return {**like, "content": dict(like["content"]), "description": "Too Many Requests"}

@@ -1,83 +1,180 @@
-"""Bearer tokens with scopes: read < operate < admin. Every operation under /api/v1 names the one it needs."""
+"""Who asks, and whether he may: bearer tokens, sessions of browsers, permissions, areas.
+
+Every operation under /api/v1 names what it needs, and says whether it minds areas. One that does not is
+refused to whoever is limited to some: what nobody thought of shows nothing, and does nothing, elsewhere.
+"""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Annotated, Final
 
-from fastapi import Depends
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Request
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
-from api.errors import Forbidden, Unauthorized
+from api import cookies
+from api.errors import BadCsrf, Forbidden, Unauthorized
 from api.services import Services, services
-from headend.store import tokens
-from headend.store.tokens import Scope, Token
+from headend.people.identity import principal_of_session, principal_of_token, scope_for
+from headend.store import audit, sessions
+from headend.store.sessions import OpenSession, SessionKind
 from schemas.people import Permission, Principal
 
 _BEARER: Final = HTTPBearer(
     auto_error=False, description="A token of `headend token create`, as `Authorization: Bearer <token>`"
 )
+_COOKIE: Final = APIKeyCookie(
+    name=cookies.SECURE,
+    scheme_name="Session",
+    auto_error=False,
+    description="The cookie of `POST /api/v1/session`. What changes anything needs the header `X-CSRF-Token` "
+    f"too. Over plain http, on the host itself, the cookie is `{cookies.PLAIN}`",
+)
 _CHALLENGE: Final = 'Bearer realm="headend"'
+#: Methods that change nothing.
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-async def _token(
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. ``session`` where he came by one, ``secret`` being its secret."""
+
+    principal: Principal
+    session: OpenSession | None = None
+    secret: str = field(default="", repr=False)
+
+
+async def caller(
+    request: Request,
     given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+    _cookie: Annotated[str | None, Depends(_COOKIE)],
     house: Annotated[Services, Depends(services)],
-) -> Token:
-    """The caller's token. 401 says only that it is not good, never why: a guesser learns nothing."""
-    if given is None:
-        raise Unauthorized(
-            "send a token: 'Authorization: Bearer <token>'; `headend token create` makes one",
-            headers={"WWW-Authenticate": _CHALLENGE},
-        )
-    async with house.pool.connection() as connection:
-        found = await tokens.verify(connection, given.credentials, now=house.clock())
+) -> Caller:
+    """Who asks. 401 says only that what he brought is not good, never why: a guesser learns nothing."""
+    if given is not None:
+        found = await _by_bearer(house, given.credentials)
+        refused = "the token is unknown, expired or revoked; `headend token list` shows those that are valid"
+        challenge = f'{_CHALLENGE}, error="invalid_token"'
+    else:
+        secret = cookies.session(request)
+        if secret is None:
+            raise Unauthorized(
+                "send a token: 'Authorization: Bearer <token>'; `headend token create` makes one. Browsers "
+                "log in by POST /api/v1/session",
+                headers={"WWW-Authenticate": _CHALLENGE},
+            )
+        found = await _by_session(house, secret, SessionKind.BROWSER)
+        refused = "the session is over: log in again by POST /api/v1/session"
+        challenge = _CHALLENGE
     if found is None:
-        raise Unauthorized(
-            "the token is unknown, expired or revoked; `headend token list` shows those that are valid",
-            headers={"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'},
-        )
+        raise Unauthorized(refused, headers={"WWW-Authenticate": challenge})
+    house.limits.of_principal(found.principal)
+    if given is None and request.method not in SAFE:
+        await _check_csrf(request, house, found)
     return found
 
 
-def _require(scope: Scope) -> Callable[[Token], Awaitable[Token]]:
-    async def check(token: Annotated[Token, Depends(_token)]) -> Token:
-        if not token.allows(scope):
+async def _by_bearer(house: Services, secret: str) -> Caller | None:
+    if secret.startswith(sessions.PREFIX):
+        return await _by_session(house, secret, SessionKind.CLI)
+    async with house.pool.connection() as connection:
+        found = await principal_of_token(connection, secret, now=house.clock())
+    return None if found is None else Caller(found)
+
+
+async def _by_session(house: Services, secret: str, kind: SessionKind) -> Caller | None:
+    async with house.pool.connection() as connection:
+        found = await principal_of_session(
+            connection,
+            secret,
+            kind,
+            now=house.clock(),
+            second_factor_roles=house.people.second_factor_roles,
+        )
+    return None if found is None else Caller(found[0], found[1], secret)
+
+
+async def _check_csrf(request: Request, house: Services, asking: Caller) -> None:
+    """A cookie is sent by whichever page asks; the header is not."""
+    why = cookies.foreign(request)
+    if why is None and not cookies.is_csrf_token(asking.secret, request.headers.get(cookies.CSRF_HEADER)):
+        why = (
+            f"the header {cookies.CSRF_HEADER} is not that of this session: see GET /api/v1/session tells it"
+        )
+    if why is not None:
+        await _audit_refused(request, house, asking.principal, "CSRF")
+        raise BadCsrf(why)
+
+
+async def _audit_refused(request: Request, house: Services, asking: Principal, why: str) -> None:
+    """What changes nothing is not recorded: readers ask thousands of times."""
+    if request.method in SAFE:
+        return
+    async with house.pool.connection() as connection:
+        await audit.record(
+            connection,
+            actor=asking.actor,
+            action="request.refused",
+            object_=f"{request.method} {request.url.path}"[:300],
+            detail={"reason": why},
+        )
+
+
+def allowed(*any_of: Permission, limited: bool = False) -> Callable[..., Awaitable[Principal]]:
+    """A dependency: the caller, if he has one of these permissions, ``areas`` being where he has those of
+    them that he has. Whoever is limited to areas is refused unless ``limited``: then the operation minds
+    `Principal.areas` itself.
+    """
+    needed = " or ".join(any_of)
+    scope = scope_for(any_of)
+
+    async def check(
+        request: Request,
+        asking: Annotated[Caller, Depends(caller)],
+        house: Annotated[Services, Depends(services)],
+    ) -> Principal:
+        principal = asking.principal
+        if not principal.permissions.intersection(any_of):
+            await _audit_refused(request, house, principal, f"needs {needed}")
             raise Forbidden(
-                f"this needs the scope {scope.value!r}; the token has {', '.join(sorted(token.scopes))}",
+                f"this needs the permission {needed!r}{_what_is_missing(asking)}",
                 headers={
                     "WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{scope.value}"'
                 },
             )
-        return token
+        narrowed = principal.at(*(one for one in any_of if principal.may(one)))
+        if narrowed.areas is not None and not limited:
+            await _audit_refused(request, house, principal, "limited to areas")
+            raise Forbidden(
+                f"this goes beyond the areas that {principal.actor} is limited to "
+                f"({', '.join(sorted(narrowed.areas)) or 'none'})"
+            )
+        return narrowed
 
     return check
 
 
-_OPERATOR: Final = frozenset(Permission) - {Permission.ADMINISTER, Permission.PEOPLE, Permission.AUDIT}
-_OF_SCOPES: Final = {
-    Scope.READ: frozenset({Permission.READ}),
-    Scope.OPERATE: _OPERATOR,
-    Scope.ADMIN: frozenset(Permission),
-}
+def _what_is_missing(asking: Caller) -> str:
+    opened = asking.session
+    if opened is None:
+        return "; the token's scopes, or the roles of its owner, do not have it"
+    if opened.must_change:
+        return "; change the password first: POST /api/v1/session/password"
+    if not opened.session.second_factor:
+        return "; roles that need a second factor count once it was shown: POST /api/v1/session/totp"
+    return f"; the roles of {opened.login} do not have it"
 
 
-def allowed(*any_of: Permission) -> Callable[[Token], Awaitable[Principal]]:
-    """A dependency: the caller, if he has one of these permissions."""
-
-    async def check(token: Annotated[Token, Depends(_token)]) -> Principal:
-        has: frozenset[Permission] = frozenset().union(*(_OF_SCOPES[scope] for scope in token.scopes))
-        if not has.intersection(any_of):
-            raise Forbidden(f"this needs the permission {' or '.join(any_of)}")
-        return Principal(actor(token), has)
-
-    return check
-
-
-#: Dependencies: the caller's token, if its scope reaches.
-Reader = Annotated[Token, Depends(_require(Scope.READ))]
-Operator = Annotated[Token, Depends(_require(Scope.OPERATE))]
-Admin = Annotated[Token, Depends(_require(Scope.ADMIN))]
+#: Dependencies: the caller, if he may read, operate or administer everywhere.
+Reader = Annotated[Principal, Depends(allowed(Permission.READ))]
+Operator = Annotated[Principal, Depends(allowed(Permission.OPERATE))]
+Admin = Annotated[Principal, Depends(allowed(Permission.ADMINISTER))]
+#: The same of operations that mind `Principal.areas`.
+ReaderWithin = Annotated[Principal, Depends(allowed(Permission.READ, limited=True))]
+OperatorWithin = Annotated[Principal, Depends(allowed(Permission.OPERATE, limited=True))]
+#: Whoever has a session, whatever he may do: to look at himself, to prove more, to leave.
+Anybody = Annotated[Caller, Depends(caller)]
 
 
-def actor(token: Token) -> str:
-    """Who acts, as the audit log names it: ``token:3 nightly``."""
-    return f"token:{token.token_id} {token.name}"
+def actor(principal: Principal) -> str:
+    """Who acts, as the audit log names it: ``token:3 nightly``, ``account:5 alice``."""
+    return principal.actor

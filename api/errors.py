@@ -110,15 +110,27 @@ class BadRequest(ApiError):
 
 
 class Unauthorized(ApiError):
-    """401: no token, or one that is unknown, expired or revoked; which of these is not told."""
+    """401: no token or session, or one that is unknown, expired or revoked; which of these is not told."""
 
     status, slug, title = 401, "unauthorized", "A valid bearer token is needed"
 
 
 class Forbidden(ApiError):
-    """403: the token is good and its scope is too small."""
+    """403: who asks is known, and may not do this, or not here."""
 
-    status, slug, title = 403, "missing-scope", "The token lacks a scope"
+    status, slug, title = 403, "missing-scope", "The token lacks a scope, or the person a role"
+
+
+class BadCsrf(ApiError):
+    """403: the session is good, and the request may be another site's doing."""
+
+    status, slug, title = 403, "csrf", "The request is not known to come from our own page"
+
+
+class TooMany(ApiError):
+    """429: too many requests, or too many log-ins that failed."""
+
+    status, slug, title = 429, "too-many-requests", "Too many requests"
 
 
 class NotFound(ApiError):

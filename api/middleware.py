@@ -11,7 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import BadRequest, TooLarge, problem
+from api.errors import BadRequest, TooLarge, TooMany, problem
+from api.limits import Limits
 
 #: Bytes. The largest legitimate body, an exchange with all its registers, is a few kilobytes.
 MAX_BODY: Final = 1 << 20
@@ -27,6 +28,8 @@ _HEADERS: Final = {
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+#: Two years (RFC 6797), for this host alone: others of its domain are not ours to bind.
+_HTTPS_ONLY: Final = "max-age=63072000"
 
 
 class BodyLimit:
@@ -91,8 +94,35 @@ class CleanText:
         await self.app(scope, receive, send)
 
 
+class AddressLimit:
+    """429 for an address that asks too often, before anything is looked at."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self.app = app
+        self.limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope.get("client")
+        if scope["type"] == "http" and client is not None:
+            try:
+                self.limits.of_address(client[0])
+            except TooMany as error:
+                answer = problem(
+                    Request(scope),
+                    status=error.status,
+                    slug=error.slug,
+                    title=error.title,
+                    detail=error.detail,
+                    headers=error.headers,
+                )
+                await answer(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
 class SecureHeaders:
-    """Headers on every answer; ``Cache-Control: no-store`` unless the operation says otherwise."""
+    """Headers on every answer; ``Cache-Control: no-store`` unless the operation says otherwise, and what
+    binds browsers to https where they came by it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -108,6 +138,8 @@ class SecureHeaders:
                 for name, value in _HEADERS.items():
                     headers[name] = value
                 headers.setdefault("Cache-Control", "no-store")
+                if scope.get("scheme") == "https":
+                    headers["Strict-Transport-Security"] = _HTTPS_ONLY
             await send(message)
 
         await self.app(scope, receive, dressed)

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 from fastapi import Request
 
+from api.limits import Limits
 from headend.moment.moment import Moment
 from headend.mqtt.replay import Replayed
+from headend.people.login import People
 from headend.store.sql import Connection
 
 
@@ -40,7 +42,8 @@ def _now() -> datetime:
 class Services:
     """The pool, what reads on demand need, the port for replaying payloads, the clock (aware UTC), the
     operator's folders of models, how long a concentrator that keeps load curves has to hand them on, and the
-    figures for Prometheus in their text format, which are ``metrics_public`` or need a token."""
+    figures for Prometheus in their text format, which are ``metrics_public`` or need a token; ``people`` is
+    what log-ins and sessions are made with, ``limits`` how often somebody may ask."""
 
     pool: Pool
     moment: Moment
@@ -50,6 +53,8 @@ class Services:
     forwarded_s: float = 86_400
     metrics: Callable[[], bytes] = bytes
     metrics_public: bool = False
+    people: People = field(default_factory=People)
+    limits: Limits = field(default_factory=Limits)
 
 
 def services(request: Request) -> Services:

@@ -25,6 +25,7 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from api.app import create_app
+from api.limits import Limits
 from api.services import Services
 from headend.clock import utc_now
 from headend.demo import Demo, Demonstration, demo_settings, demonstration
@@ -38,6 +39,7 @@ from headend.mqtt.replay import Replay
 from headend.observe.backlog import Watch
 from headend.observe.metrics import Metrics
 from headend.parts import Tell, dial_ins, present, pushes, scheduling, working
+from headend.people.login import People
 from headend.processes.memory import settle
 from headend.processes.presence import this_process
 from headend.processes.signals import signals
@@ -229,6 +231,8 @@ def _serving(
             forwarded_s=settings.forwarded_within_s,
             metrics=metrics.text,
             metrics_public=settings.metrics_public,
+            people=People.of(settings, sealer_if_any(settings)),
+            limits=Limits(settings.requests_per_s, settings.requests_at_once),
         )
     )
     server = make_server(app)

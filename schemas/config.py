@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from schemas.network import LinkKind
+from schemas.people import ROLES, Permission, Role
 
 _PREFIX: Final = "HEADEND_"
 _CONFIG: Final = "HEADEND_CONFIG"
@@ -140,6 +141,25 @@ class Settings(BaseSettings):
     api_port: int = Field(default=8000, ge=0, le=65535)
     #: whether GET /metrics answers without a token
     metrics_public: bool = False
+
+    # -- people
+    #: a session of a browser or of `headend login` ends so long after it was last used, and so long after
+    #: its log-in at the latest
+    session_idle_s: Seconds = 3_600
+    session_longest_s: Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)] = 43_200
+    #: whether browsers may log in over plain http from elsewhere than this host. Never on a network that
+    #: others share: password and session are read on the way
+    session_plain_http: bool = False
+    #: roles that count only after a second factor: by default those that can ask for programs or approve of
+    #: them. As a variable it is JSON: [] turns that off
+    second_factor_roles: tuple[Role, ...] = tuple(one for one in Role if Permission.APPROVE in ROLES[one])
+    #: who acts on the command line instead of the host itself: a token of `headend token create`
+    token: _OptionalSecret = None
+
+    #: requests to the API of one token or person, each second in the long run and at once; of one address
+    #: twice as many; all of them in each process. 0: as many as come
+    requests_per_s: float = Field(default=500, ge=0, le=1_000_000, allow_inf_nan=False)
+    requests_at_once: int = Field(default=5_000, ge=1, le=10_000_000)
 
     # -- webhooks: who is told when a read on demand has ended
     #: where a request does not name one; none: nobody

@@ -1,7 +1,7 @@
 """Who may do what: permissions, and the roles that are sets of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -62,18 +62,69 @@ ROLES: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType(
 )
 
 
+#: A login: lower case, so that no two differ by that alone; it stands in paths of the API.
+LOGIN_PATTERN: Final = r"^[a-z0-9][a-z0-9._@+-]{0,63}$"
+
+
+class AccountState(StrEnum):
+    """Whether a person may act: locked for now, disabled for good (its entries in the audit trail stay)."""
+
+    ACTIVE = "active"
+    LOCKED = "locked"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Grant:
+    """A role, and where: the name of a group or the code of a concentrator, gateway or substation; ``area``
+    None: everywhere."""
+
+    role: Role
+    area: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Grant":
+        """``role`` or ``role:area``. Raises ValueError naming the roles."""
+        name, colon, area = text.partition(":")
+        try:
+            role = Role(name)
+        except ValueError:
+            raise ValueError(f"{name!r} is no role: they are {', '.join(Role)}") from None
+        if colon and not area:
+            raise ValueError(f"{text!r} names no area behind its colon: leave the colon out for everywhere")
+        return cls(role, area or None)
+
+    def __str__(self) -> str:
+        return self.role if self.area is None else f"{self.role}:{self.area}"
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who acts. ``actor`` is how the audit trail names him; ``account`` the number of the account that is
     behind it, whatever it came by (None: a token of nobody, or the host's own command line), and so what must
     differ between who asks and who approves. ``areas``: names of groups and codes of stations that it is
-    limited to; None: everything."""
+    limited to; None: everything. Where roles of one person are limited to different areas, ``areas`` is what
+    they have in common, and ``at`` tells those of one permission. ``token``: the number of the API token."""
 
     actor: str
     permissions: frozenset[Permission]
     account: int | None = None
     areas: frozenset[str] | None = None
+    grants: tuple[Grant, ...] = ()
+    token: int | None = None
 
     def may(self, permission: Permission) -> bool:
         """Whether he has it."""
         return permission in self.permissions
+
+    def at(self, *permissions: Permission) -> "Principal":
+        """The same one, ``areas`` being where he has all of these permissions."""
+        if not self.grants:
+            return self
+        areas: frozenset[str] | None = None
+        for permission in permissions:
+            where = {one.area for one in self.grants if permission in ROLES[one.role]}
+            if None not in where:
+                named = frozenset(area for area in where if area is not None)
+                areas = named if areas is None else areas & named
+        return replace(self, areas=areas)

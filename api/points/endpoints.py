@@ -27,8 +27,8 @@ from api.strict_json import StrictRoute
 from headend.store import audit, meters, points
 from headend.store.errors import UnknownError
 from headend.store.sql import Connection
-from headend.store.tokens import Token
 from schemas.meter import MeteringPoint
+from schemas.people import Principal
 
 router = APIRouter(tags=["metering points"], route_class=StrictRoute)
 
@@ -154,7 +154,7 @@ async def _point(connection: Connection, code: str) -> MeteringPoint:
 
 
 async def _record(
-    connection: Connection, token: Token, action: str, point: MeteringPoint, body: BaseModel
+    connection: Connection, token: Principal, action: str, point: MeteringPoint, body: BaseModel
 ) -> None:
     detail: Mapping[str, Any] = body.model_dump(mode="json")
     await audit.record(

@@ -32,6 +32,7 @@ from headend.store.results import Result
 from headend.store.sql import Connection
 from headend.store.webhooks import NewWebhook
 from schemas.job import CurveRange, Registers, RequestState, Retry, Work
+from schemas.people import Principal
 from schemas.read_result import ReadResult
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ async def read_meters(
                     retry=Retry(attempts=ask.attempts),
                     webhook=webhook,
                 ),
-                None if key is None else Key(token.token_id, _key(key), _digest(ask.identity)),
+                None if key is None else Key(_whose(token), _key(key), _digest(ask.identity)),
             )
             waiter = stack.enter_context(house.moment.watch.of(begun.job_id))
             if not (begun.is_new and meter_ids):
@@ -204,6 +205,11 @@ async def _begin(connection: Connection, house: Services, ask: Ask, key: Key | N
             "job %d, %s, of %s, correlation id %s", begun.job_id, ask.title, ask.actor, ask.correlation_id
         )
     return begun
+
+
+def _whose(asking: Principal) -> int:
+    """What an idempotency key is bound to: a token, or (a negative number) an account that has none."""
+    return asking.token if asking.token is not None else -(asking.account or 0)
 
 
 # ---- whom -----------------------------------------------------------------------------------------------

@@ -110,6 +110,14 @@ class Sealer:
         """A webhook's secret again. Raises SealError."""
         return self._key(sealed_by).decrypt(sealed, b"headend webhook secret")
 
+    def seal_totp_secret(self, secret: bytes, account_id: int) -> bytes:
+        """The secret of a person's one-time passwords, sealed for this account only."""
+        return self._current.encrypt(secret, _account_context(account_id))
+
+    def open_totp_secret(self, sealed: bytes, sealed_by: str, account_id: int) -> bytes:
+        """That secret again. Raises SealError."""
+        return self._key(sealed_by).decrypt(sealed, _account_context(account_id))
+
     def _key(self, key_id: str) -> MasterKey:
         key = self._by_id.get(key_id)
         if key is None:
@@ -148,6 +156,10 @@ class Fingerprint:
 
 def _meter_context(meter_id: int, purpose: KeyPurpose) -> bytes:
     return b"headend meter key\0" + meter_id.to_bytes(8, "big") + purpose.value.encode()
+
+
+def _account_context(account_id: int) -> bytes:
+    return b"headend one-time passwords\0" + account_id.to_bytes(8, "big")
 
 
 def load_sealer(settings: Settings) -> Sealer:

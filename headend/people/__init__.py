@@ -1,1 +1,1 @@
-"""People: who acts, and what he may do."""
+"""Who may act: accounts, log-in, sessions, second factors, and the principals that come of them."""

@@ -46,6 +46,8 @@ class Token:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    #: whose it is; None: nobody's
+    account_id: int | None = None
 
     def allows(self, scope: Scope) -> bool:
         """Whether the token may do what needs ``scope``."""
@@ -61,7 +63,7 @@ class IssuedToken:
 
 
 def _token(row: Sequence[Any]) -> Token:
-    return Token(row[0], row[1], tuple(Scope(scope) for scope in row[2]), *row[3:7])
+    return Token(row[0], row[1], tuple(Scope(scope) for scope in row[2]), *row[3:8])
 
 
 def _digest(secret: str) -> bytes:
@@ -69,9 +71,17 @@ def _digest(secret: str) -> bytes:
 
 
 async def create(
-    connection: Connection, *, name: str, scopes: Iterable[Scope], expires_at: datetime | None = None
+    connection: Connection,
+    *,
+    name: str,
+    scopes: Iterable[Scope],
+    expires_at: datetime | None = None,
+    account_id: int | None = None,
 ) -> IssuedToken:
-    """Make a token. Raises ValueError without a name, without scopes, or with a naive time."""
+    """Make a token, of an account or of nobody.
+
+    Raises ValueError without a name, without scopes, or with a naive time.
+    """
     owned = tuple(sorted(set(scopes), key=_RANK.__getitem__))
     if not name.strip() or not owned:
         raise ValueError("a token needs a name and at least one scope")
@@ -80,12 +90,18 @@ async def create(
     secret = PREFIX + secrets.token_urlsafe(32)
     cursor = await connection.execute(
         _QUERIES["add"],
-        {"name": name.strip(), "digest": _digest(secret), "scopes": list(owned), "expires_at": expires_at},
+        {
+            "name": name.strip(),
+            "digest": _digest(secret),
+            "scopes": list(owned),
+            "expires_at": expires_at,
+            "account": account_id,
+        },
     )
     row = await cursor.fetchone()
     if row is None:
         raise UnknownError("the token was not stored")
-    return IssuedToken(Token(row[0], name.strip(), owned, row[1], expires_at, None, None), secret)
+    return IssuedToken(Token(row[0], name.strip(), owned, row[1], expires_at, None, None, account_id), secret)
 
 
 async def verify(connection: Connection, secret: str, *, now: datetime) -> Token | None:
@@ -95,7 +111,7 @@ async def verify(connection: Connection, secret: str, *, now: datetime) -> Token
     digest = _digest(secret)
     cursor = await connection.execute(_QUERIES["by_digest"], {"digest": digest, "now": now})
     row = await cursor.fetchone()
-    if row is None or not hmac.compare_digest(bytes(row[7]), digest):
+    if row is None or not hmac.compare_digest(bytes(row[8]), digest):
         return None
     token = _token(row)
     if token.last_used_at is None or (now - token.last_used_at).total_seconds() > 60:
@@ -107,6 +123,14 @@ async def list_all(connection: Connection) -> list[Token]:
     """All tokens, oldest first, revoked ones too."""
     cursor = await connection.execute(_QUERIES["all"])
     return [_token(row) for row in await cursor.fetchall()]
+
+
+async def get(connection: Connection, token_id: int) -> Token:
+    """One by number. Raises UnknownError."""
+    row = await (await connection.execute(_QUERIES["get"], {"token": token_id})).fetchone()
+    if row is None:
+        raise UnknownError(f"no token number {token_id}")
+    return _token(row)
 
 
 async def revoke(connection: Connection, token_id: int, *, now: datetime) -> None:

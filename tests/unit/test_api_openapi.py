@@ -9,6 +9,8 @@ from api.app import create_app
 from api.docs import endpoints as docs
 from api.services import Services
 
+#: What somebody asks who is nobody yet.
+COMING_IN = {("/api/v1/session", "post")}
 METHODS = {"get", "post", "put", "patch", "delete"}
 
 
@@ -57,13 +59,13 @@ def test_every_body_and_answer_has_an_example(document: dict[str, Any]) -> None:
             assert has_example(document, media), f"{method} {path}: {media}"
 
 
-def test_everything_but_health_needs_a_token(document: dict[str, Any]) -> None:
+def test_everything_but_health_and_the_way_in_needs_a_token_or_a_session(document: dict[str, Any]) -> None:
     for path, method, operation in operations(document):
-        if path == "/health":
+        if path == "/health" or (path, method) in COMING_IN:
             assert "security" not in operation
         else:
-            assert operation["security"] == [{"HTTPBearer": []}], f"{method} {path}"
-            assert {"401", "403"} <= operation["responses"].keys()
+            assert operation["security"] == [{"HTTPBearer": []}, {"Session": []}], f"{method} {path}"
+            assert {"401", "403", "429"} <= operation["responses"].keys()
 
 
 def test_operation_ids_are_unique_and_schemas_used(document: dict[str, Any]) -> None:
@@ -106,6 +108,7 @@ def test_examples_keep_to_their_schemas() -> None:
         SchedulePage,
         StartedModel,
     )
+    from api.session.models import LogIn, Who
     from api.tags.endpoints import BulkAnswer, BulkBody, TagList, TagsModel
     from api.tokens.endpoints import TokenBody, TokenList, TokenMade
     from api.workers.endpoints import WorkerModel, WorkerPage
@@ -118,7 +121,7 @@ def test_examples_keep_to_their_schemas() -> None:
         GroupBody, GroupModel, GroupPage, MemberPage, MembersBody, MembersChanged, TitleBody, RunList,
         ScheduleBody, ScheduleDetail, SchedulePage, StartedModel, BulkAnswer, BulkBody,
         TagList, TagsModel,
-        EventPage, WorkerModel, WorkerPage,
+        EventPage, WorkerModel, WorkerPage, LogIn, Who,
     ):  # fmt: skip
         examples: Any = model.model_config["json_schema_extra"]
         for example in examples["examples"]:

@@ -55,7 +55,10 @@ async def test_an_import_is_all_or_nothing(house: Any) -> None:
         assert over.status_code == 413
     async with house.client(Scope.READ) as client:
         assert (await client.post(IMPORTS, content=FILE, headers=CSV)).status_code == 403
-    assert [line[1:3] for line in house.audit()] == [("network.imported", "network")]
+    assert [line[1:3] for line in house.audit()] == [
+        ("network.imported", "network"),
+        ("request.refused", f"POST {IMPORTS}"),
+    ]
     assert house.audit()[0][0] == "token:3 admin"
 
 

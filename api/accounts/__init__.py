@@ -1,0 +1,1 @@
+"""Accounts of people, their states and roles."""

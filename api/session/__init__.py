@@ -1,0 +1,1 @@
+"""A person's own session: log-in, log-out, who am I."""

@@ -1,0 +1,120 @@
+"""A person's own session. Its cookie is HttpOnly and SameSite=Strict; whatever changes anything by it needs
+the CSRF token that ``GET /session`` tells."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from api import cookies
+from api.auth import Anybody, Caller
+from api.errors import BadCsrf, Conflict, Forbidden, TooMany, Unauthorized, responses
+from api.services import Services, services
+from api.session.models import LogIn, Who
+from api.strict_json import StrictRoute
+from headend.people import login
+from headend.people.identity import principal_of_session
+from headend.people.login import Ask, BadCredentials, CodeNeeded
+from headend.people.second_factor import NoMasterKey
+from headend.people.throttle import Throttled
+from headend.store.sessions import SessionKind
+
+router = APIRouter(tags=["session"], route_class=StrictRoute)
+_CHALLENGE = {"WWW-Authenticate": 'Session realm="headend"'}
+
+
+@router.post(
+    "/session",
+    summary="Log in",
+    status_code=201,
+    responses=responses(400, 401, 403, 409, 413, 422, 429, 503),
+)
+async def log_in(
+    request: Request, response: Response, house: Annotated[Services, Depends(services)], body: LogIn
+) -> Who:
+    """The session comes as a cookie. 401 does not say what was not right; 429 when to try again. Where the
+    account has a second factor and no code was sent, the 401's type is ``/problems/code-needed``."""
+    _check_way(request, house)
+    now = house.clock()
+    former = cookies.session(request)
+    ask = Ask(
+        login=body.login,
+        password=body.password,
+        code=body.code,
+        kind=SessionKind.BROWSER,
+        address=None if request.client is None else request.client.host,
+        user_agent=request.headers.get("User-Agent"),
+    )
+    try:
+        issued = await login.log_in(house.pool.connection, house.people, ask, now=now)
+    except BadCredentials as error:
+        raise Unauthorized(str(error), headers=_CHALLENGE) from error
+    except CodeNeeded as error:
+        raise _CodeNeeded(str(error), headers=_CHALLENGE) from error
+    except NoMasterKey as error:
+        raise Conflict(str(error)) from error
+    except Throttled as error:
+        raise TooMany(str(error), headers={"Retry-After": str(error.after_s)}) from error
+    if former is not None:
+        await _leave(house, former)
+    cookies.give(request, response, issued.secret, now=now, until=issued.expires_at)
+    found = await _found(house, issued.secret)
+    if found is None:
+        raise Unauthorized("the session ended as it began: log in again", headers=_CHALLENGE)
+    return Who.of(found)
+
+
+@router.get("/session", summary="Who am I, and what may I do", responses=responses(400, 401, 403, 503))
+async def who_am_i(asking: Anybody) -> Who:
+    """Of a session or of a token. For browsers with the CSRF token."""
+    return Who.of(asking)
+
+
+@router.delete("/session", summary="Log out", status_code=204, responses=responses(400, 401, 403, 503))
+async def log_out(
+    request: Request, response: Response, asking: Anybody, house: Annotated[Services, Depends(services)]
+) -> None:
+    """The session ends at once, wherever its secret has got to."""
+    if asking.session is None:
+        raise Forbidden("a token is no session: DELETE /api/v1/tokens/{id} revokes it")
+    async with house.pool.connection() as connection:
+        await login.log_out(
+            connection, asking.session.session.session_id, actor=asking.principal.actor, now=house.clock()
+        )
+    cookies.take(request, response)
+
+
+class _CodeNeeded(Unauthorized):
+    slug, title = "code-needed", "The second factor is missing"
+
+
+def _check_way(request: Request, house: Services) -> None:
+    """A password comes over https, or does not leave the host; and no other site's page sends it."""
+    if not (cookies.is_https(request) or cookies.is_local(request) or house.people.plain_http):
+        raise Forbidden(
+            "log in over https: whoever sees this connection reads the password. A proxy that ends TLS tells "
+            "us so by X-Forwarded-Proto; HEADEND_SESSION_PLAIN_HTTP=true allows http"
+        )
+    if (why := cookies.foreign(request)) is not None:
+        raise BadCsrf(why)
+
+
+async def _leave(house: Services, secret: str) -> None:
+    """The session that the browser had before: nobody goes on with it."""
+    former = await _found(house, secret)
+    if former is not None and former.session is not None:
+        async with house.pool.connection() as connection:
+            await login.log_out(
+                connection, former.session.session.session_id, actor=former.principal.actor, now=house.clock()
+            )
+
+
+async def _found(house: Services, secret: str) -> Caller | None:
+    async with house.pool.connection() as connection:
+        found = await principal_of_session(
+            connection,
+            secret,
+            SessionKind.BROWSER,
+            now=house.clock(),
+            second_factor_roles=house.people.second_factor_roles,
+        )
+    return None if found is None else Caller(found[0], found[1], secret)
