@@ -152,7 +152,7 @@ def _why_not(approval: Approval, principal: Principal) -> str | None:
     if principal.account is None:
         return (
             "who approves is a person with an account: the host's command line and tokens of nobody cannot; "
-            "`headend login`, or a token of the person"
+            "log in (`headend login`, or the API's session)"
         )
     if principal.account == approval.requested_account or principal.actor == approval.requested_by:
         return "who asked for it cannot approve it: another person with the permission has to"
