@@ -71,6 +71,6 @@ async def give_back(connection: Connection, charged: Charged, *, now: datetime) 
 async def succeeded(connection: Connection, charged: Charged, *, now: datetime) -> None:
     """Nothing is held against the name any more; the address loses this try alone, so that one's own log-ins
     do not pay for guesses at others."""
-    await sessions.clear_attempts(connection, charged.by_login)
-    if charged.by_address is not None:
+    if charged.by_address is not None:  # in the order of keys, as they are charged
         await sessions.refund_attempt(connection, [charged.by_address], now=now)
+    await sessions.clear_attempts(connection, charged.by_login, now=now)

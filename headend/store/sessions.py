@@ -187,9 +187,9 @@ async def refund_attempt(connection: Connection, keys: Sequence[str], *, now: da
         await connection.execute(_QUERIES["attempts_refund"], {"key": key, "now": sql.aware(now)})
 
 
-async def clear_attempts(connection: Connection, key: str) -> None:
+async def clear_attempts(connection: Connection, key: str, *, now: datetime) -> None:
     """Nothing is held against it any more."""
-    await connection.execute(_QUERIES["attempts_clear"], {"key": key})
+    await connection.execute(_QUERIES["attempts_clear"], {"key": key, "now": sql.aware(now)})
 
 
 def _digest(secret: str) -> bytes:

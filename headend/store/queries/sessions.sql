@@ -65,8 +65,8 @@ UPDATE login_attempts SET failures = %(failures)s, last_at = %(now)s, until = %(
 UPDATE login_attempts SET failures = greatest(failures - 1, 0), until = least(until, %(now)s) WHERE key = %(key)s;
 
 -- name: attempts_clear
--- Nothing is held against it any more.
-DELETE FROM login_attempts WHERE key = %(key)s;
+-- Nothing is held against it any more. The row stays, for others may wait for it.
+UPDATE login_attempts SET failures = 0, until = least(until, %(now)s) WHERE key = %(key)s;
 
 -- name: attempts_forget
 -- What was long ago, but for what somebody is at.
