@@ -11,6 +11,7 @@ from api.announcements import endpoints as announcements
 from api.completeness import endpoints as completeness
 from api.docs import endpoints as docs
 from api.events import endpoints as events
+from api.firmware import endpoints as firmware
 from api.groups import endpoints as groups
 from api.jobs import endpoints as jobs
 from api.links import endpoints as links
@@ -55,6 +56,7 @@ _SLICES: Final = (
     quarantine,
     completeness,
     workers,
+    firmware,
     tokens,
     session,
 )

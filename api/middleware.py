@@ -18,7 +18,8 @@ from api.limits import Limits
 MAX_BODY: Final = 1 << 20
 #: A network of 154,000 meters is 7.3 MB. The operation asks for the token before it reads.
 MAX_IMPORT: Final = 32 << 20
-_IMPORTS: Final = "/api/v1/network/imports"
+#: What has this limit: imports, and firmware packages.
+_LARGE: Final = frozenset({"/api/v1/network/imports", "/api/v1/firmware"})
 
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -35,7 +36,7 @@ _HTTPS_ONLY: Final = "max-age=63072000"
 class BodyLimit:
     """413 for a body over ``limit`` bytes: by Content-Length before a byte is read, else while it streams.
 
-    Imports have a limit of their own.
+    Imports and firmware have a limit of their own.
     """
 
     def __init__(self, app: ASGIApp, limit: int = MAX_BODY) -> None:
@@ -46,7 +47,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        limit = MAX_IMPORT if scope["path"] == _IMPORTS else self.limit
+        limit = MAX_IMPORT if scope["path"] in _LARGE else self.limit
         detail = f"send at most {limit} bytes; split the work over several requests"
         declared = Request(scope).headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > limit:

@@ -41,9 +41,10 @@ def _now() -> datetime:
 @dataclass(frozen=True, slots=True)
 class Services:
     """The pool, what reads on demand need, the port for replaying payloads, the clock (aware UTC), the
-    operator's folders of models, how long a concentrator that keeps load curves has to hand them on, and the
-    figures for Prometheus in their text format, which are ``metrics_public`` or need a token; ``people`` is
-    what log-ins and sessions are made with, ``limits`` how often somebody may ask."""
+    operator's folders of models, how long a concentrator that keeps load curves has to hand them on, who
+    may sign firmware, and the figures for Prometheus in their text format, which are ``metrics_public`` or
+    need a token; ``people`` is what log-ins and sessions are made with, ``limits`` how often somebody may
+    ask."""
 
     pool: Pool
     moment: Moment
@@ -51,6 +52,7 @@ class Services:
     clock: Callable[[], datetime] = field(default=_now)
     profile_folders: tuple[Path, ...] = ()
     forwarded_s: float = 86_400
+    firmware_keys: tuple[str, ...] = ()
     metrics: Callable[[], bytes] = bytes
     metrics_public: bool = False
     people: People = field(default_factory=People)

@@ -229,6 +229,7 @@ def _serving(
             replay,
             profile_folders=settings.profile_folders,
             forwarded_s=settings.forwarded_within_s,
+            firmware_keys=settings.firmware_keys,
             metrics=metrics.text,
             metrics_public=settings.metrics_public,
             people=People.of(settings, sealer_if_any(settings)),

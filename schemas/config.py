@@ -177,6 +177,10 @@ class Settings(BaseSettings):
     #: hours that an approval is waited for
     approval_hours: int = Field(default=72, ge=1, le=24 * 366)
 
+    # -- firmware
+    #: public keys (Ed25519, 64 hexadecimal digits) of those who may sign firmware; none: no package is taken
+    firmware_keys: tuple[Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")], ...] = ()
+
     # -- switching
     #: customers that may be disconnected in any hour, over all campaigns; more need an approval of their own
     disconnections_per_hour: int = Field(default=50, ge=0, le=1_000_000)

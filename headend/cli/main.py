@@ -50,6 +50,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "whoami": "headend.cli.login:whoami",
         "token": "headend.cli.tokens:app",
         "keys": "headend.cli.keys:app",
+        "firmware": "headend.cli.firmware:app",
         "audit": "headend.cli.audit:app",
         "db": "headend.cli.db:app",
         "bench": "headend.cli.bench:app",

@@ -1,14 +1,19 @@
-"""Firmware."""
+"""Firmware: which package, and when the meter changes over to it."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from schemas.programs.shape import Shape
 
+#: A package by the SHA-256 of its file.
+PackageDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
 
 class FirmwareProgram(Shape):
-    """A signed package that was uploaded, by the SHA-256 of its bytes."""
+    """A signed package that was uploaded. The image is activated as soon as the meter has verified it, or at
+    ``activate_at`` (aware)."""
 
     kind: Literal["firmware"] = "firmware"
-    package: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    package: PackageDigest
+    activate_at: AwareDatetime | None = None

@@ -1,0 +1,1 @@
+"""Firmware packages: upload, list, one."""

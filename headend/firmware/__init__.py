@@ -1,0 +1,1 @@
+"""Firmware packages: what a maker's image is, for whom, and who says so."""
