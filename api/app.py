@@ -28,6 +28,7 @@ from api.registers import endpoints as registers
 from api.schedules import endpoints as schedules
 from api.services import Services
 from api.session import endpoints as session
+from api.switching import endpoints as switching
 from api.tags import endpoints as tags
 from api.tokens import endpoints as tokens
 from api.workers import endpoints as workers
@@ -55,6 +56,7 @@ _SLICES: Final = (
     links,
     quarantine,
     completeness,
+    switching,
     workers,
     firmware,
     tokens,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
 
+from headend.switching.rules import MASS
 from schemas.config import Settings
 
 
@@ -13,12 +14,18 @@ class Policy:
 
     four_eyes: frozenset[str]
     waits: timedelta = timedelta(days=3)
+    #: disconnections that an hour may have; more need a second person whatever ``four_eyes`` says
+    disconnections_per_hour: int = 50
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """As the settings say."""
-        return cls(frozenset(settings.four_eyes), timedelta(hours=settings.approval_hours))
+        return cls(
+            frozenset(settings.four_eyes),
+            timedelta(hours=settings.approval_hours),
+            settings.disconnections_per_hour,
+        )
 
     def needs(self, kind: str) -> bool:
         """Whether something of this kind needs a second person."""
-        return kind in self.four_eyes
+        return kind in self.four_eyes or kind == MASS

@@ -21,6 +21,8 @@ from headend.store.campaigns import Campaign
 from headend.store.errors import ConflictError
 from headend.store.selection import UnknownName
 from headend.store.sql import Connection
+from headend.switching.mass import why_mass
+from headend.switching.rules import MASS, mass_subject
 from schemas.campaign import Plan
 from schemas.people import OF_PROGRAM, Principal
 from schemas.program import Program, ProgramKind
@@ -113,6 +115,19 @@ async def put_forward(
         kind=kind,
         now=now,
     )
+    too_many = await why_mass(connection, program, policy.disconnections_per_hour, now)
+    if too_many is not None:
+        await four_eyes.ask(
+            connection,
+            mass_subject(campaign.campaign_id),
+            campaign.digest,
+            {"title": campaign.title, "campaign": campaign.campaign_id, **too_many},
+            principal,
+            needs=OF_PROGRAM[kind],
+            policy=policy,
+            kind=MASS,
+            now=now,
+        )
     if approval.state is ApprovalState.APPROVED:
         await CampaignSubject().approved(connection, approval)
         campaign = await campaigns.find(connection, campaign.campaign_id)

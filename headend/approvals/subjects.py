@@ -10,6 +10,8 @@ from typing import Final, Protocol
 from headend.approvals.campaigns import CampaignSubject
 from headend.store.approvals import Approval
 from headend.store.sql import Connection
+from headend.switching.mass import MassDisconnection
+from headend.switching.rules import MASS
 
 
 class Subject(Protocol):
@@ -27,4 +29,6 @@ class Subject(Protocol):
 
 
 #: By what stands before the colon.
-SUBJECTS: Final[Mapping[str, Subject]] = MappingProxyType({"campaign": CampaignSubject()})
+SUBJECTS: Final[Mapping[str, Subject]] = MappingProxyType(
+    {"campaign": CampaignSubject(), MASS: MassDisconnection()}
+)

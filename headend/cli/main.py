@@ -27,6 +27,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "jobs": "headend.cli.jobs:app",
         "decode": "headend.cli.decode:decode",
         "meters": "headend.cli.meters:app",
+        "switch": "headend.cli.switch:app",
         "schedules": "headend.cli.schedules:app",
         "groups": "headend.cli.groups:app",
         "points": "headend.cli.points:app",

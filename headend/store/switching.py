@@ -41,6 +41,7 @@ class Switching(NamedTuple):
     note: str
     actor: str
     sent_at: datetime
+    approved_by: str | None
     state: str | None
     failure: str | None
     proof: Any
@@ -134,6 +135,12 @@ async def disconnecting(connection: Connection) -> int:
     cursor = await connection.execute(_QUERIES["disconnecting"])
     row = await cursor.fetchone()
     return 0 if row is None else int(row[0])
+
+
+async def hurry(connection: Connection, campaign_id: int, *, at: datetime) -> list[str]:
+    """Open requests of the campaign are due at once; their lanes, to be woken."""
+    cursor = await connection.execute(_QUERIES["hurry"], {"campaign": campaign_id, "at": sql.aware(at)})
+    return sorted({lane for (lane,) in await cursor.fetchall()})
 
 
 async def was_read(connection: Connection, meter_id: int, state: BreakerState) -> None:

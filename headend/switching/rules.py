@@ -11,7 +11,7 @@ from typing import Final
 
 from headend.clock import utc_now
 from headend.programs.contract import Barred, Later, Task, Unfit
-from headend.store import audit, switching
+from headend.store import approvals, audit, campaigns, switching
 from headend.store.errors import ConflictError
 from headend.store.sql import Connection
 from schemas.program import Program
@@ -20,6 +20,15 @@ from schemas.programs.switch import LimitProgram, SwitchAction, SwitchProgram
 HOUR: Final = timedelta(hours=1)
 #: A meter that an emergency stop keeps from being switched is looked at again so much later.
 _STOPPED: Final = timedelta(minutes=5)
+
+
+#: The kind of approvals of more, and what stands before the colon of their subjects.
+MASS: Final = "mass-disconnection"
+
+
+def mass_subject(campaign_id: int) -> str:
+    """As approvals and the audit trail name it."""
+    return f"{MASS}:{campaign_id}"
 
 
 class Rules:
@@ -83,13 +92,17 @@ class Rules:
         count, first = await switching.disconnected(
             connection, now - HOUR, but=(task.campaign_id, task.meter_id)
         )
-        if first is None or count < self._per_hour:
+        if count < self._per_hour:
+            return
+        campaign = await campaigns.find(connection, task.campaign_id)
+        subject = mass_subject(task.campaign_id)
+        if await approvals.holds(connection, subject, campaign.digest):
             return
         raise Barred(
             Later(
-                first + HOUR,
+                (first or now) + HOUR,
                 f"{count} customers were disconnected within the hour, {self._per_hour} may be: it goes on "
-                f"when the hour allows, or when mass-disconnection:{task.campaign_id} is approved",
+                f"when the hour allows, or when {subject} is approved",
             )
         )
 

@@ -44,6 +44,13 @@ SELECT count(*)
  WHERE c.ended_at IS NULL AND p.kind = 'switch' AND p.content ->> 'action' = 'disconnect'
    AND m.ended_at IS NULL AND s.switching_id IS NULL;
 
+-- name: hurry
+-- Open requests of a campaign, due at once; their lanes.
+UPDATE requests r SET next_at = %(at)s
+  FROM campaign_meters m
+ WHERE m.campaign_id = %(campaign)s AND m.ended_at IS NULL AND r.request_id = m.request_id AND r.state = 'open'
+RETURNING r.lane;
+
 -- name: read
 -- Where a breaker stands, as just read.
 INSERT INTO switch_states (meter_id, read_at, output, control, mode)
@@ -58,7 +65,10 @@ SELECT read_at, output, control, mode FROM switch_states WHERE meter_id = %(mete
 
 -- name: history
 -- Switchings and limits of a meter, newest first, with what became of them.
-SELECT s.switching_id, s.campaign_id, s.action, s.reason, s.note, s.actor, s.sent_at, m.state, m.reason, m.proof, m.ended_at
+SELECT s.switching_id, s.campaign_id, s.action, s.reason, s.note, s.actor, s.sent_at,
+       (SELECT a.decided_by FROM approvals a WHERE a.subject = 'campaign:' || s.campaign_id AND a.state = 'approved'
+         ORDER BY a.approval_id DESC LIMIT 1),
+       m.state, m.reason, m.proof, m.ended_at
   FROM switchings s LEFT JOIN campaign_meters m USING (campaign_id, meter_id)
  WHERE s.meter_id = %(meter)s AND (%(before)s::bigint IS NULL OR s.switching_id < %(before)s)
  ORDER BY s.switching_id DESC LIMIT %(limit)s;

@@ -8,14 +8,19 @@ import pytest
 
 from concentrator_sim.breaker import Breaker
 from concentrator_sim.limiter import Limiter
+from headend.approvals.four_eyes import NotYours, decide
+from headend.approvals.policy import Policy
+from headend.approvals.proposing import put_forward
 from headend.session.client import MeterSession
 from headend.store import switching
 from headend.store.errors import ConflictError
+from headend.switching import stopping
 from protocols.dlms.cosem.disconnect_control import ControlState
 from protocols.errors import LinkClosed
 from schemas.campaign import MeterProgress
+from schemas.people import Permission, Principal
 from schemas.programs.switch import LimitProgram, SwitchAction, SwitchProgram, SwitchReason
-from tests.integration.programs.field import Works, works
+from tests.integration.programs.field import EVERYBODY, Works, works
 
 _ARREARS = SwitchReason.ARREARS
 OFF = SwitchProgram(action=SwitchAction.DISCONNECT, reason=_ARREARS)
@@ -190,3 +195,65 @@ async def test_limits_are_set_and_read_back(embedded_database: Any) -> None:
         (found,) = await here.apply(for_two_hours)
         assert found.state is MeterProgress.FAILED
         assert "group" in (found.reason or "")
+
+
+_ANNA = Principal("account:1 anna", frozenset(Permission), account=1)
+_BERT = Principal("account:2 bert", frozenset(Permission), account=2)
+
+
+async def _put_forward(here: Works, program: SwitchProgram) -> int:
+    async with here.house.base.pool.connection() as connection, connection.transaction():
+        made = await put_forward(
+            connection, program, EVERYBODY, name="t", title="t", procedures=here.house.procedures,
+            principal=_ANNA, policy=Policy.of(here.house.base.settings), correlation_id="c",
+            now=datetime.now(UTC),
+        )  # fmt: skip
+    return made.campaign.campaign_id
+
+
+async def test_mass_disconnection_has_an_approval_of_its_own(embedded_database: Any) -> None:
+    settings = {"disconnections_per_hour": 1, "four_eyes": []}
+    async with works(embedded_database.dsn, meters=3, settings=settings) as here:
+        connect = here.house.base.pool.connection
+        number = await _put_forward(here, OFF)
+        waiting = "SELECT count(*) FROM requests WHERE state = 'open' AND reason LIKE '%mass-disc%'"
+        async with asyncio.timeout(30):
+            while here.rows(waiting) != [(2,)]:
+                await here.advance(number)
+                await asyncio.sleep(0.05)
+        ((approval, subject, digest),) = here.rows(
+            "SELECT approval_id, subject, digest FROM approvals WHERE state = 'waiting'"
+        )
+        assert subject == f"mass-disconnection:{number}"
+        decision = {"approve": True, "seen": bytes(digest), "reason": None, "now": datetime.now(UTC)}
+        with pytest.raises(NotYours):
+            await decide(connect, approval, _ANNA, **decision)
+        await decide(connect, approval, _BERT, **decision)
+        assert {one.state for one in await here.ended(number)} == {MeterProgress.DONE}
+        await here.apply(ON)
+        few = await _put_forward(here, ON)  # reconnecting is no mass of anything
+        assert here.rows(f"SELECT count(*) FROM approvals WHERE subject = 'mass-disconnection:{few}'") == [
+            (0,)
+        ]
+
+
+async def test_stop_is_for_who_may_and_allow_for_another_person(embedded_database: Any) -> None:
+    async with works(embedded_database.dsn, meters=1, settings={"four_eyes": []}) as here:
+        connect = here.house.base.pool.connection
+        number = await _put_forward(here, OFF)
+        nobody = Principal("token:1 clerk", frozenset({Permission.READ}))
+        with pytest.raises(stopping.MayNot, match="emergency_stop"):
+            await stopping.stop(connect, nobody, "why not")
+        with pytest.raises(ConflictError, match="not stopped"):
+            await stopping.allow(connect, _BERT, "nothing")
+        assert await stopping.stop(connect, _ANNA, "wrong list") == [number]
+        assert here.rows("SELECT state FROM campaigns") == [("stopped",)]
+        for who in (_ANNA, Principal("cli", frozenset(Permission)), nobody):
+            with pytest.raises(stopping.MayNot):
+                await stopping.allow(connect, who, "go on")
+        await stopping.allow(connect, _BERT, "the list is right now")
+        actions = [action for (action,) in here.rows("SELECT action FROM audit_log ORDER BY audit_id")]
+        told = [one for one in actions if one.startswith("switching.")]
+        refused = ["switching.refused"] * 3
+        assert told == ["switching.refused", "switching.stop", *refused, "switching.allow"]
+        await here.propose(OFF)  # it may be asked for again

@@ -1,0 +1,1 @@
+"""Switching: where breakers stand, critical customers, the emergency stop."""

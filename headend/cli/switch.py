@@ -1,0 +1,353 @@
+"""headend switch: customers switched off and on, limits of load, critical customers, the emergency stop."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import typer
+from rich.table import Table
+
+from headend.cli import campaign_options as when
+from headend.cli import schedule_options as options
+from headend.cli.campaigns import submit
+from headend.cli.schedule_options import selected
+from headend.cli.shell import base, reported
+from headend.cli.terminal import CommandError, err, moment, out, print_json
+from headend.people.identity import cli_principal
+from headend.store import meters, switching
+from headend.store.errors import UnknownError
+from headend.switching import critical, stopping
+from schemas.people import Permission, Principal
+from schemas.programs.switch import LimitProgram, SwitchAction, SwitchProgram, SwitchReason
+
+app = typer.Typer(
+    help="Switch customers off and on, limit their load, stop all switching at once.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+flags = typer.Typer(
+    help="Critical customers: who must not be switched off or limited.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+app.add_typer(flags, name="critical")
+
+Named = Annotated[list[str] | None, typer.Argument(help="Asset ids of meters.", metavar="METER...")]
+Reason = Annotated[SwitchReason, typer.Option(help="Why: each switching has a reason.")]
+Note = Annotated[str, typer.Option(help="What the reason does not say.")]
+Why = Annotated[str, typer.Option("--reason", help="Why: it goes into the audit trail.")]
+NoFollow = Annotated[bool, typer.Option("--no-follow", help="Do not wait for its end.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SPAN: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
+_HISTORY: Final = 20
+
+
+async def _switch(
+    action: SwitchAction,
+    named: list[str] | None,
+    reason: SwitchReason,
+    note: str,
+    group: list[str] | None,
+    file: Any,
+    starts: str | None,
+    window: str | None,
+    waves: str | None,
+    canaries: int | None,
+    no_follow: bool,
+    as_json: bool,
+) -> int:
+    plan = when.plan(
+        selected(group, None, None, None, None, None, None, named, file),
+        starts=starts,
+        window=window,
+        waves=waves,
+        canaries=canaries,
+        urgent=bool(named) and starts is None,
+    )
+    program = SwitchProgram(action=action, reason=reason, note=note)
+    title = f"{action} for {reason.replace('_', ' ')}"
+    return await submit(program, plan, title=title, follow=not no_follow, as_json=as_json)
+
+
+@app.command()
+@reported
+async def disconnect(
+    reason: Reason,
+    named: Named = None,
+    note: Note = "",
+    group: options.Groups = None,
+    file: options.MetersFile = None,
+    starts: when.Starts = None,
+    window: when.WindowText = None,
+    waves: when.Waves = None,
+    canaries: when.Canaries = None,
+    no_follow: NoFollow = False,
+    as_json: AsJson = False,
+) -> int:
+    """Switch customers off. Refused: critical customers, and more in an hour than the settings allow.
+
+    [bold]headend switch disconnect SIM000010000001 --reason arrears[/bold]
+    """
+    return await _switch(
+        SwitchAction.DISCONNECT, named, reason, note, group, file, starts, window, waves, canaries,
+        no_follow, as_json,
+    )  # fmt: skip
+
+
+@app.command()
+@reported
+async def reconnect(
+    reason: Reason,
+    named: Named = None,
+    note: Note = "",
+    group: options.Groups = None,
+    file: options.MetersFile = None,
+    starts: when.Starts = None,
+    window: when.WindowText = None,
+    waves: when.Waves = None,
+    canaries: when.Canaries = None,
+    no_follow: NoFollow = False,
+    as_json: AsJson = False,
+) -> int:
+    """Switch customers on: at once where the meter's mode does that, else ready for the customer's button."""
+    return await _switch(
+        SwitchAction.RECONNECT, named, reason, note, group, file, starts, window, waves, canaries,
+        no_follow, as_json,
+    )  # fmt: skip
+
+
+@app.command()
+@reported
+async def arm(
+    reason: Reason,
+    named: Named = None,
+    note: Note = "",
+    group: options.Groups = None,
+    file: options.MetersFile = None,
+    starts: when.Starts = None,
+    window: when.WindowText = None,
+    waves: when.Waves = None,
+    canaries: when.Canaries = None,
+    no_follow: NoFollow = False,
+    as_json: AsJson = False,
+) -> int:
+    """Make meters ready for reconnection: the customer pushes the button."""
+    return await _switch(
+        SwitchAction.ARM, named, reason, note, group, file, starts, window, waves, canaries,
+        no_follow, as_json,
+    )  # fmt: skip
+
+
+@app.command()
+@reported
+async def limit(
+    reason: Reason,
+    watts: Annotated[int, typer.Option(min=1, max=10_000_000, help="So much load is allowed.")],
+    named: Named = None,
+    lasts: Annotated[
+        str | None, typer.Option("--for", help="For so long: 2h, 90m, 3d. Default: until another is set.")
+    ] = None,
+    over: Annotated[
+        str | None, typer.Option("--over", help="The load may be above for so long: 30s. Default: unchanged.")
+    ] = None,
+    note: Note = "",
+    group: options.Groups = None,
+    file: options.MetersFile = None,
+    starts: when.Starts = None,
+    window: when.WindowText = None,
+    waves: when.Waves = None,
+    canaries: when.Canaries = None,
+    no_follow: NoFollow = False,
+    as_json: AsJson = False,
+) -> int:
+    """Limit the load of customers, for a time or until another limit is set.
+
+    [bold]headend switch limit SIM000010000001 --watts 2000 --for 2h --reason prepay[/bold]
+    """
+    program = LimitProgram(
+        reason=reason,
+        note=note,
+        watts=watts,
+        for_s=None if lasts is None else _seconds(lasts, "--for", least=60),
+        over_s=None if over is None else _seconds(over, "--over", least=0),
+    )
+    plan = when.plan(
+        selected(group, None, None, None, None, None, None, named, file),
+        starts=starts,
+        window=window,
+        waves=waves,
+        canaries=canaries,
+        urgent=bool(named) and starts is None,
+    )
+    title = f"limit of {watts} W for {reason.replace('_', ' ')}"
+    return await submit(program, plan, title=title, follow=not no_follow, as_json=as_json)
+
+
+@app.command()
+@reported
+async def state(
+    named: Annotated[list[str], typer.Argument(help="Asset ids of meters.", metavar="METER...")],
+    as_json: AsJson = False,
+) -> int:
+    """Show where breakers stood when they were last read, and what was switched, by and approved by whom."""
+    shown: list[dict[str, Any]] = []
+    missing = 0
+    async with base() as opened, opened.pool.connection() as connection:
+        for name in named:
+            try:
+                meter = await meters.by_asset(connection, name)
+            except UnknownError as error:
+                missing += 1
+                err.print(f"headend: {error}", style="red", markup=False)
+                continue
+            now = datetime.now(UTC)
+            found = await switching.state(connection, meter.meter_id)
+            history = await switching.history(connection, meter.meter_id, limit=_HISTORY)
+            flagged = await switching.critical(connection, [meter.meter_id], now)
+            shown.append(
+                {
+                    "meter": name,
+                    "state": None if found is None else found._asdict(),
+                    "critical": flagged.get(meter.meter_id),
+                    "history": [one._asdict() for one in history],
+                }
+            )
+    if as_json:
+        print_json(shown)
+        return int(missing > 0)
+    for one in shown:
+        _tell_state(one)
+    return int(missing > 0)
+
+
+def _tell_state(one: dict[str, Any]) -> None:
+    found = one["state"]
+    if found is None:
+        out.print(f"{one['meter']}: its breaker was never read")
+    else:
+        where = "connected" if found["output"] else "not connected"
+        mode = "" if found["mode"] is None else f", mode {found['mode']}"
+        out.print(
+            f"{one['meter']}: {where} (control: {found['control']}{mode}), read {found['read_at']:%F %T}Z"
+        )
+    if one["critical"]:
+        out.print(f"  critical customer: {one['critical']}", markup=False)
+    if not one["history"]:
+        return
+    table = Table("sent", "what", "reason", "by", "approved by", "campaign", "came to")
+    for row in one["history"]:
+        table.add_row(
+            f"{row['sent_at'].astimezone(UTC):%F %T}Z",
+            row["action"],
+            row["reason"] + (f": {row['note']}" if row["note"] else ""),
+            row["actor"],
+            row["approved_by"] or "",
+            str(row["campaign_id"]),
+            " ".join(part for part in (row["state"], row["failure"]) if part),
+        )
+    out.print(table)
+
+
+@app.command()
+@reported
+async def stop(why: Why) -> None:
+    """Emergency stop: nothing is switched or limited from now on, until another person allows it again."""
+    async with base() as opened:
+        async with opened.pool.connection() as connection:
+            principal = await cli_principal(connection, opened.settings)
+        try:
+            halted = await stopping.stop(opened.pool.connection, principal, why)
+        except stopping.MayNot as error:
+            raise CommandError(f"{error}; you are {principal.actor}") from error
+    out.print(f"all switching is stopped; {len(halted)} campaigns with it")
+    for number in halted:
+        out.print(f"  campaign {number}: headend campaign resume {number}, once switching is allowed again")
+
+
+@app.command()
+@reported
+async def allow(why: Why) -> None:
+    """End an emergency stop: by another person than who stopped. Campaigns are resumed one by one."""
+    async with base() as opened:
+        async with opened.pool.connection() as connection:
+            principal = await cli_principal(connection, opened.settings)
+        try:
+            held = await stopping.allow(opened.pool.connection, principal, why)
+        except stopping.MayNot as error:
+            raise CommandError(f"{error}; you are {principal.actor}") from error
+    out.print(f"switching is allowed again; it was stopped by {held.actor}: {held.reason}")
+
+
+@flags.command("add")
+@reported
+async def add_critical(
+    why: Annotated[str, typer.Option("--why", help="Why: dialysis at home, hospital, pump station.")],
+    meter: Annotated[str | None, typer.Option(help="This meter.")] = None,
+    point: Annotated[str | None, typer.Option(help="Whatever meter is at this metering point.")] = None,
+    until: Annotated[str | None, typer.Option(help="RFC 3339; default: until it is removed.")] = None,
+) -> None:
+    """Flag a customer: he is not switched off or limited from now on, by campaigns that run too."""
+    if (meter is None) == (point is None):
+        raise CommandError("name a --meter or a --point, and one of them")
+    async with base() as opened, opened.pool.connection() as connection:
+        principal = await _may_flag(connection, opened.settings)
+        number = await critical.add(
+            connection,
+            asset_id=meter,
+            point=point,
+            why=why,
+            until=None if until is None else moment(until, option="--until"),
+            actor=principal.actor,
+        )
+    out.print(f"critical customer {number}: {meter or point}")
+
+
+@flags.command("remove")
+@reported
+async def remove_critical(
+    number: Annotated[int, typer.Argument(help="Its number, as `list` shows it.")],
+) -> None:
+    """Take a flag away."""
+    async with base() as opened, opened.pool.connection() as connection:
+        principal = await _may_flag(connection, opened.settings)
+        await critical.remove(connection, number, actor=principal.actor)
+    out.print(f"critical customer {number} is none any longer")
+
+
+@flags.command("list")
+@reported
+async def list_critical(
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """List critical customers."""
+    async with base() as opened, opened.pool.connection() as connection:
+        found = await switching.list_critical(connection, limit=limit)
+    if as_json:
+        print_json([one._asdict() for one in found])
+        return
+    if not found:
+        out.print("no critical customers; headend switch critical add flags one")
+        return
+    table = Table("number", "meter", "metering point", "why", "until", "by")
+    for one in found:
+        until = "" if one.until is None else f"{one.until.astimezone(UTC):%F %R}Z"
+        table.add_row(str(one.critical_id), one.asset_id or "", one.point or "", one.why, until, one.actor)
+    out.print(table)
+
+
+async def _may_flag(connection: Any, settings: Any) -> Principal:
+    principal = await cli_principal(connection, settings)
+    if not principal.may(Permission.OPERATE):
+        raise CommandError(f"this needs the permission {Permission.OPERATE}; you are {principal.actor}")
+    return principal
+
+
+def _seconds(text: str, option: str, *, least: int) -> int:
+    found = _SPAN.fullmatch(text)
+    seconds = -1 if found is None else int(found[1]) * _UNITS[found[2]]
+    if not least <= seconds <= 366 * 86_400:
+        raise CommandError(f"{option}: {text!r} is no time, as in 90m, 2h or 3d ({least} s to 366 days)")
+    return seconds
