@@ -85,12 +85,6 @@ async def allow(connection: Connection, halt_id: int, *, actor: str) -> None:
     await connection.execute(_QUERIES["allow"], {"halt": halt_id, "actor": actor})
 
 
-async def open_campaigns(connection: Connection) -> list[int]:
-    """Numbers of campaigns that switch or limit, and have begun or may begin."""
-    cursor = await connection.execute(_QUERIES["open_campaigns"])
-    return [number for (number,) in await cursor.fetchall()]
-
-
 async def sent(
     connection: Connection,
     campaign_id: int,
@@ -135,12 +129,6 @@ async def disconnecting(connection: Connection) -> int:
     cursor = await connection.execute(_QUERIES["disconnecting"])
     row = await cursor.fetchone()
     return 0 if row is None else int(row[0])
-
-
-async def hurry(connection: Connection, campaign_id: int, *, at: datetime) -> list[str]:
-    """Open requests of the campaign are due at once; their lanes, to be woken."""
-    cursor = await connection.execute(_QUERIES["hurry"], {"campaign": campaign_id, "at": sql.aware(at)})
-    return sorted({lane for (lane,) in await cursor.fetchall()})
 
 
 async def was_read(connection: Connection, meter_id: int, state: BreakerState) -> None:

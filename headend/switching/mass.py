@@ -6,18 +6,16 @@ is of the campaign's digest: of exactly these meters.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
-from headend.clock import utc_now
-from headend.store import campaigns, queue, switching
+from headend.programs.waves import wake
+from headend.store import campaign_course, campaigns, switching
 from headend.store.approvals import Approval
 from headend.store.sql import Connection
 from headend.switching.rules import HOUR
-from schemas.campaign import FINAL
+from schemas.campaign import FINAL, CampaignState
 from schemas.program import Program
 from schemas.programs.switch import SwitchAction, SwitchProgram
-
-_PRIORITY: Final = 5
 
 
 async def why_mass(
@@ -44,8 +42,10 @@ class MassDisconnection:
 
     async def approved(self, connection: Connection, approval: Approval) -> None:
         """Its meters wait for no hour any longer."""
-        lanes = await switching.hurry(connection, _number(approval.subject), at=utc_now())
-        await queue.wake(connection, lanes, priority=_PRIORITY)
+        campaign = await campaigns.find(connection, _number(approval.subject))
+        if campaign.state is CampaignState.RUNNING:
+            lanes = await campaign_course.bring_on(connection, campaign.campaign_id, midway=False)
+            await wake(connection, campaign, lanes)
 
     async def refused(self, connection: Connection, approval: Approval, reason: str) -> None:
         """It stays held to the number of an hour."""

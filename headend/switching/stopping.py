@@ -8,16 +8,16 @@
 
 from typing import Final
 
+from headend.programs import control
 from headend.session.access import Connect
-from headend.store import audit, campaigns, switching
+from headend.store import audit, switching
 from headend.store.errors import ConflictError
-from headend.store.sql import Connection
 from headend.store.switching import Halt
-from schemas.campaign import CampaignState
 from schemas.people import Permission, Principal
+from schemas.program import ProgramKind
 
 _OBJECT: Final = "switching"
-_GOING: Final = (CampaignState.APPROVED, CampaignState.RUNNING, CampaignState.PAUSED)
+_KINDS: Final = (ProgramKind.SWITCH, ProgramKind.LIMIT)
 
 
 class MayNot(Exception):
@@ -42,14 +42,7 @@ async def stop(connect: Connect, principal: Principal, reason: str) -> list[int]
             detail={"reason": reason},
         )
     async with connect() as connection, connection.transaction():
-        return await _halt_all(connection, f"emergency stop by {principal.actor}: {reason}")
-
-
-async def _halt_all(connection: Connection, reason: str) -> list[int]:
-    numbers = await switching.open_campaigns(connection)
-    for number in numbers:
-        await campaigns.move(connection, number, CampaignState.STOPPED, before=_GOING, reason=reason)
-    return numbers
+        return await control.halt_all(connection, _KINDS, actor=principal.actor, reason=reason)
 
 
 async def allow(connect: Connect, principal: Principal, reason: str) -> Halt:

@@ -16,12 +16,6 @@ ON CONFLICT DO NOTHING RETURNING halt_id;
 UPDATE switching_halts SET allowed_by = %(actor)s, allowed_at = clock_timestamp()
  WHERE halt_id = %(halt)s AND allowed_at IS NULL;
 
--- name: open_campaigns
--- Campaigns that switch or limit, and have begun or may begin.
-SELECT c.campaign_id FROM campaigns c JOIN programs p USING (program_id)
- WHERE c.ended_at IS NULL AND p.kind IN ('switch', 'limit') AND c.state IN ('approved', 'running', 'paused')
- ORDER BY c.campaign_id;
-
 -- name: sent
 -- A switching is about to be sent.
 INSERT INTO switchings (campaign_id, meter_id, action, reason, note, actor, sent_at)
@@ -43,13 +37,6 @@ SELECT count(*)
   LEFT JOIN switchings s ON s.campaign_id = m.campaign_id AND s.meter_id = m.meter_id
  WHERE c.ended_at IS NULL AND p.kind = 'switch' AND p.content ->> 'action' = 'disconnect'
    AND m.ended_at IS NULL AND s.switching_id IS NULL;
-
--- name: hurry
--- Open requests of a campaign, due at once; their lanes.
-UPDATE requests r SET next_at = %(at)s
-  FROM campaign_meters m
- WHERE m.campaign_id = %(campaign)s AND m.ended_at IS NULL AND r.request_id = m.request_id AND r.state = 'open'
-RETURNING r.lane;
 
 -- name: read
 -- Where a breaker stands, as just read.

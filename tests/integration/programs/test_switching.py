@@ -11,6 +11,7 @@ from concentrator_sim.limiter import Limiter
 from headend.approvals.four_eyes import NotYours, decide
 from headend.approvals.policy import Policy
 from headend.approvals.proposing import put_forward
+from headend.programs import control
 from headend.session.client import MeterSession
 from headend.store import switching
 from headend.store.errors import ConflictError
@@ -157,7 +158,10 @@ async def test_an_hour_has_so_many_disconnections_over_all_campaigns(embedded_da
         )[0]
         assert "3 customers were disconnected within the hour" in reason
         assert later
+        async with here.house.base.pool.connection() as connection:
+            await control.abort(connection, campaign.campaign_id, actor="test", reason="enough")
         await here.apply(ON)  # nobody is kept from being reconnected
+        assert all(_breaker(here, n).output for n in range(5))
 
 
 async def test_an_emergency_stop_holds_all_until_it_is_allowed_again(embedded_database: Any) -> None:
