@@ -259,6 +259,8 @@ async def _serve(
         finally:
             watch.cancel()
             told.cancel()
+            sys.stdout.write(json.dumps({"event": "ended", "images": field.images()._asdict()}) + "\n")
+            sys.stdout.flush()
 
 
 def _stop_at_eof(stop: asyncio.Event) -> None:

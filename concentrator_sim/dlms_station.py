@@ -6,6 +6,7 @@ from typing import Final
 
 from concentrator_sim.concentrator import Concentrator, Member, Route
 from concentrator_sim.faults import Faults
+from concentrator_sim.image import ImageStore, troubles_of
 from concentrator_sim.meter import SimulatedMeter, serial_of
 from concentrator_sim.meters_file import dlms_row
 from concentrator_sim.plan import StationKind
@@ -52,6 +53,9 @@ class DlmsStation:
     async def start(self, port: int) -> None:
         """See `Served`."""
         for member in self._members:
+            faults = self._house.faults_of(member.meter.serial)
+            if faults.touches_images:
+                member.meter.part(ImageStore).troubles = troubles_of(faults)
             reset_s = self._house.faults_of(member.meter.serial).counter_reset_s()
             if reset_s is not None:
                 member.meter.consumption.reset_at(reset_s)
@@ -97,7 +101,13 @@ class _StruckRoute:
 
 
 def _member(station: Station, leaf: Leaf, house: House) -> Member:
-    meter = SimulatedMeter(station.seed, leaf.number, MODES[leaf.model], entries=house.scenario.profile_rows)
+    meter = SimulatedMeter(
+        station.seed,
+        leaf.number,
+        MODES[leaf.model],
+        entries=house.scenario.profile_rows,
+        image_plan=house.scenario.image,
+    )
     faults = house.faults_of(meter.serial)
     route: Route = station.route(leaf)
     return Member(

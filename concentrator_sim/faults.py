@@ -25,6 +25,10 @@ class FaultKind(StrEnum):
     COUNTER_RESET = "counter_reset"
     FULL_BUFFER = "full_buffer"
     BREAKER = "breaker"
+    REQUEST_LOSS = "request_loss"
+    FLASH = "flash"
+    BIT_ROT = "bit_rot"
+    BRICK = "brick"
     WRONG_TARIFF = "wrong_tariff"
 
 
@@ -39,6 +43,9 @@ _KEPT_FAILURES: Final = 1000
 _OF_MESSAGES: Final = frozenset(
     {FaultKind.LOSS, FaultKind.DELAY, FaultKind.DUPLICATE, FaultKind.BIT_ERRORS, FaultKind.TRUNCATE}
 )
+_OF_IMAGES: Final = frozenset({FaultKind.FLASH, FaultKind.BIT_ROT, FaultKind.BRICK, FaultKind.REBOOT})
+#: What chance is for.
+_BY_CHANCE: Final = _OF_MESSAGES | {FaultKind.REQUEST_LOSS, FaultKind.FLASH, FaultKind.BIT_ROT}
 
 
 class Fault(BaseModel):
@@ -54,6 +61,9 @@ class Fault(BaseModel):
     without a restart: the way to it is broken, it meters on and its logs tell nothing. ``counter_reset``:
     energy registers begin at zero again, once. ``full_buffer``: a concentrator drops what it has not
     delivered. ``breaker``: a meter's breaker is stuck: it is told, says yes, and does not move.
+    ``request_loss``: as ``loss``, for messages to the meter. ``flash``: its memory for images is worn: it
+    refuses a block with ``chance``. ``bit_rot``: it takes a block and keeps it wrong. ``brick``: it never
+    answers again after it has activated an image.
     ``wrong_tariff``: of a tariff program that is written, a meter stores one switch wrongly.
     """
 
@@ -78,7 +88,7 @@ class Fault(BaseModel):
                 raise ValueError(f"{self.kind} {'needs' if name == wanted else 'has no'} {name}")
         if self.every_s and not 0 < self.for_s < self.every_s:
             raise ValueError("what comes back every_s lasts for_s, which is less")
-        if self.chance < 1 and self.kind not in _OF_MESSAGES:
+        if self.chance < 1 and self.kind not in _BY_CHANCE:
             raise ValueError(f"chance is for faults of messages; {self.kind} has a share of its targets")
         if self.kind is FaultKind.REBOOT and not self.for_s:
             raise ValueError("reboot needs for_s: how long nobody listens")
@@ -168,6 +178,27 @@ class Faults:
         """Whether a meter's breaker does not move."""
         return self._is_on(FaultKind.BREAKER, now)
 
+    def loses_request(self, now: float) -> bool:
+        """Whether a message that is on its way to it now is lost."""
+        return self._meets(FaultKind.REQUEST_LOSS, now)
+
+    def flash_refuses(self, now: float) -> bool:
+        """Whether its memory does not take what is written now."""
+        return self._meets(FaultKind.FLASH, now)
+
+    def flash_spoils(self, now: float) -> bool:
+        """Whether it keeps wrong what is written now."""
+        return self._meets(FaultKind.BIT_ROT, now)
+
+    def is_brick(self, now: float) -> bool:
+        """Whether an image that it activates now is its last."""
+        return self._is_on(FaultKind.BRICK, now)
+
+    @property
+    def touches_images(self) -> bool:
+        """Whether they ever matter to an image that it is given."""
+        return any(fault.kind in _OF_IMAGES for fault in self._faults)
+
     @property
     def has_breaker(self) -> bool:
         """Whether its breaker ever sticks."""
@@ -194,6 +225,12 @@ class Faults:
         """When its energy registers begin at zero again."""
         moments = [fault.after_s for fault in self._faults if fault.kind is FaultKind.COUNTER_RESET]
         return int(self._started) + min(moments) if moments else None
+
+    def _meets(self, kind: FaultKind, now: float) -> bool:
+        return any(
+            fault.kind is kind and fault.lasts(now - self._started) and self._dice.happens(fault.chance)
+            for fault in self._faults
+        )
 
     def _is_on(self, kind: FaultKind, now: float) -> bool:
         return any(fault.kind is kind and fault.lasts(now - self._started) for fault in self._faults)

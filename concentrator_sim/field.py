@@ -15,6 +15,7 @@ from urllib.parse import quote
 from concentrator_sim.breaker import Breaker
 from concentrator_sim.calendar import TariffBook
 from concentrator_sim.faults import Faults
+from concentrator_sim.image import Counts, ImageStore, is_away, total, troubles_of
 from concentrator_sim.links import HdlcLine, Line, WrapperLine
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.meters_file import CSV_COLUMNS, dlms_row
@@ -113,6 +114,7 @@ class Field:
             max_pdu=scenario.max_pdu,
             block_size=scenario.block_size,
             entries=scenario.profile_rows,
+            image_plan=scenario.image,
         )
         return FieldMeter(meter, kind.framing, scenario.is_silent(number), scenario.place_of(number)[0])
 
@@ -224,11 +226,17 @@ class Field:
             greeting=greeting,
             closed=closed,
             trouble=trouble,
+            is_away=lambda: any(is_away(device.meter, self._clock()) for device in bus.values()),
         )
 
     def now(self) -> int:
         """The field's clock: Unix seconds."""
         return self._clock()
+
+    def images(self) -> Counts:
+        """What came of images to its own meters."""
+        stores = (item.meter.part_if_any(ImageStore) for item in self.meters)
+        return total(store for store in stores if store is not None)
 
     def faults_of(self, target: str) -> Faults:
         """What goes wrong with the meter or station of this name."""
@@ -247,6 +255,8 @@ class Field:
         reset_s = faults.counter_reset_s()
         if reset_s is not None:
             meter.consumption.reset_at(reset_s)
+        if faults.touches_images:
+            meter.part(ImageStore).troubles = troubles_of(faults)
         if faults.touches_tariffs:
             meter.part(TariffBook).is_wrong = lambda: faults.stores_wrongly(self._clock())
         return Trouble(faults, self._clock)

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar, cast
 
 from concentrator_sim.event_log import EventBook
 from concentrator_sim.generator import Consumption
+from concentrator_sim.image_plan import DEFAULT_PLAN, ImagePlan
 from concentrator_sim.key_slots import KeySlots
 from concentrator_sim.object_model import MANAGEMENT_CLIENT, PUBLIC_CLIENT, Meter, ObjectModel
 from concentrator_sim.objects import FURTHER, MANAGEMENT
@@ -84,6 +85,7 @@ class SimulatedMeter:
         "deviation_min",
         "entries",
         "further",
+        "image_plan",
         "max_pdu",
         "mode",
         "number",
@@ -102,6 +104,7 @@ class SimulatedMeter:
         block_size: int = 0,
         deviation_min: int = CET_DEVIATION_MIN,
         entries: int = PROFILE_ROWS,
+        image_plan: ImagePlan = DEFAULT_PLAN,
     ) -> None:
         self.seed = seed
         self.number = number
@@ -111,6 +114,7 @@ class SimulatedMeter:
         self.block_size = block_size
         self.deviation_min = deviation_min
         self.entries = entries
+        self.image_plan = image_plan
         #: the client's system title that was last associated, empty before
         self.client_title = b""
         self._sap = sap

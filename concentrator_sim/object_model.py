@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 from concentrator_sim.event_log import EventBook
 from concentrator_sim.generator import Consumption
+from concentrator_sim.image_plan import ImagePlan
 from concentrator_sim.security import MeterKeys, SecurityMode
 from protocols.dlms import axdr
 from protocols.dlms.apdu.fields import AttributeItem, Selection
@@ -40,6 +41,10 @@ class Meter(Protocol):
     def serial(self) -> str: ...
     @property
     def mode(self) -> SecurityMode: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def image_plan(self) -> ImagePlan: ...
     @property
     def keys(self) -> MeterKeys: ...
     @property

@@ -7,6 +7,7 @@ from typing import Final
 from concentrator_sim import billing, calendar, clocked_profile, event_log, key_slots, meter_clock, profile
 from concentrator_sim.breaker import BREAKERS
 from concentrator_sim.generator import moment_of, quarter_of
+from concentrator_sim.image import IMAGES
 from concentrator_sim.limiter import LIMITERS
 from concentrator_sim.meter_clock import MeterClock
 from concentrator_sim.object_model import Asked, CosemObject, ObjectModel, Read, Value
@@ -307,6 +308,7 @@ MANAGEMENT: Final = ObjectModel(
         *(_event_log(log) for log in event_log.COLUMNS),
         *(_data(obis, partial(_alarms, place)) for place, obis in enumerate(event_log.ALARMS)),
         *BREAKERS,
+        *IMAGES,
         *LIMITERS,
     )
 )

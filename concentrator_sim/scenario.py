@@ -12,6 +12,7 @@ from typing import Annotated, Final, NamedTuple, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from concentrator_sim.faults import Fault
+from concentrator_sim.image_plan import DEFAULT_PLAN, ImagePlan
 from concentrator_sim.meter import PROFILE_ROWS
 from concentrator_sim.plan import PUBLISHING, NetworkPlan, StationPlan
 from concentrator_sim.security import MODES
@@ -131,6 +132,8 @@ class Scenario(BaseModel):
     ``device_dir`` is a folder for the names of pseudo-terminals, so that a line keeps its name; without one
     their own names are told. ``faults`` strike direct meters, stations and the meters below them by name.
 
+    ``image`` says how meters take new programs.
+
     ``scales`` says that `scaled` may make the field smaller or larger in proportion.
     """
 
@@ -165,6 +168,7 @@ class Scenario(BaseModel):
     mqtt_url: Annotated[str, AfterValidator(_broker)] | None = None
     publish_after_s: float = Field(default=0, ge=0, le=3600)
     device_dir: Path | None = None
+    image: ImagePlan = DEFAULT_PLAN
     faults: tuple[Fault, ...] = ()
     scales: bool = False
 

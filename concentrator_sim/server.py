@@ -41,6 +41,11 @@ class Trouble:
         now = self.clock()
         return self.faults.is_down(now) or self.faults.is_half_open(now)
 
+    @property
+    def loses_request(self) -> bool:
+        """Whether what just came is lost on its way."""
+        return self.faults.loses_request(self.clock())
+
     def deliveries(self, data: bytes) -> list[Delivery]:
         """What becomes of an answer."""
         return self.faults.deliveries(data, self.clock())
@@ -59,13 +64,14 @@ _buffers = _Buffers()
 class MeterConnection(asyncio.BufferedProtocol):
     """One connection to a meter. ``answer_delay_s`` holds answers back; ``silent`` never gives any.
 
-    ``greeting`` is sent first, and ``closed`` told of the end: for meters that dial in. ``trouble`` is what
-    goes wrong: a restart cuts off what was connected before, a half-open connection never answers again.
+    ``greeting`` is sent first, and ``closed`` told of the end: for meters that dial in. ``is_away`` says
+    whether nobody is there for a while: then it is cut off. ``trouble`` is what goes wrong: a restart cuts
+    off what was connected before, a half-open connection never answers again.
     """
 
     __slots__ = (
-        "_closed", "_delay_s", "_greeting", "_line", "_open", "_restarts", "_silent", "_transport",
-        "_trouble", "_view",
+        "_closed", "_delay_s", "_greeting", "_is_away", "_line", "_open", "_restarts", "_silent",
+        "_transport", "_trouble", "_view",
     )  # fmt: skip
 
     def __init__(
@@ -78,7 +84,9 @@ class MeterConnection(asyncio.BufferedProtocol):
         greeting: bytes = b"",
         closed: Callable[[], None] | None = None,
         trouble: Trouble | None = None,
+        is_away: Callable[[], bool] | None = None,
     ) -> None:
+        self._is_away = is_away
         self._greeting = greeting
         self._trouble = trouble
         self._restarts = 0 if trouble is None else trouble.faults.restarts(trouble.clock())
@@ -94,7 +102,8 @@ class MeterConnection(asyncio.BufferedProtocol):
         """The loop's call."""
         self._transport = transport  # type: ignore[assignment]
         self._open.add(self)
-        if self._trouble is not None and self._trouble.is_down:
+        down = self._trouble is not None and self._trouble.is_down
+        if down or (self._is_away is not None and self._is_away()):
             self._cut_off()
         elif self._greeting:
             self.write(self._greeting)
@@ -112,7 +121,7 @@ class MeterConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """The loop's call: so many bytes came."""
-        if self.is_deaf():
+        if self.is_deaf() or (self._trouble is not None and self._trouble.loses_request):
             return
         try:
             out = self._line.receive(bytes(self._view[:nbytes]))
@@ -121,6 +130,8 @@ class MeterConnection(asyncio.BufferedProtocol):
             return
         if out:
             self.answer(out, self._delay_s)
+        elif self._is_away is not None and self._is_away():
+            self._cut_off()
 
     def answer(self, out: bytes, delay_s: float) -> None:
         """Send what answers, after so long, and with what goes wrong."""

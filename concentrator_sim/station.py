@@ -6,6 +6,7 @@ apart by their server SAP.
 
 from collections.abc import Callable, Mapping, Sequence
 
+from concentrator_sim.image import is_away
 from concentrator_sim.key_slots import KeySlots
 from concentrator_sim.meter import LogicalDevice, SimulatedMeter
 from concentrator_sim.straight import Straight
@@ -57,6 +58,9 @@ class Station:
         """One APDU; the APDUs to send back. A SAP that nobody has is answered with silence."""
         device = self._bus.get(server)
         if device is None:
+            return []
+        if is_away(device.meter, self._clock()):
+            self._associations.pop((client, server), None)
             return []
         association = self._associations.get((client, server))
         if association is None:

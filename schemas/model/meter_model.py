@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from schemas.model.association import Association
 from schemas.model.clock import Clock
 from schemas.model.events import Events
+from schemas.model.firmware import Firmware
 from schemas.model.keys import Keys
 from schemas.model.load_profile import LoadProfile
 from schemas.model.parts import ObisPattern, ObisText, Part, Scaling
@@ -66,6 +67,8 @@ class MeterModel(Part):
     #: scaler and unit by OBIS code or pattern ("x" stands for any number) for messages that carry none
     scaling: dict[ObisPattern, Scaling] = Field(default_factory=dict)
     quirks: Quirks = Quirks()
+    #: how it is given new programs; None: it cannot be
+    firmware: Firmware | None = None
     #: its breaker and its limiter; None: it has none, or nobody knows where
     switch: Switch | None = None
     limit: Limit | None = None

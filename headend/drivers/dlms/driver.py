@@ -140,6 +140,7 @@ def _programs(model: MeterModel) -> frozenset[Feature]:
     """Programs for which the model says where its objects are, or how they are used."""
     said = {
         Feature.CLOCK: model.clock.changes or None,
+        Feature.FIRMWARE: model.firmware,
         Feature.SWITCH: model.switch,
         Feature.LIMIT: model.limit,
         Feature.KEYS: model.keys,

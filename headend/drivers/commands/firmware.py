@@ -1,0 +1,93 @@
+"""New programs for meters: what a meter runs, what it holds of an image, and what it is told.
+
+The words are those of Image Transfer (COSEM class 18); languages that have no such thing give their own means
+these names.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple, Protocol, runtime_checkable
+
+
+class ImageStatus(StrEnum):
+    """Where a meter stands with an image."""
+
+    NONE = "none"  # nothing was initiated
+    INITIATED = "initiated"  # it takes blocks
+    VERIFYING = "verifying"
+    VERIFIED = "verified"
+    VERIFICATION_FAILED = "verification_failed"
+    ACTIVATING = "activating"
+    ACTIVATED = "activated"
+    ACTIVATION_FAILED = "activation_failed"
+
+
+class Running(NamedTuple):
+    """What the meter runs: its version, and its hardware where its model says where that is told."""
+
+    version: str
+    hardware: str | None
+
+
+class HeldImage(NamedTuple):
+    """An image that the meter holds verified, in its own words."""
+
+    size: int
+    identification: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ImageState:
+    """What the meter tells of its image. ``missing``: numbers of blocks that are not there, in order, out of
+    ``count``; both empty where it takes none now."""
+
+    status: ImageStatus
+    enabled: bool
+    block_size: int
+    missing: tuple[int, ...] = ()
+    count: int = 0
+    held: tuple[HeldImage, ...] = ()
+
+
+class Pace(NamedTuple):
+    """How long the meters of a model take, in seconds: to restart into an image, and to verify one at most.
+    ``keeps_time``: it activates by itself at a moment that it is told."""
+
+    restart_s: float
+    verify_s: float
+    keeps_time: bool
+
+
+@runtime_checkable
+class Upgradable(Protocol):
+    """A conversation with a meter that can be given a new program. All raise what `protocols.errors` has."""
+
+    @property
+    def pace(self) -> Pace:
+        """How long it takes."""
+
+    async def read_running(self) -> Running:
+        """What it runs now."""
+
+    async def read_image_state(self) -> ImageState:
+        """What it holds."""
+
+    async def enable_images(self) -> None:
+        """Let it take images."""
+
+    async def initiate_image(self, identifier: bytes, size: int) -> None:
+        """Begin a transfer: what it held of another image, or of the same, is gone."""
+
+    async def send_block(self, number: int, value: bytes) -> None:
+        """Block ``number``, from 0. Raises PeerRefused where the meter cannot keep it."""
+
+    async def verify_image(self) -> bool:
+        """Have it verify the whole; False while it is still at it. Raises PeerRefused where it is wrong."""
+
+    async def activate_image(self) -> None:
+        """Run it: the meter restarts, with or without an answer."""
+
+    async def activate_image_at(self, moment: datetime) -> None:
+        """The same at a moment, by the meter's own clock; where `Pace.keeps_time`."""
