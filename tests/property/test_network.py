@@ -148,7 +148,7 @@ def test_any_files_in_any_order(embedded_database, sequence):
 
 async def _any_files(dsn, sequence):
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-        await connection.execute("TRUNCATE network_nodes, meters, audit_log RESTART IDENTITY CASCADE")
+        await connection.execute("TRUNCATE network_nodes, meters RESTART IDENTITY CASCADE")
         new = [NewMeter(code, "m") for code, kind in KINDS.items() if kind is NodeKind.METER]
         await meters.add_many(connection, new, since=T0)
         model = Model()
@@ -217,7 +217,7 @@ async def _announced(dsn, tellings):
     """No circle and no meter out of nothing; all that a station heard have a place, all others wait."""
     guarded = psycopg.conninfo.make_conninfo(dsn, options="-c statement_timeout=10000")
     async with await psycopg.AsyncConnection.connect(guarded, autocommit=True) as connection:
-        await connection.execute("TRUNCATE network_nodes, meters, audit_log RESTART IDENTITY CASCADE")
+        await connection.execute("TRUNCATE network_nodes, meters RESTART IDENTITY CASCADE")
         numbers = await meters.add_many(connection, [NewMeter(f"M{n}", "m") for n in (1, 2, 3)], since=T0)
         file = b"node,kind,parent\nT,transformer,\nA,concentrator,T\nB,gateway,T\nR,relay,A\n"
         assert (await import_network(connection, file, since=T0, actor="cli")).errors == ()
