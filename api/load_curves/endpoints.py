@@ -64,7 +64,9 @@ async def meter_load_curve(
         _check_size(state)
         before, rows = await curves.rows(connection, state)
     head = _head({"meter": asset_id}, profile, asked, state)
-    return _answer(rendering.Curve(head, before, rows, state.layouts), format, headers)
+    return _answer(
+        rendering.Curve(head, before, rows, state.layouts, clock_changes=state.clock_changes), format, headers
+    )
 
 
 @router.get(
@@ -108,7 +110,9 @@ async def point_load_curve(
         if _touches(i.since, i.until, asked)
     ]
     meters = {i.meter_id: i.asset_id for i in state.installations}
-    curve = rendering.Curve(head, before, rows, state.layouts, meters, state.ratios, state.installations)
+    curve = rendering.Curve(
+        head, before, rows, state.layouts, meters, state.ratios, state.installations, state.clock_changes
+    )
     return _answer(curve, format, headers)
 
 
@@ -120,7 +124,15 @@ def _tag(
     what: Mapping[str, str], profile: int, asked: Range, form: str, state: CurveState
 ) -> tuple[str, dict[str, str]]:
     tag = etag.strong(
-        what, profile, asked, form, state.fingerprint, state.layouts, state.installations, state.ratios
+        what,
+        profile,
+        asked,
+        form,
+        state.fingerprint,
+        state.layouts,
+        state.installations,
+        state.ratios,
+        state.clock_changes,
     )
     return tag, {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Authorization"}
 

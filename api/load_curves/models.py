@@ -63,6 +63,10 @@ class RowModel(BaseModel):
         description="the meter's own status word, unsigned; null where it has none"
     )
     clock_status: int | None
+    clock_changed: bool = Field(
+        default=False,
+        description="the meter's clock was shifted or set in this interval: it may be longer or shorter",
+    )
 
 
 class LoadCurve(BaseModel):

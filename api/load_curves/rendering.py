@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from api.times import rfc3339
 from headend.store.consumption import Amount, CurveRow, Installed, Reason, derive, plain
+from headend.store.curves import ClockChanged
 from headend.store.ratio import primary, ratio_during
 from schemas.meter import Ratio
 from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout, Quality
@@ -36,6 +37,11 @@ class Curve:
     meters: Mapping[int, str] | None = None
     ratios: Sequence[Ratio] | None = None
     installed: Sequence[Installed] = ()
+    clock_changes: Sequence[ClockChanged] = ()
+
+    def changed(self, row: CurveRow) -> bool:
+        """Whether the meter's clock was changed in the interval."""
+        return any(one.touches(row) for one in self.clock_changes)
 
 
 class Cell(NamedTuple):
@@ -111,6 +117,8 @@ def _json_row(curve: Curve, row: CurveRow, ratio: Fraction | None, cells: Sequen
     reasons = {name: cell.reason for name, channel, cell in told if channel is not None and cell.reason}
     if reasons:
         out["reasons"] = reasons
+    if curve.changed(row):
+        out["clock_changed"] = True
     if curve.meters is not None:
         out["meter"] = curve.meters[row.meter_id]
         out["ratio"] = None if ratio is None else str(ratio)
@@ -142,7 +150,17 @@ def _header(curve: Curve) -> list[str]:
         for name in INTERVAL_QUANTITIES
         for suffix in ("", "_unit", "_consumption", "_reason")
     ]
-    return ["start", "end", "stamp", *at_point, *quantities, "quality", "amr_status", "clock_status"]
+    return [
+        "start",
+        "end",
+        "stamp",
+        *at_point,
+        *quantities,
+        "quality",
+        "amr_status",
+        "clock_status",
+        "clock_changed",
+    ]
 
 
 def _csv_row(curve: Curve, row: CurveRow, ratio: Fraction | None, cells: Sequence[Cell]) -> list[Any]:
@@ -152,7 +170,8 @@ def _csv_row(curve: Curve, row: CurveRow, ratio: Fraction | None, cells: Sequenc
         out += [curve.meters[row.meter_id], ratio, "true" if rounded else "false"]
     for channel, cell in zip(curve.layouts[row.layout_id].channels, cells, strict=True):
         out += [cell.value, None if channel is None else channel.unit, cell.consumption, cell.reason]
-    return [*out, _QUALITY[row.quality], row.amr_status, row.clock_status]
+    changed = "true" if curve.changed(row) else "false"
+    return [*out, _QUALITY[row.quality], row.amr_status, row.clock_status, changed]
 
 
 async def as_csv(curve: Curve) -> AsyncIterator[bytes]:

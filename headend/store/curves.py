@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from headend.store import sql
 from headend.store.consumption import CurveRow, Installed
@@ -24,6 +24,18 @@ _QUERIES: Final = sql.load("curves")
 
 #: Rows per round trip: a few milliseconds of the event loop each.
 _CHUNK: Final = 500
+
+
+class ClockChanged(NamedTuple):
+    """A meter's clock was changed from one of these two moments to the other, by its own telling."""
+
+    meter_id: int
+    since: datetime
+    until: datetime
+
+    def touches(self, row: CurveRow) -> bool:
+        """Whether the interval's boundaries were drawn, or left out, by a clock that was changed."""
+        return row.meter_id == self.meter_id and row.start <= self.until and self.since < row.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +54,7 @@ class CurveState:
     point: bool = False
     installations: tuple[Installed, ...] = ()
     ratios: tuple[Ratio, ...] = ()
+    clock_changes: tuple[ClockChanged, ...] = ()
 
 
 @asynccontextmanager
@@ -79,6 +92,7 @@ async def _state(connection: sql.Connection, parameters: Mapping[str, Any], *, p
     count, fingerprint, layout_ids, before = row
     installations: tuple[Installed, ...] = ()
     ratios: tuple[Ratio, ...] = ()
+    meters = [parameters.get("meter")]
     if point:
         cursor = await connection.execute(_QUERIES["point_installations"], parameters)
         installations = tuple(
@@ -87,6 +101,8 @@ async def _state(connection: sql.Connection, parameters: Mapping[str, Any], *, p
         )
         cursor = await connection.execute(_QUERIES["point_ratios"], parameters)
         ratios = tuple(Ratio(*r) for r in await cursor.fetchall())
+        meters = [one.meter_id for one in installations]
+    cursor = await connection.execute(_QUERIES["clock_changes"], {**parameters, "meters": meters})
     return CurveState(
         count,
         f"{count}:{fingerprint}:{before}",
@@ -96,6 +112,7 @@ async def _state(connection: sql.Connection, parameters: Mapping[str, Any], *, p
         point,
         installations,
         ratios,
+        tuple(ClockChanged(*found) for found in await cursor.fetchall()),
     )
 
 

@@ -65,6 +65,14 @@ SELECT r.start, r.stamp, r.period_s, r.meter_id, r.layout_id, r.quality, r.amr_s
    AND coalesce(r.start + make_interval(secs => r.period_s) <= upper(i.during), true)
  ORDER BY r.start, r.meter_id;
 
+-- name: clock_changes
+-- Between which moments of their clocks the meters of a curve were changed, near a range; those of which nobody knows whether they took effect too.
+SELECT meter_id, lower(affected), upper(affected)
+  FROM clock_changes
+ WHERE meter_id = ANY(%(meters)s::integer[]) AND took_effect IS DISTINCT FROM false
+   AND affected && tstzrange(%(start)s, %(end)s + interval '32 days')
+ ORDER BY meter_id, lower(affected);
+
 -- name: layouts
 -- What the value columns of some layouts mean.
 SELECT layout_id, channels FROM channel_layouts WHERE layout_id = ANY(%(layouts)s);
