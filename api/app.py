@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 
 from api import errors, health, metrics
 from api.announcements import endpoints as announcements
+from api.clocks import endpoints as clocks
 from api.completeness import endpoints as completeness
 from api.docs import endpoints as docs
 from api.events import endpoints as events
@@ -55,6 +56,7 @@ _SLICES: Final = (
     announcements,
     links,
     quarantine,
+    clocks,
     completeness,
     switching,
     workers,

@@ -36,7 +36,10 @@ class DlmsStation:
         self._house = house
         self._members = [_member(station, leaf, house) for leaf in station.leaves]
         self._faults = house.faults_of(station.code)
-        head = SimulatedMeter(station.seed, _head_number(station), MODES["none"], max_pdu=_MAX_PDU)
+        #: its own logical device
+        self.head = head = SimulatedMeter(
+            station.seed, _head_number(station), MODES["none"], max_pdu=_MAX_PDU
+        )
         trouble = Trouble(self._faults, house.now) if self._faults else None
         self.store: StoreForward | None = None
         own = bus_of([head])

@@ -50,6 +50,8 @@ class MeterClock:
         self._stretches = [Stretch(0, 0)]
         self.rules = SummerTime(meter.deviation_min, _NEVER, _NEVER, 0, enabled=False)
         self.preset: Preset | None = None
+        #: whether it has the optional method shift_time
+        self.takes_shift = True
 
     # ---- time ---------------------------------------------------------------------------------------
 
@@ -219,6 +221,8 @@ def _adjust_to_preset(asked: Asked, parameter: bytes | None) -> ActionResult:
 
 def _shift(asked: Asked, parameter: bytes | None) -> ActionResult:
     clock = _clock(asked)
+    if not clock.takes_shift:
+        return ActionResult.OBJECT_UNAVAILABLE
     by_s = cosem_clock.shift_seconds(_given(parameter))
     clock.set(asked.now_s, clock.shows(asked.now_s) + by_s)
     return ActionResult.SUCCESS

@@ -35,6 +35,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "announcements": "headend.cli.announcements:app",
         "stations": "headend.cli.stations:stations",
         "links": "headend.cli.links:app",
+        "clock": "headend.cli.clock:app",
         "completeness": "headend.cli.completeness:completeness",
         "why": "headend.cli.why:why",
         "gaps": "headend.cli.gaps:gaps",

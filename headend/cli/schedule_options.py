@@ -52,6 +52,7 @@ Events = Annotated[
     bool, typer.Option("--events", help="Event logs and alarm registers.", rich_help_panel=_WHAT)
 ]
 Billing = Annotated[bool, typer.Option("--billing", help="The billing profile.", rich_help_panel=_WHAT)]
+Clock = Annotated[bool, typer.Option("--clock", help="How far the clock is off.", rich_help_panel=_WHAT)]
 Forwarded = Annotated[
     bool, typer.Option("--forwarded", help="What concentrators keep of their meters.", rich_help_panel=_WHAT)
 ]
@@ -101,6 +102,7 @@ def works(
     obis: list[str] | None,
     events: bool,
     billing: bool,
+    clock: bool,
     forwarded: bool,
 ) -> list[dict[str, Any]]:
     if not curves and (days is not None or profiles):
@@ -110,7 +112,7 @@ def works(
         found.append(given({"kind": "curves", "days": days, "profiles": profiles}))
     if registers or obis:
         found.append(given({"kind": "registers", "obis": obis}))
-    told = {"events": events, "billing": billing, "forwarded": forwarded}
+    told = {"events": events, "billing": billing, "clock": clock, "forwarded": forwarded}
     return found + [{"kind": kind} for kind, wanted in told.items() if wanted]
 
 

@@ -101,6 +101,7 @@ async def add(
     obis: options.Obis = None,
     events: options.Events = False,
     billing: options.Billing = False,
+    clock: options.Clock = False,
     forwarded: options.Forwarded = False,
     group: options.Groups = None,
     tag: options.Tags = None,
@@ -134,11 +135,13 @@ async def add(
         window={"opens": opens, "closes": closes},
         retry={"attempts": attempts, "first_s": first_pause, "longest_s": longest_pause,
                "drop_dead_s": drop_dead},
-        works=works(curves, days, profile, registers, obis, events, billing, forwarded),
+        works=works(curves, days, profile, registers, obis, events, billing, clock, forwarded),
         selection=selected(group, tag, feeder, transformer, station, model, query, meter, meters_file),
     )  # fmt: skip
     if "works" not in told:
-        raise CommandError("nothing to read: give --curves, --registers, --events, --billing or --forwarded")
+        raise CommandError(
+            "nothing to read: give --curves, --registers, --events, --billing, --clock or --forwarded"
+        )
     settings = load_settings()
     with _refusals():
         plan = Schedule.model_validate(told)
@@ -169,6 +172,7 @@ async def edit(
     obis: options.Obis = None,
     events: options.Events = False,
     billing: options.Billing = False,
+    clock: options.Clock = False,
     forwarded: options.Forwarded = False,
     group: options.Groups = None,
     tag: options.Tags = None,
@@ -201,7 +205,7 @@ async def edit(
         window={"opens": opens, "closes": closes},
         retry={"attempts": attempts, "first_s": first_pause, "longest_s": longest_pause,
                "drop_dead_s": drop_dead},
-        works=works(curves, days, profile, registers, obis, events, billing, forwarded),
+        works=works(curves, days, profile, registers, obis, events, billing, clock, forwarded),
         selection=selected(group, tag, feeder, transformer, station, model, query, meter, meters_file),
     )  # fmt: skip
     settings = load_settings()

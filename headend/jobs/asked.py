@@ -210,6 +210,9 @@ class Preparer:
                     case Events():
                         if self._has(target, Feature.EVENTS):
                             of_events.append(one)
+                    case Clock():
+                        if self._has(target, Feature.CLOCK):
+                            parts[one.request_id].append(work)
                     case _:
                         parts[one.request_id].append(work)
         for curves, some in of_curves.items():

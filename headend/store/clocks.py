@@ -14,8 +14,10 @@ from schemas.clock import ClockReading, MeterClockReading
 
 _QUERIES: Final = sql.load("clocks")
 _MS: Final = timedelta(milliseconds=1)
-#: A slope is told where the offsets went this much further apart than they are uncertain.
+#: A rate is told where it is above this many uncertainties over the time of the readings, or where these are
+#: less than so many ppm: that a clock goes right is known after some days.
 _CLEAR: Final = 2
+_FINE_PPM: Final = 5
 
 
 class Kept(NamedTuple):
@@ -85,8 +87,7 @@ def _ppm(slope: Any, span: timedelta | None, uncertainty_ms: int | None) -> Deci
         return None
     ppm = Decimal(str(slope)) * 1000
     blur = Decimal(_CLEAR * uncertainty_ms) * 1000 / Decimal(str(span.total_seconds()))
-    # a clock that is right stays so: told as soon as the readings are long enough apart
-    return round(ppm, 1) if abs(ppm) > blur or blur < 1 else None
+    return round(ppm, 1) if abs(ppm) > blur or blur < _FINE_PPM else None
 
 
 async def intend_change(

@@ -13,10 +13,11 @@ class ClockProgram(Shape):
 
     It is changed only where it is ``boundary_s`` and the uncertainty of its reading away from the boundaries
     of load profiles, before and after. ``summer_time``: its own rules of summer time are held against its
-    model's time zone, and corrected.
+    model's time zone, and corrected. ``of`` concentrators: the selection names them, not meters behind them.
     """
 
     kind: Literal["clock"] = "clock"
+    of: Literal["meters", "concentrators"] = "meters"
     leave_s: int = Field(default=5, ge=0, le=900)
     shift_s: int = Field(default=60, ge=0, le=900)
     may_set: bool = True

@@ -29,11 +29,13 @@ WITH recent AS (
      WHERE r.at > coalesce(c.at, '-infinity')
      GROUP BY r.meter_id
 )
-SELECT m.asset_id, m.model, n.at, n.offset_ms, n.uncertainty_ms, s.slope, s.span, s.uncertainty_ms
+SELECT coalesce(m.asset_id, d.code) AS name, coalesce(m.model, d.model, '?'), n.at, n.offset_ms, n.uncertainty_ms, s.slope, s.span, s.uncertainty_ms
   FROM (SELECT DISTINCT ON (meter_id) * FROM recent ORDER BY meter_id, at DESC) n
-  JOIN meters m USING (meter_id)
-  LEFT JOIN slopes s USING (meter_id)
- ORDER BY m.asset_id;
+  LEFT JOIN meters m ON m.meter_id = n.meter_id
+  LEFT JOIN network_nodes d ON d.node_id = -n.meter_id
+  LEFT JOIN slopes s ON s.meter_id = n.meter_id
+ WHERE coalesce(m.asset_id, d.code) IS NOT NULL
+ ORDER BY name;
 
 -- name: intend
 -- A change that will be made now. The same step again: it was not begun before.

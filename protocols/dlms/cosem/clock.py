@@ -7,6 +7,7 @@ daylight_savings_deviation are minutes, time_zone with the sign of deviations (U
 import datetime as dt
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -211,6 +212,7 @@ def _meant(rule: CosemDateTime) -> tuple[int | None, ...]:
     return date.year, date.month, date.day, date.weekday, time.hour, time.minute or 0, time.second or 0
 
 
+@lru_cache(maxsize=256)
 def summer_time(zone: ZoneInfo, year: int, *, follows_dst: bool = True) -> SummerTime | None:
     """What the zone's rules of ``year`` are for a clock: the last weekday of a month where that holds for
     some years on, else the weekday on or after a day. None where no such rule tells them."""

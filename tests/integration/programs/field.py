@@ -11,10 +11,12 @@ import psycopg
 
 from concentrator_sim.field import Field, unix_now
 from concentrator_sim.meter import SimulatedMeter
+from concentrator_sim.network_file import network_csv
 from concentrator_sim.scenario import make_scenario
 from headend.foundation import open_base
 from headend.house import House, open_house
 from headend.ingest.meter_import import import_meters
+from headend.ingest.network_import import import_network
 from headend.jobs.janitor import tidy
 from headend.programs import waves
 from headend.programs.contract import Procedure
@@ -133,6 +135,12 @@ async def works(
                 since=datetime.now(UTC) - timedelta(days=8), actor="test", allow_plain_keys=True,
             )  # fmt: skip
             assert not done.errors, done.errors
+            if simulated.stations:
+                hung = await import_network(
+                    connection, network_csv(simulated).encode(), since=datetime.now(UTC) - timedelta(days=8),
+                    actor="test",
+                )  # fmt: skip
+                assert not hung.errors, hung.errors
             found = await meters.page(connection, limit=100_000)
         made = Works(house, simulated, dsn)
         made.meters = {one.asset_id: one.meter_id for one in found}

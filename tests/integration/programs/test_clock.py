@@ -3,15 +3,22 @@
 import itertools
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
 
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.meter_clock import MeterClock
 from headend.drivers.dlms.commands import clock as clock_commands
+from headend.drivers.dlms.commands.clock import ClockCommands
 from headend.programs.clock import ClockProcedure
 from headend.store import clocks
+from protocols.dlms.cosem import clock as cosem_clock
+from protocols.dlms.cosem_time import CosemDateTime
+from protocols.errors import LinkClosed
 from schemas.campaign import MeterProgress
 from schemas.job import Clock
 from schemas.programs.clock import ClockProgram
@@ -126,3 +133,97 @@ async def test_reading_the_clock_alone_is_a_work_of_its_own(embedded_database: A
         assert abs(found.reading.offset - timedelta(seconds=42)) <= found.reading.uncertainty
         assert found.reading.deviation_min == -60
         assert here.rows("SELECT count(*) FROM clock_changes") == [(0,)]
+
+
+@pytest.mark.parametrize("was_made", [True, False])
+async def test_a_shift_of_which_nobody_heard_is_made_once(
+    embedded_database: Any, world: World, monkeypatch: pytest.MonkeyPatch, was_made: bool
+) -> None:
+    """The link breaks around the shift, before or after the meter makes it."""
+    whole, broken = ClockCommands.shift_clock, []
+
+    async def shift(self: ClockCommands, by: timedelta) -> None:
+        if broken:
+            await whole(self, by)
+            return
+        broken.append(by)
+        if was_made:
+            await whole(self, by)
+        raise LinkClosed("it broke")
+
+    monkeypatch.setattr(ClockCommands, "shift_clock", shift)
+    async with works(embedded_database.dsn, clock=world.seconds, meters=1) as here:
+        procedure(here, world)
+        clock = put_off(here.simulated(), world, -30)
+        (done,) = await here.apply(ClockProgram())
+        assert done.state is MeterProgress.DONE, done.reason
+        assert abs(clock.shows(world.seconds()) - world.seconds()) <= 1
+        made = here.rows("SELECT step, took_effect FROM clock_changes ORDER BY change_id")
+        assert made == ([("shift-1", True)] if was_made else [("shift-1", False), ("shift-2", True)])
+
+
+async def test_a_shift_of_which_nobody_can_tell_is_not_made_again(
+    embedded_database: Any, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shifts = []
+
+    async def shift(self: ClockCommands, by: timedelta) -> None:
+        shifts.append(by)
+        clock.set(world.seconds(), clock.shows(world.seconds()) + 200)  # somebody else moved it meanwhile
+        raise LinkClosed("it broke")
+
+    monkeypatch.setattr(ClockCommands, "shift_clock", shift)
+    async with works(embedded_database.dsn, clock=world.seconds, meters=1) as here:
+        procedure(here, world)
+        clock = put_off(here.simulated(), world, -30)
+        (done,) = await here.apply(ClockProgram())
+        assert done.state is MeterProgress.UNSURE
+        assert len(shifts) == 1
+
+
+async def test_a_meter_that_takes_no_shift_is_set(embedded_database: Any, world: World) -> None:
+    async with works(embedded_database.dsn, clock=world.seconds, meters=1) as here:
+        procedure(here, world)
+        clock = put_off(here.simulated(), world, -30)
+        clock.takes_shift = False
+        (done,) = await here.apply(ClockProgram())
+        assert (done.state, done.proof["changed"]["by"]) == (MeterProgress.DONE, "set")
+        assert abs(clock.shows(world.seconds()) - world.seconds()) <= 1
+        assert here.rows("SELECT step, took_effect FROM clock_changes ORDER BY change_id") == [
+            ("shift-1", False),
+            ("set-2", True),
+        ]
+
+
+async def test_the_rules_of_summer_time_are_held_against_the_models_zone(
+    embedded_database: Any, world: World, tmp_path: Path
+) -> None:
+    model = 'title = "By wall clock"\ninherit = "headend-sim-hls5"\n[clock]\ntime_zone = "Europe/Berlin"\n'
+    (tmp_path / "wall-clock.toml").write_text(model + 'changes = ["preset"]\n')
+    settings = {"profiles_dir": tmp_path}
+    async with works(embedded_database.dsn, clock=world.seconds, meters=1, settings=settings) as here:
+        procedure(here, world)
+        with psycopg.connect(here.dsn) as connection:
+            connection.execute("UPDATE meters SET model = 'wall-clock'")
+        clock = put_off(here.simulated(), world, -30)
+        (done,) = await here.apply(ClockProgram())
+        assert done.state is MeterProgress.DONE, done.reason
+        assert done.proof["rules_before"] == "UTC+1 h, no summer time"
+        assert done.proof["rules"] == "UTC+1 h, +60 min from ????-03-last 02:00:00 to ????-10-last 03:00:00"
+        assert clock.rules == cosem_clock.summer_time(ZoneInfo("Europe/Berlin"), world.now().year)
+        assert done.proof["changed"]["by"] == "preset"
+        assert abs(clock.shows(world.seconds()) - world.seconds()) <= 1
+        july = int(datetime(2027, 7, 1, tzinfo=UTC).timestamp())
+        assert CosemDateTime.from_bytes(clock.stamp(july)).deviation_min == -120
+
+
+async def test_concentrators_have_clocks_too(embedded_database: Any, world: World) -> None:
+    stations = [{"kind": "store_and_forward", "count": 2, "meters": 1}]
+    async with works(embedded_database.dsn, clock=world.seconds, meters=0, stations=stations) as here:
+        procedure(here, world)
+        station: Any = here.field.stations[0]
+        clock = put_off(station.head, world, -30)
+        found = await here.apply(ClockProgram(of="concentrators"))
+        assert all(one.meter_id < 0 for one in found)
+        assert sorted(one.state for one in found) == [MeterProgress.DONE, MeterProgress.UNCHANGED]
+        assert abs(clock.shows(world.seconds()) - world.seconds()) <= 1
