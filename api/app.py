@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 
 from api import errors, health, metrics
 from api.announcements import endpoints as announcements
+from api.audit import endpoints as audit
 from api.clocks import endpoints as clocks
 from api.completeness import endpoints as completeness
 from api.docs import endpoints as docs
@@ -61,6 +62,7 @@ _SLICES: Final = (
     switching,
     workers,
     firmware,
+    audit,
     tokens,
     session,
 )

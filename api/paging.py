@@ -26,6 +26,10 @@ def decode(cursor: str, *types: type) -> list[Any]:
         raise BadValue.parameter(
             "after", "is no cursor of this list; use the one that the last page's answer has"
         )
+    if any(type(part) is int and not -(2**63) <= part < 2**63 for part in position):
+        raise BadValue.parameter(
+            "after", "is no cursor of this list; use the one that the last page's answer has"
+        )
     if any(isinstance(part, str) and ("\0" in part or not part.isprintable()) for part in position):
         raise BadValue.parameter(
             "after", "is no cursor of this list; use the one that the last page's answer has"

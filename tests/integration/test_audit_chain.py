@@ -5,16 +5,21 @@ import json
 from contextlib import suppress
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from api.app import create_app
+from api.services import Services
 from headend.audit.verify import Verified, link, seal, verify
 from headend.cli.main import app
 from headend.keys.seal import Fingerprint
-from headend.store import audit
+from headend.moment.moment import Moment
+from headend.store import audit, tokens
 from headend.store.audit import Head
 from headend.store.pool import open_pool
+from headend.store.tokens import Scope
 
 PRINT = Fingerprint(b"k" * 32)
 #: Entries 2 and 3 change places.
@@ -222,3 +227,27 @@ async def test_the_command_tells(embedded_database: Any, monkeypatch: pytest.Mon
     status, output = await told("verify", "--json")
     assert status == 1
     assert [one["position"] for one in json.loads(output)["faults"]] == [2]
+
+
+async def test_it_is_read_by_those_who_may(embedded_database: Any) -> None:
+    await written(embedded_database.dsn)
+    async with open_pool(embedded_database.dsn) as pool:
+        async with pool.connection() as connection:
+            admin = await tokens.create(connection, name="a", scopes=[Scope.ADMIN])
+            reader = await tokens.create(connection, name="r", scopes=[Scope.OPERATE])
+        transport = httpx.ASGITransport(create_app(Services(pool, Moment.__new__(Moment))))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
+            client.headers["Authorization"] = f"Bearer {reader.secret}"
+            assert (await client.get("/audit")).status_code == 403
+            client.headers["Authorization"] = f"Bearer {admin.secret}"
+            first = (await client.get("/audit?limit=3")).json()
+            second = (await client.get("/audit", params={"limit": 3, "after": first["next"]})).json()
+            assert [one["object"] for one in first["entries"] + second["entries"]] == [
+                f"meter:M-{n}" for n in (4, 3, 2, 1, 0)
+            ]
+            assert second["next"] is None
+            (entry,) = (await client.get("/audit?object=meter:M-2")).json()["entries"]
+            assert entry["actor"] == "token:2"
+            head = (await client.get("/audit/head")).json()
+    kept = Head(head["position"], bytes.fromhex(head["hash"]))
+    assert (await looked_at(embedded_database.dsn, anchor=kept)).holds

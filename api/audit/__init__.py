@@ -1,0 +1,1 @@
+"""The audit trail: entries, and the end of their chain."""
