@@ -32,6 +32,7 @@ from api.services import Services
 from api.session import endpoints as session
 from api.switching import endpoints as switching
 from api.tags import endpoints as tags
+from api.tariffs import endpoints as tariffs
 from api.tokens import endpoints as tokens
 from api.workers import endpoints as workers
 
@@ -51,6 +52,7 @@ _SLICES: Final = (
     schedules,
     groups,
     tags,
+    tariffs,
     jobs,
     points,
     network,

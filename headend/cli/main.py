@@ -53,6 +53,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "token": "headend.cli.tokens:app",
         "keys": "headend.cli.keys:app",
         "firmware": "headend.cli.firmware:app",
+        "tariff": "headend.cli.tariff:app",
         "audit": "headend.cli.audit:app",
         "db": "headend.cli.db:app",
         "bench": "headend.cli.bench:app",
