@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
+from concentrator_sim import dlt645_clock
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.line_meters import LineMeter
 from concentrator_sim.meter import PROFILE_ROWS
+from concentrator_sim.meter_clock import MeterClock
 from protocols.dlms.framing import BadFrame
 from protocols.dlt645.control import Control, ErrorWord, Function
-from protocols.dlt645.frame import WILDCARD, Dlt645Frame, Dlt645Reader, encode_frame
+from protocols.dlt645.frame import BROADCAST, WILDCARD, Dlt645Frame, Dlt645Reader, encode_frame
 from protocols.dlt645.identifiers import BLOCK, DataId, Form, Item, Meaning, parts
 from protocols.dlt645.load_record import CLASSES
 
 MODEL: Final = "dlt645-2007-load-records"
-CHINA: Final = dt.timezone(dt.timedelta(hours=8))
+CHINA: Final = dlt645_clock.CHINA
 #: Energies: the class of load records that these meters keep.
 _KEPT_CLASS: Final = 4
 _RECORDS: Final = DataId.parse("06-04-00-01")
@@ -48,6 +50,12 @@ class Dlt645Line:
         return out
 
     def _frame(self, asked: Dlt645Frame) -> bytes:
+        if asked.address == BROADCAST:
+            if asked.control.function is Function.BROADCAST_TIME:
+                for one in self._meters.values():
+                    if one.hears:
+                        dlt645_clock.take_broadcast(one, asked.data)
+            return b""
         if asked.address == WILDCARD:
             found = next(iter(self._meters.values())) if len(self._meters) == 1 else None
         else:
@@ -58,6 +66,12 @@ class Dlt645Line:
         told: bytes | None = None
         if asked.control.function is Function.READ and len(asked.data) >= _DI:
             told = _read(found, DataId.from_wire(asked.data[:_DI]), asked.data[_DI:])
+        elif asked.control.function is Function.WRITE and len(asked.data) >= _DI:
+            refusal = dlt645_clock.write(found, DataId.from_wire(asked.data[:_DI]), asked.data[_DI:])
+            if refusal:
+                abnormal = Control(_ABNORMAL | asked.control.code)
+                return found.says(encode_frame(Dlt645Frame(address, abnormal, bytes((refusal,)), preamble=4)))
+            told = b""
         elif asked.control.function is Function.READ_ADDRESS:
             told = bytes(reversed(bytes.fromhex(address)))
         if told is None:
@@ -77,6 +91,8 @@ def _read(one: LineMeter, di: DataId, parameters: bytes) -> bytes | None:
         value = _records(one, parameters)
     elif di in (_FREEZE_TIME, _FREEZE_IMPORT):
         value = _freeze(one, di)
+    elif di in (dlt645_clock.DATE, dlt645_clock.TIME):
+        value = dlt645_clock.read(one, di)
     else:
         value = _values(one, di)
     return None if value is None else di.to_wire() + value
@@ -118,7 +134,7 @@ def _minute(moment: int) -> bytes:
 
 
 def _freeze(one: LineMeter, di: DataId) -> bytes:
-    now = dt.datetime.fromtimestamp(one.now, CHINA)
+    now = dt.datetime.fromtimestamp(one.shown_s, CHINA)
     midnight = int(now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp())
     if di == _FREEZE_TIME:
         return _minute(midnight)
@@ -136,19 +152,29 @@ def _records(one: LineMeter, parameters: bytes) -> bytes | None:
         since = dt.datetime.strptime(digits, "%y%m%d%H%M").replace(tzinfo=CHINA)
     except ValueError:
         return None
-    newest = quarter_of(one.now)
-    first = max(newest + 1 - PROFILE_ROWS, quarter_of(int(since.timestamp()) + 899))
     out = b""
-    for quarter in range(first, min(newest + 1, first + parameters[0])):
-        record = _record(one, moment_of(quarter))
+    for stamp, captured in _kept(one, int(since.timestamp()), parameters[0]):
+        record = _record(one, stamp, captured)
         if len(out) + len(record) > _MOST_DATA:
             break
         out += record
     return out or None
 
 
-def _record(one: LineMeter, moment: int) -> bytes:
-    shows, body = one.shows(moment), b""
+def _kept(one: LineMeter, since_s: int, count: int) -> list[tuple[int, int]]:
+    """(stamp, true moment) of the records from a stamp on."""
+    clock = one.meter.part_if_any(MeterClock)
+    if clock is not None:
+        rows = clock.rows(one.now, PROFILE_ROWS)
+        return [(row.stamp_s, row.captured_s) for row in rows if row.stamp_s >= since_s][:count]
+    newest = quarter_of(one.now)
+    first = max(newest + 1 - PROFILE_ROWS, quarter_of(since_s + 899))
+    moments = [moment_of(quarter) for quarter in range(first, min(newest + 1, first + count))]
+    return list(zip(moments, moments, strict=True))
+
+
+def _record(one: LineMeter, moment: int, captured: int) -> bytes:
+    shows, body = one.shows(captured), b""
     for place, identifiers in enumerate(CLASSES, 1):
         if place == _KEPT_CLASS:
             energies = (shows.energy(quantity) for quantity in range(4))

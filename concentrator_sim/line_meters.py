@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from concentrator_sim import meter_clock
 from concentrator_sim.instant import Instant
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.served import House
@@ -27,8 +28,19 @@ class LineMeter:
 
     @property
     def now(self) -> int:
-        """By its own clock, Unix seconds."""
+        """By its crystal, Unix seconds: what it has metered goes by it."""
         return self._faults.clock(self._house.now())
+
+    @property
+    def shown_s(self) -> int:
+        """What its clock shows, Unix seconds."""
+        return meter_clock.shown_s(self.meter, self.now)
+
+    @property
+    def hears(self) -> bool:
+        """Whether what is sent on the line reaches it."""
+        now = self._house.now()
+        return not (self.leaf.dead or self._faults.is_down(now) or self._faults.is_half_open(now))
 
     def shows(self, moment: int | None = None) -> Instant:
         """What it shows now, or showed at a moment."""
@@ -36,9 +48,9 @@ class LineMeter:
 
     def says(self, data: bytes) -> bytes:
         """What becomes of an answer; nothing where nobody is there. Late is lost: the line has gone on."""
-        now = self._house.now()
-        if self.leaf.dead or self._faults.is_down(now) or self._faults.is_half_open(now):
+        if not self.hears:
             return b""
+        now = self._house.now()
         return b"".join(one.data for one in self._faults.deliveries(data, now) if not one.delay_s)
 
 

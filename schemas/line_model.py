@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from schemas.model import ModelError, ObisText, Scaler, explain, read_profile
-from schemas.model.parts import ZoneName
+from schemas.model.parts import HexText, ZoneName
 from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout
 from schemas.register_model import Sampling
 
@@ -56,6 +56,30 @@ class LoadRecords(_Part):
     at_once: int = Field(default=8, ge=1, le=255)
 
 
+class Dlt645Clock(_Part):
+    """How clocks of DL/T 645 meters are put right.
+
+    ``broadcast``: with all others of their line, within 5 minutes and once a day. Where the model has a
+    ``password`` (level and three bytes, as they go on the wire; with the ``operator``'s code) date and time
+    are written, however far off they are.
+    """
+
+    broadcast: bool = True
+    password: SecretStr | None = None
+    operator: HexText = "00000000"
+
+    @model_validator(mode="after")
+    def _four_bytes(self) -> "Dlt645Clock":
+        told = self.operator if self.password is None else self.password.get_secret_value() + self.operator
+        try:
+            size = len(bytes.fromhex(told))
+        except ValueError:
+            raise ValueError("password must be hexadecimal digits") from None
+        if size != (4 if self.password is None else 8):
+            raise ValueError("password and operator have four bytes each")
+        return self
+
+
 class LineModel(_Part):
     """A kind of meter that tells values by name.
 
@@ -74,11 +98,12 @@ class LineModel(_Part):
     identifiers: tuple[str, ...] = ()
     codes: dict[str, ObisText] = {}
     load_records: LoadRecords | None = None
+    clock: Dlt645Clock = Dlt645Clock()
 
     @model_validator(mode="after")
     def _consistent(self) -> "LineModel":
-        if self.driver != "dlt645" and (self.identifiers or self.load_records):
-            raise ValueError("identifiers and load_records are for driver dlt645")
+        if self.driver != "dlt645" and (self.identifiers or self.load_records or self.clock != Dlt645Clock()):
+            raise ValueError("identifiers, load_records and clock are for driver dlt645")
         if self.load_records is not None:
             if self.zone is None:
                 raise ValueError("load_records need a zone: their times are the meter's local ones")

@@ -79,7 +79,8 @@ class LineDriver:
     def features(self, model: str) -> frozenset[Feature]:
         """What can be asked of meters of this model. Raises ModelError."""
         found = self._model(model)
-        return frozenset(Feature) if found.columns else frozenset({Feature.REGISTERS, Feature.EVENTS})
+        can = {Feature.REGISTERS, Feature.EVENTS}
+        return frozenset(can | {Feature.CURVES} if found.columns else can)
 
     def curves(self, model: str) -> tuple[Curve, ...]:
         """A sampled curve, and the one that the meter keeps, as far as the model has columns for them.

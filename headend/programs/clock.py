@@ -15,7 +15,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from headend.clock import utc_now
-from headend.drivers.commands.clock import ClockChange, ClockConversation, SummerTimeConversation
+from headend.drivers.commands.clock import (
+    ClockChange,
+    ClockConversation,
+    LineClockConversation,
+    SummerTimeConversation,
+)
 from headend.drivers.contract import Conversation, Curve, Feature, Target
 from headend.drivers.registry import Drivers
 from headend.jobs.ranges import wanted_ranges
@@ -24,7 +29,8 @@ from headend.programs.clock_policy import Verdict
 from headend.programs.contract import Failed, Finished, Journal, Later, Outcome, Task, Unfit, Unsure
 from headend.session.access import Connect
 from headend.store import clocks, coverage
-from protocols.errors import ActionRefused, DataAccessRefused, PeerRefused
+from headend.store.clocks import Broadcast
+from protocols.errors import DataAccessRefused, LocalProtocolError, PeerRefused
 from schemas.clock import ClockReading, MeterClockReading
 from schemas.model import ModelError
 from schemas.program import Program, ProgramKind
@@ -38,6 +44,9 @@ FETCHED_DAYS: Final = 7
 MOST_CHANGES: Final = 2
 _MS: Final = timedelta(milliseconds=1)
 _SUMMER: Final = "summer-time"
+_JOINED: Final = "broadcast-joined"
+#: A reading so long before a broadcast tells how far a clock was off then.
+_RECENT: Final = timedelta(hours=24)
 
 
 class ClockProcedure:
@@ -102,13 +111,14 @@ class _Turn:
         reading = await self._read()
         if (unsure := await self._resolve(reading)) is not None:
             return unsure
+        await self._joined(reading)
         if (later := await self._summer_time()) is not None:
             return later
         while True:
             wanted = clock_policy.verdict(self._program, reading)
             if wanted is Verdict.LEAVE:
                 return self._finished(reading)
-            change = self._way(wanted, reading)
+            change = await self._way(wanted, reading)
             if not isinstance(change, ClockChange):
                 return change
             step = self._step(reading, change)
@@ -157,7 +167,7 @@ class _Turn:
     def _made(self) -> int:
         return int(self._journal.facts.get("made", 0))
 
-    def _way(self, wanted: Verdict, reading: ClockReading) -> ClockChange | Outcome:
+    async def _way(self, wanted: Verdict, reading: ClockReading) -> ClockChange | Outcome:
         """How it is changed; or why it is not."""
         rules, refused = self._conversation.clock_rules, self._refused
         if self._made >= MOST_CHANGES:
@@ -165,24 +175,37 @@ class _Turn:
         if wanted is Verdict.SET and not self._program.may_set:
             reason = f"it is off by {_s(reading)}: the program shifts by {self._program.shift_s} s at most"
             return Failed(f"{reason} and may not set it", _told(reading))
+        why_not = [f"it refused {' and '.join(refused)}"] if refused else []
         for change in rules.changes:
-            if change in refused or (change is ClockChange.SHIFT) is not (wanted is Verdict.SHIFT):
+            if change in refused:
                 continue
-            return change
-        if self._program.may_set and wanted is Verdict.SHIFT:
-            for change in rules.changes:
-                if change is not ClockChange.SHIFT and change not in refused:
+            if change is ClockChange.SHIFT:
+                if wanted is Verdict.SHIFT:
                     return change
-        return Failed(
-            f"it is off by {_s(reading)}, and cannot be changed"
-            + (f": it refused {' and '.join(refused)}" if refused else " by its model's means"),
-            _told(reading),
-        )
+            elif change is not ClockChange.BROADCAST:
+                if self._program.may_set:
+                    return change
+            elif abs(reading.offset) + reading.uncertainty > rules.most:
+                why_not.append(f"by broadcast it takes {rules.most.total_seconds():.0f} s at most")
+            elif (told := await self._told_today()) is not None and told.at < reading.at:
+                why_not.append(
+                    f"its line was told the time today, at {told.at:%T} UTC, and it did not take it"
+                )
+            else:
+                return change
+        reason = "; ".join(why_not) or "its model names no way to change it so far"
+        return Failed(f"it is off by {_s(reading)}: {reason}", _told(reading))
 
     def _step(self, reading: ClockReading, change: ClockChange) -> "str | Later":
         """The step that may be taken now; else when."""
         margin = timedelta(seconds=self._program.boundary_s)
         now = self._now()
+        if isinstance(self._conversation, LineClockConversation):
+            after_midnight = self._conversation.takes_broadcast(now)
+            if after_midnight > now:
+                return Later(
+                    after_midnight, f"it is off by {_s(reading)}, and meters take no time near midnight"
+                )
         at = clock_policy.moment(now, reading, self._curves, margin)
         if at > now:
             return Later(at, f"it is off by {_s(reading)}, and an interval ends too soon before or after")
@@ -208,9 +231,11 @@ class _Turn:
         try:
             if change is ClockChange.SHIFT:
                 await conversation.shift_clock(by)
+            elif change is ClockChange.BROADCAST:
+                await self._broadcast()
             else:
                 await conversation.set_clock(before, change)
-        except (ActionRefused, DataAccessRefused) as refused:
+        except PeerRefused as refused:
             log.info("meter number %d refused to %s its clock: %s", task.meter_id, change, refused)
             await self._settle(step, took_effect=False, refused=[*self._refused, str(change)])
             return before
@@ -244,6 +269,53 @@ class _Turn:
         made = self._made + (found is not False)
         await self._settle(open_["step"], took_effect=found is not False, made=made, after=_told(reading))
         return None
+
+    # ---- lines that are told the time at once -------------------------------------------------------
+
+    def _line(self) -> LineClockConversation:
+        if not isinstance(self._conversation, LineClockConversation):
+            raise LocalProtocolError("its language has no broadcast")
+        return self._conversation
+
+    async def _told_today(self) -> Broadcast | None:
+        line = self._line()
+        async with self._connect() as connection:
+            return await clocks.broadcast_of(connection, line.line, line.day(self._now()))
+
+    async def _broadcast(self) -> None:
+        """Written down behind it: a line that is told twice takes it once."""
+        line, now = self._line(), self._now()
+        await line.broadcast_clock()
+        async with self._connect() as connection:
+            await clocks.note_broadcast(
+                connection, line.line, line.day(now), at=now, campaign_id=self._task.campaign_id,
+                meter_id=self._task.meter_id,
+            )  # fmt: skip
+
+    async def _joined(self, reading: ClockReading) -> None:
+        """Its line was told the time at the turn of another meter of the campaign. How far off it was is
+        known where its clock was read that day before, else by no more than a meter takes."""
+        conversation, task = self._conversation, self._task
+        if not isinstance(conversation, LineClockConversation) or "joined" in self._journal.facts:
+            return
+        told = await self._told_today()
+        if told is None or told.campaign_id != task.campaign_id or told.meter_id == task.meter_id:
+            return
+        async with self._connect() as connection:
+            before = await clocks.series(connection, task.meter_id, told.at - _RECENT, told.at, limit=1)
+            off = before[0].reading.offset if before else None
+            if off is None or abs(off) > timedelta(seconds=self._program.leave_s):
+                most = conversation.clock_rules.most
+                shown = (told.at - most, told.at + most) if off is None else (told.at, told.at + off)
+                await clocks.intend_change(
+                    connection, task.campaign_id, task.meter_id, _JOINED, at=told.at,
+                    change=ClockChange.BROADCAST, shown=shown,
+                )  # fmt: skip
+                took = clock_policy.verdict(self._program, reading) is Verdict.LEAVE
+                await clocks.settle_change(
+                    connection, task.campaign_id, task.meter_id, _JOINED, took_effect=took
+                )
+        await self._journal.note(_JOINED, joined=told.at.isoformat())
 
     # ---- summer time --------------------------------------------------------------------------------
 
@@ -284,9 +356,11 @@ class _Turn:
             proof["rules"] = facts["rules"]
         if "rules_before" in facts:
             proof["rules_before"] = facts["rules_before"]
+        if "joined" in facts:
+            proof["broadcast_at"] = facts["joined"]
         if (open_ := facts.get("open")) is not None and self._made:
             proof["changed"] = {"by": open_["change"], "before": open_["before"]}
-        return Finished(proof, changed=bool(self._made) or "rules_before" in facts)
+        return Finished(proof, changed=bool(self._made) or bool({"joined", "rules_before"} & facts.keys()))
 
 
 def _told(reading: ClockReading) -> dict[str, Any]:

@@ -27,6 +27,14 @@ class Kept(NamedTuple):
     source: str
 
 
+class Broadcast(NamedTuple):
+    """A line was told the time, at the turn of one of its meters in a campaign."""
+
+    at: datetime
+    campaign_id: int
+    meter_id: int
+
+
 class Newest(NamedTuple):
     """The newest reading of a meter's clock; ``ppm`` is how fast it goes since it was changed last, None
     where its readings do not tell."""
@@ -118,18 +126,16 @@ async def settle_change(
     )
 
 
-async def join_broadcast(
+async def note_broadcast(
     connection: Connection, line: str, day: date, *, at: datetime, campaign_id: int, meter_id: int
-) -> datetime | None:
-    """Say that the line is told the time now; None where nobody did before on that day, so that it is to be
-    done, else when it was."""
-    parameters = {
-        "line": line, "day": day, "at": sql.aware(at), "campaign": campaign_id, "meter": meter_id
-    }  # fmt: skip
-    cursor = await connection.execute(_QUERIES["join_broadcast"], parameters)
-    if await cursor.fetchone() is not None:
-        return None
-    cursor = await connection.execute(_QUERIES["broadcast_at"], {"line": line, "day": day})
+) -> None:
+    """The line was told the time, at this meter's turn."""
+    parameters = {"line": line, "day": day, "at": sql.aware(at), "campaign": campaign_id, "meter": meter_id}
+    await connection.execute(_QUERIES["note_broadcast"], parameters)
+
+
+async def broadcast_of(connection: Connection, line: str, day: date) -> Broadcast | None:
+    """When the line was told the time on a day; None where it was not."""
+    cursor = await connection.execute(_QUERIES["broadcast_of"], {"line": line, "day": day})
     row = await cursor.fetchone()
-    found: datetime | None = None if row is None else row[0].astimezone(UTC)
-    return found
+    return None if row is None else Broadcast(row[0].astimezone(UTC), *row[1:])

@@ -24,6 +24,7 @@ _PREAMBLE: Final = 4
 _MAX_SEQUENCE: Final = 0xFF
 _BAUD: Final = {600: 0x02, 1200: 0x04, 2400: 0x08, 4800: 0x10, 9600: 0x20, 19200: 0x40}
 _MINUTE_DIGITS: Final = 10
+_KEY: Final = 4
 
 
 class Request(NamedTuple):
@@ -33,6 +34,10 @@ class Request(NamedTuple):
     function: Function
     data: bytes = b""
     di: DataId | None = None
+
+    def __repr__(self) -> str:
+        # what is written to a meter may hold its password
+        return f"Request({self.address}, {self.function.name}, {self.di})"
 
     @property
     def is_answered(self) -> bool:
@@ -78,6 +83,18 @@ def broadcast_time(local: str) -> Request:
 def freeze(address: str, when: str = "99999999") -> Request:
     """Freeze at MMDDhhmm, 99 for every one; all nines: now. To `BROADCAST` nobody answers."""
     return Request(_address(address), Function.FREEZE, _digits(when, 8))
+
+
+def write(address: str, di: DataId, value: bytes, *, password: bytes, operator: bytes) -> Request:
+    """Write one identifier: behind it go the password (level and three bytes), the operator's code (four
+    bytes), and the value, low byte first.
+
+    Raises:
+        LocalProtocolError: a password or code that is not of four bytes.
+    """
+    if len(password) != _KEY or len(operator) != _KEY:
+        raise LocalProtocolError("password and operator code of DL/T 645 have four bytes each")
+    return Request(_address(address), Function.WRITE, di.to_wire() + password + operator + value)
 
 
 def change_baud(address: str, baud: int) -> Request:

@@ -1,7 +1,7 @@
 """What programs ask of clocks."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -45,6 +45,25 @@ class ClockConversation(Conversation, Protocol):
 
     async def set_clock(self, known: ClockReading, change: ClockChange) -> None:
         """Set it to the time of now, by SET or PRESET; ``known`` is its last reading."""
+
+
+@runtime_checkable
+class LineClockConversation(ClockConversation, Protocol):
+    """A conversation on a line whose meters can be told the time all at once (`ClockChange.BROADCAST`):
+    nobody answers, and each takes it once a day, only within `ClockRules.most` and not around midnight."""
+
+    @property
+    def line(self) -> str:
+        """Which line: the same for all its meters."""
+
+    def day(self, moment: datetime) -> date:
+        """The day of the meters' zone."""
+
+    def takes_broadcast(self, moment: datetime) -> datetime:
+        """From when on the meters take it: the moment itself, or when it is no longer around midnight."""
+
+    async def broadcast_clock(self) -> None:
+        """Tell all meters of the line the time of now."""
 
 
 @runtime_checkable

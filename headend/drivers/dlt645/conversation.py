@@ -8,6 +8,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from headend.drivers.contract import Refusal, RegisterReadout
+from headend.drivers.dlt645.clock import Dlt645Clocks
 from headend.drivers.line_driver import Answers, LineWay, by_quantity, silent
 from headend.drivers.samples import (
     Row,
@@ -45,15 +46,14 @@ _FAILURES: Final = 10
 _FRESH: Final = timedelta(hours=24)
 
 
-class Dlt645Conversation:
+class Dlt645Conversation(Dlt645Clocks):
     """One meter's turn on its line, as a `headend.drivers.contract.Conversation`."""
 
     def __init__(self, stream: Stream, way: LineWay, *, answer_s: float, now: Callable[[], datetime]) -> None:
+        super().__init__(way.model, way.address, now)
         self._stream = stream
         self._way = way
-        self._model = way.model
         self._answer_s = answer_s
-        self._now = now
         self._answers = Answers()
         self._address = way.address.meter or WILDCARD
         self._broken: str | None = None
@@ -273,6 +273,10 @@ class Dlt645Conversation:
         loop = asyncio.get_running_loop()
         talk = dlt.Conversation(request)
         self._stream.write(talk.start())
+        if talk.done:  # nobody answers
+            await self._stream.drain(loop.time() + self._answer_s)
+            self._broken = None
+            return b""
         deadline = loop.time() + self._answer_s
         self._answers.asked()
         while True:

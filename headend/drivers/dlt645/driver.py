@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from headend.clock import utc_now
-from headend.drivers.contract import Conversation, Way
+from headend.drivers.contract import Conversation, Feature, Way
 from headend.drivers.dlt645.conversation import Dlt645Conversation
 from headend.drivers.line import drain, let_go, open_line
 from headend.drivers.line_driver import LineDriver, LineTiming, way_of
@@ -42,6 +42,12 @@ class Dlt645Driver(LineDriver):
     ) -> None:
         super().__init__(profile_folders=profile_folders, sampling=sampling, timing=timing, now=now)
         self._dial_mqtt = dial_mqtt
+
+    def features(self, model: str) -> frozenset[Feature]:
+        """As all lines', and clocks where their zone is known. Raises ModelError."""
+        found = self._model(model)
+        can_change = found.tz is not None and (found.clock.broadcast or found.clock.password is not None)
+        return super().features(model) | ({Feature.CLOCK} if can_change else set())
 
     @asynccontextmanager
     async def open(self, way: Way, *, answer_s: float | None = None) -> AsyncIterator[Conversation]:

@@ -49,13 +49,12 @@ ON CONFLICT (campaign_id, meter_id, step) DO UPDATE
 UPDATE clock_changes SET took_effect = %(took_effect)s
  WHERE campaign_id = %(campaign)s AND meter_id = %(meter)s AND step = %(step)s;
 
--- name: join_broadcast
--- The line is told the time today, at this meter's turn; no row where it was told already.
+-- name: note_broadcast
+-- A line was told the time, at this meter's turn; the first of a day counts, meters took no other.
 INSERT INTO clock_broadcasts (line, day, at, campaign_id, meter_id)
 VALUES (%(line)s, %(day)s, %(at)s, %(campaign)s, %(meter)s)
-ON CONFLICT DO NOTHING
-RETURNING at;
+ON CONFLICT DO NOTHING;
 
--- name: broadcast_at
--- When the line was told the time on a day.
-SELECT at FROM clock_broadcasts WHERE line = %(line)s AND day = %(day)s;
+-- name: broadcast_of
+-- When a line was told the time on a day, and in which campaign.
+SELECT at, campaign_id, meter_id FROM clock_broadcasts WHERE line = %(line)s AND day = %(day)s;
