@@ -1,0 +1,207 @@
+"""A head-end that dies at any moment of a rotation: the meter is always reached, and no counter comes twice.
+
+The process dies at each place where it waits for anything, the database or the meter, one after another: what it
+had in memory is gone, what it had committed is there. Then somebody else reads the meter, as any night does,
+and then the rotation is gone on with.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Coroutine, Generator
+from datetime import UTC, datetime
+from pathlib import Path
+from textwrap import dedent
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from concentrator_sim.key_slots import KeySlots, Mishap
+from headend.drivers.contract import Target
+from headend.drivers.dlms.driver import DlmsDriver
+from headend.keys.counters import CounterBlocks
+from headend.programs.applier import Applier
+from headend.programs.contract import Finished, Later, Outcome
+from headend.programs.keys import KeysProcedure
+from headend.session.access import Access
+from headend.session.deadlines import Deadlines
+from headend.store import campaigns, lanes, meters
+from protocols.errors import LinkError
+from schemas.campaign import CampaignState
+from schemas.meter import KeyPurpose
+from schemas.programs.keys import KeysProgram
+from schemas.reading import ReadingBatch
+from tests.integration.programs.field import Works, works
+from tests.integration.programs.wire import Wire, tapped
+
+ALL = KeysProgram(purposes=(KeyPurpose.ENCRYPTION, KeyPurpose.AUTHENTICATION, KeyPurpose.MASTER))
+TITLE = bytes.fromhex("4845440000000001")
+QUICK = Deadlines(connect_s=5, associate_s=0.3, response_s=0.3, release_s=0.3, session_s=10)
+
+
+class Killed(BaseException):
+    """Nobody catches it: the process is gone."""
+
+
+class DiesAt:
+    """Runs a coroutine up to its ``moment``-th wait, and kills it there. ``left`` is what of that was left
+    where it ended before; 0: it died."""
+
+    def __init__(self, work: Coroutine[Any, Any, Outcome], moment: int) -> None:
+        self._work = work
+        self.left = moment
+
+    def __await__(self) -> Generator[Any, Any, Outcome | None]:
+        died = False
+        try:
+            awaited = self._work.send(None)
+            while True:
+                self.left -= 1
+                if self.left == 0 and not died:
+                    died = True
+                    # transactions are rolled back and links are cut, as they are where a process is gone
+                    awaited = self._work.throw(Killed())
+                try:
+                    result = yield awaited
+                except BaseException as error:  # noqa: BLE001 - handed on
+                    awaited = self._work.throw(error)
+                else:
+                    awaited = self._work.send(result)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return None if died else outcome
+        except Killed:
+            return None
+
+
+async def _nothing_read(batch: ReadingBatch) -> None:
+    raise AssertionError("a rotation of keys reads nothing")
+
+
+class Process:
+    """What dies: an access with its counters in memory, and who applies programs."""
+
+    def __init__(self, here: Works, wire: Wire, target: Target, lease: lanes.Lease) -> None:
+        base = here.house.base
+        connect = base.pool.connection
+        self._target, self._lease = target, lease
+        made: list[bytes] = []
+
+        def random(length: int) -> bytes:
+            made.append(os.urandom(length))
+            if len(made) % 3 == 0:
+                wire.made(made[-3], made[-2])
+            return made[-1]
+
+        counters = CounterBlocks(connect, TITLE, block=8)
+        self.access = Access(connect, here.house.vault, counters, system_title=TITLE, deadlines=QUICK)
+        self._driver = DlmsDriver(self.access)
+        self._applier = Applier(connect, [KeysProcedure(connect, base.vault, random=random)])
+
+    async def read(self) -> None:
+        """As any reading does."""
+        reach = await self.access.prepare_one(self._target)
+        async with self._driver.open(reach) as conversation:
+            found = await conversation.read_registers(["1-0:1.8.0*255"])
+        assert found.batch.registers
+
+    async def visit(self, campaign_id: int) -> Outcome:
+        """As a worker makes it; a link that breaks is tried again."""
+        reach = await self.access.prepare_one(self._target)
+        try:
+            async with self._driver.open(reach) as conversation:
+                return await self._applier.apply(
+                    conversation,
+                    self._target,
+                    campaign_id,
+                    self._target.meter.meter_id,
+                    self._lease,
+                    lambda: False,
+                    _nothing_read,
+                )
+        except LinkError as error:
+            return Later(datetime.now(UTC), str(error))
+
+
+class Rotations:
+    """Rotations of one meter, one campaign after another."""
+
+    def __init__(self, here: Works, wire: Wire, target: Target, lease: lanes.Lease) -> None:
+        self.here, self.wire = here, wire
+        self._target, self._lease = target, lease
+
+    def process(self) -> Process:
+        return Process(self.here, self.wire, self._target, self._lease)
+
+    async def begin(self) -> int:
+        campaign = await self.here.propose(ALL)
+        await self.here.approve(campaign.campaign_id)
+        async with self.here.house.base.pool.connection() as connection:
+            await campaigns.move(
+                connection, campaign.campaign_id, CampaignState.RUNNING, before=[CampaignState.APPROVED]
+            )
+        return campaign.campaign_id
+
+    async def dies_at(self, moment: int) -> bool:
+        """One rotation whose process dies; afterwards all is as it should be. False where it got through
+        before its time had come."""
+        campaign_id = await self.begin()
+        process, outcome = self.process(), None
+        for _ in range(20):
+            dying = DiesAt(process.visit(campaign_id), moment)
+            outcome = await dying
+            moment = dying.left
+            if outcome is None:
+                await self.process().read()
+                process = self.process()
+            elif not isinstance(outcome, Later):
+                break
+        assert isinstance(outcome, Finished), outcome
+        await self.settled()
+        return moment <= 0
+
+    async def settled(self) -> None:
+        """The head-end has the meter's keys, nothing is pending, and it is read."""
+        keys = self.here.simulated().keys
+        meter_id = self._target.meter.meter_id
+        async with self.here.house.base.pool.connection() as connection:
+            vault = await self.here.house.base.vault()
+            assert await vault.pending_many(connection, [meter_id]) == {}
+            stored = await vault.get(connection, meter_id)
+        assert stored[KeyPurpose.ENCRYPTION] == keys.encryption
+        assert stored[KeyPurpose.AUTHENTICATION] == keys.authentication
+        assert stored[KeyPurpose.MASTER] == keys.master
+        await self.process().read()
+        assert self.wire.reused == []
+        assert self.wire.unknown == 0
+
+
+async def rotations(here: Works, wire: Wire) -> Rotations:
+    async with here.house.base.pool.connection() as connection:
+        (meter,) = await meters.find(connection, asset_ids=[here.simulated().serial])
+        await lanes.ensure(connection, ["test"])
+        (lease,) = await lanes.take(connection, ["test"], holder="test", lease_s=600)
+    return Rotations(here, wire, Target(meter), lease)
+
+
+@pytest.mark.parametrize(
+    ("security", "stride"),
+    [("hls5", 1), ("hls5-suite1", 7), ("hls5-suite2", 7), ("hls5-general", 7)],
+)
+async def test_it_dies_at_every_step(
+    embedded_database: Any, monkeypatch: pytest.MonkeyPatch, security: str, stride: int
+) -> None:
+    async with works(embedded_database.dsn, meters=1, security=security) as here:
+        wire = tapped(monkeypatch, here.simulated())
+        made = await rotations(here, wire)
+        moment = 1
+        slots = here.simulated().part(KeySlots)
+        while await made.dies_at(moment):
+            moment += stride
+            slots.answers_new = moment % 2 == 1
+            slots.mishaps = [Mishap.ANSWER_LOST] if moment % 8 == 3 else []
+        assert moment > 50
+        assert len(wire.seen) > 500 // stride
