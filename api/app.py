@@ -16,6 +16,7 @@ from api.events import endpoints as events
 from api.firmware import endpoints as firmware
 from api.groups import endpoints as groups
 from api.jobs import endpoints as jobs
+from api.keys import endpoints as keys
 from api.links import endpoints as links
 from api.load_curves import endpoints as load_curves
 from api.meters import endpoints as meters
@@ -67,6 +68,7 @@ _SLICES: Final = (
     audit,
     tokens,
     session,
+    keys,
 )
 
 

@@ -13,6 +13,7 @@ from api.limits import Limits
 from headend.moment.moment import Moment
 from headend.mqtt.replay import Replayed
 from headend.people.login import People
+from headend.store.key_status import KeyPolicy
 from headend.store.sql import Connection
 
 
@@ -44,7 +45,7 @@ class Services:
     operator's folders of models, how long a concentrator that keeps load curves has to hand them on, who
     may sign firmware, and the figures for Prometheus in their text format, which are ``metrics_public`` or
     need a token; ``people`` is what log-ins and sessions are made with, ``limits`` how often somebody may
-    ask."""
+    ask, ``keys`` when meters' keys are due."""
 
     pool: Pool
     moment: Moment
@@ -57,6 +58,7 @@ class Services:
     metrics_public: bool = False
     people: People = field(default_factory=People)
     limits: Limits = field(default_factory=Limits)
+    keys: KeyPolicy = field(default_factory=KeyPolicy)
 
 
 def services(request: Request) -> Services:

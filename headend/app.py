@@ -48,6 +48,7 @@ from headend.schedules.builtin import CURVES, EVENTS, STATIONS
 from headend.schedules.planner import Planned, run_now
 from headend.serving import LAST_ANSWERS_S, AddressInUse, Server, listen, make_server, url_of
 from headend.store.errors import UnavailableError
+from headend.store.key_status import KeyPolicy
 from headend.store.network import Delivered, delivered
 from headend.store.pool import Pool
 from headend.store.workers import Kind
@@ -234,6 +235,7 @@ def _serving(
             metrics_public=settings.metrics_public,
             people=People.of(settings, sealer_if_any(settings)),
             limits=Limits(settings.requests_per_s, settings.requests_at_once),
+            keys=KeyPolicy.of(settings),
         )
     )
     server = make_server(app)

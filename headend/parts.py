@@ -15,11 +15,12 @@ from typing import Any, Final
 from headend.audit.verify import seal
 from headend.clock import utc_now
 from headend.foundation import Base, database, open_base, sealer_if_any
-from headend.house import House, completeness_rounds, open_house
+from headend.house import House, completeness_rounds, open_house, procedures_of
 from headend.intake import Intake, open_intake
 from headend.jobs.janitor import tidying
 from headend.jobs.retention import prune
 from headend.jobs.tick import ticking
+from headend.keys.due import Rotations
 from headend.listen.connections import Connections
 from headend.listen.inbound import InboundListener
 from headend.moment.moment import deliveries
@@ -158,10 +159,13 @@ async def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
     async with base.pool.connection() as connection:
         await ensure_builtin(connection, base.settings, utc_now())
 
+    rotations = Rotations(base, procedures_of(base))
+
     async def tick(now: datetime) -> None:
         async with base.pool.connection() as connection:
             await plan_due(connection, now, folders=base.settings.profile_folders)
         await advance_all(base.pool.connection, now)
+        await rotations.tick(now)
         vault = await base.vault_if_any()
         if vault is not None:
             async with base.pool.connection() as connection:

@@ -195,6 +195,15 @@ class Settings(BaseSettings):
     transport_key: _OptionalSecret = None
     #: our system title: the first three bytes are a maker's letters, here HED
     system_title: Annotated[str, AfterValidator(_check_title)] = "4845440000000001"
+    #: keys of meters older than so many days are due: a campaign that changes them is proposed, one at a
+    #: time, and waits for approval as any; 0: age is no reason
+    keys_rotate_after_days: int = Field(default=0, ge=0, le=36_600)
+    #: the same for keys whose invocation counters have come so far, of the 2**32 that a key has
+    keys_rotate_at_counter: int = Field(default=2_000_000_000, ge=1_000_000, lt=2**32)
+    #: meters of one such campaign, at most
+    keys_rotate_meters: int = Field(default=10_000, ge=1, le=1_000_000)
+    #: former keys are kept for so many days after their change
+    keys_keep_former_days: int = Field(default=90, ge=1, le=3660)
     #: invocation counters reserved at once for one key
     counter_block: int = Field(default=1024, ge=1, le=1_000_000)
 

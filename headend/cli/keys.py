@@ -1,23 +1,180 @@
-"""headend keys: what an operator does to the keys at rest and their counters, each act in the audit log."""
+"""headend keys: meters' keys changed, and what an operator does to the keys at rest and their counters, each
+act in the audit log."""
 
-from typing import Annotated, Final
+from datetime import datetime
+from typing import Annotated, Any, Final
 
 import typer
+from rich.table import Table
 
+from headend.cli import campaign_options as when
+from headend.cli import schedule_options as which
+from headend.cli.campaigns import submit
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, out, print_json
+from headend.clock import utc_now
 from headend.foundation import open_base, sealer
 from headend.keys.vault import Vault
-from headend.store import keyring
-from schemas.config import load_settings
+from headend.store import key_status, keyring
+from headend.store.key_status import KeyDue, KeyPolicy, KeyTotals
+from schemas.config import Settings, load_settings
+from schemas.programs.keys import ORDER, KeysProgram
 
-app = typer.Typer(help="Master key and invocation counters.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Meters' keys, master key and invocation counters.", no_args_is_help=True, add_completion=False
+)
 
 ACTOR: Final = "cli"
 #: Beyond what any key uses between two backups: a meter read every quarter of an hour takes 8 million
 #: counters in 20 years, a block of the largest size is 1 million.
 _JUMP: Final = 1 << 24
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
+
+
+@app.command("rotate")
+@reported
+async def rotate(
+    groups: which.Groups = None,
+    tags: which.Tags = None,
+    feeders: which.Feeders = None,
+    transformers: which.Transformers = None,
+    stations: which.Stations = None,
+    models: which.Models = None,
+    query: which.Query = None,
+    meters: which.Meters = None,
+    meters_file: which.MetersFile = None,
+    all_meters: when.AllMeters = False,
+    master: Annotated[bool, typer.Option("--master", help="The meters' master keys too.")] = False,
+    canaries: when.Canaries = None,
+    canary: when.CanaryMeters = None,
+    waves: when.Waves = None,
+    soak: when.Soak = None,
+    starts: when.Starts = None,
+    window: when.WindowText = None,
+    per_station: when.PerStation = None,
+    stop_percent: when.StopPercent = None,
+    stop_from: when.StopFrom = None,
+    attempts: when.Attempts = None,
+    expires: when.Expires = None,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for its end.")] = True,
+    as_json: AsJson = False,
+) -> int:
+    """Give meters new encryption and authentication keys, made here for each of them and told to nobody else.
+
+    A campaign as any: it waits for a second person where the policy wants one (exit status 3). A meter is
+    reached at every moment, under whichever keys it has. Passwords and HLS secrets are not changed by this.
+
+    headend keys rotate --group north --canaries 10 --waves 10,90 --window 22:00-05:00@Europe/Berlin
+    """
+    selection = which.selected(
+        groups, tags, feeders, transformers, stations, models, query, meters, meters_file
+    )
+    plan = when.plan(
+        selection,
+        all_meters=all_meters,
+        canaries=canaries,
+        canary=canary,
+        waves=waves,
+        soak=soak,
+        starts=starts,
+        window=window,
+        per_station=per_station,
+        stop_percent=stop_percent,
+        stop_from=stop_from,
+        attempts=attempts,
+        expires=expires,
+    )
+    program = KeysProgram(purposes=ORDER) if master else KeysProgram()
+    title = "new keys, the master key too" if master else "new keys"
+    return await submit(program, plan, title=title, follow=follow, as_json=as_json)
+
+
+@app.command("status")
+@reported
+async def status(
+    limit: Annotated[int, typer.Option(min=0, max=200_000, help="List so many at most.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show how old the meters' keys are, how far their counters have come, and whose are due.
+
+    Due are keys older than HEADEND_KEYS_ROTATE_AFTER_DAYS (0: never by age) or with counters from
+    HEADEND_KEYS_ROTATE_AT_COUNTER on; the scheduler proposes a campaign for them. In doubt are meters that
+    were told new keys and have used none of them yet: both are tried.
+    """
+    settings, now = load_settings(), utc_now()
+    async with base(settings) as opened, opened.pool.connection() as connection:
+        policy = KeyPolicy.of(settings)
+        told = await key_status.totals(connection, policy, now)
+        due = await key_status.due(connection, policy, now, limit=limit)
+    if as_json:
+        print_json(_json(told, due, settings))
+        return
+    out.print(_totals(told, settings, now))
+    if due:
+        table = Table("meter", "model", "keys of", "counter", "why")
+        for one in due:
+            table.add_row(
+                one.asset_id, one.model, f"{one.made_at:%F}", f"{one.counter:,}", _why(one, settings)
+            )
+        out.print(table)
+
+
+def _totals(told: KeyTotals, settings: Settings, now: datetime) -> Table:
+    table = Table(show_header=False, box=None)
+    age = "none" if told.oldest is None else f"{told.oldest:%F}, {(now - told.oldest).days} days"
+    days = settings.keys_rotate_after_days
+    by_age = f"{told.due_by_age:,}" if days else "not asked for"
+    for name, value in (
+        ("meters with keys", f"{told.meters:,}"),
+        ("oldest encryption key", age),
+        (f"older than {days} days" if days else "due by age", by_age),
+        (f"counter from {settings.keys_rotate_at_counter:,} on", f"{told.due_by_counter:,}"),
+        (f"highest counter, of {keyring.COUNTER_END:,}", f"{told.counter or 0:,}"),
+        ("without their master key: cannot be changed", f"{told.without_master:,}"),
+        ("in doubt: new keys sent, none used yet", f"{told.in_doubt:,}"),
+        ("new keys made and not sent", f"{told.unsent:,}"),
+        ("former keys kept", f"{told.with_former:,}"),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def _json(told: KeyTotals, due: list[KeyDue], settings: Settings) -> dict[str, Any]:
+    return {
+        "meters": told.meters,
+        "oldest": told.oldest,
+        "due_by_age": told.due_by_age,
+        "due_by_counter": told.due_by_counter,
+        "highest_counter": told.counter,
+        "without_master": told.without_master,
+        "in_doubt": told.in_doubt,
+        "unsent": told.unsent,
+        "with_former": told.with_former,
+        "due": [
+            {
+                "meter": one.asset_id,
+                "model": one.model,
+                "made_at": one.made_at,
+                "counter": one.counter,
+                "why": _why(one, settings),
+            }
+            for one in due
+        ],
+    }
+
+
+def _why(one: KeyDue, settings: Settings) -> str:
+    why = []
+    if one.in_doubt_since is not None:
+        why.append(f"in doubt since {one.in_doubt_since:%F %H:%M}Z")
+    if one.counter >= settings.keys_rotate_at_counter:
+        why.append("counter")
+    days = settings.keys_rotate_after_days
+    if days and (utc_now() - one.made_at).days >= days:
+        why.append("age")
+    if not one.has_master:
+        why.append("no master key is stored: import it")
+    return ", ".join(why)
 
 
 @app.command("rotate-master")

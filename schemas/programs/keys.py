@@ -10,7 +10,7 @@ from schemas.programs.shape import Shape
 
 #: In the order in which a meter is told them: its master key last, since the others are wrapped under the one
 #: before.
-ORDER: Final = (KeyPurpose.ENCRYPTION, KeyPurpose.AUTHENTICATION, KeyPurpose.MASTER)
+ORDER: Final[tuple[Rotated, ...]] = (KeyPurpose.ENCRYPTION, KeyPurpose.AUTHENTICATION, KeyPurpose.MASTER)
 
 
 class KeysProgram(Shape):

@@ -116,10 +116,11 @@ async def works(
     procedures: Sequence[Procedure] | None = None,
     settings: Any = None,
     clock: Callable[[], int] = unix_now,
+    working: bool = True,
     **scenario: Any,
 ) -> AsyncIterator[Works]:
     """Everything open, the queue at work, all meters imported and commissioned. ``procedures`` instead of the
-    house's own; ``clock`` is the field's."""
+    house's own; ``clock`` is the field's. Not ``working``, lanes are left to others."""
     async with AsyncExitStack() as stack:
         simulated = await stack.enter_async_context(
             Field(make_scenario({"base_port": 0, **scenario}), clock=clock)
@@ -144,6 +145,9 @@ async def works(
             found = await meters.page(connection, limit=100_000)
         made = Works(house, simulated, dsn)
         made.meters = {one.asset_id: one.meter_id for one in found}
+        if not working:
+            yield made
+            return
         crew = await stack.enter_async_context(house.at_work("test"))
         running = asyncio.create_task(crew.run(drain_s=5))
         try:

@@ -1,20 +1,16 @@
 """A head-end that dies at any moment of a rotation: the meter is always reached, and no counter comes twice.
 
-The process dies at each place where it waits for anything, the database or the meter, one after another: what it
-had in memory is gone, what it had committed is there. Then somebody else reads the meter, as any night does,
-and then the rotation is gone on with.
+The process dies at each place where it waits for anything, the database or the meter, one after another: what
+it had in memory is gone, what it had committed is there. Then somebody else reads the meter, as any night
+does, and then the rotation is gone on with.
 """
 
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Coroutine, Generator
 from datetime import UTC, datetime
-from pathlib import Path
-from textwrap import dedent
-from types import TracebackType
 from typing import Any
 
 import pytest
@@ -163,8 +159,9 @@ class Rotations:
         await self.settled()
         return moment <= 0
 
-    async def settled(self) -> None:
-        """The head-end has the meter's keys, nothing is pending, and it is read."""
+    async def settled(self, *, known: bool = True) -> None:
+        """The head-end has the meter's keys, nothing is pending, and it is read. Unless ``known`` is false,
+        all keys were made in this process."""
         keys = self.here.simulated().keys
         meter_id = self._target.meter.meter_id
         async with self.here.house.base.pool.connection() as connection:
@@ -176,7 +173,7 @@ class Rotations:
         assert stored[KeyPurpose.MASTER] == keys.master
         await self.process().read()
         assert self.wire.reused == []
-        assert self.wire.unknown == 0
+        assert not known or self.wire.unknown == 0
 
 
 async def rotations(here: Works, wire: Wire) -> Rotations:
@@ -205,3 +202,64 @@ async def test_it_dies_at_every_step(
             slots.mishaps = [Mishap.ANSWER_LOST] if moment % 8 == 3 else []
         assert moment > 50
         assert len(wire.seen) > 500 // stride
+
+
+#: A worker that is killed with SIGKILL at one place of its first rotation.
+_VICTIM = """
+import asyncio, os, signal, sys
+
+from headend.drivers.dlms.commands.keys import KeysCommands
+from headend.foundation import open_base
+from headend.house import open_house
+from schemas.config import load_settings
+
+dsn, where = sys.argv[1:]
+transfer = KeysCommands.transfer_keys
+
+async def dies(self, new, *, under):
+    if where == "behind":
+        await transfer(self, new, under=under)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+KeysCommands.transfer_keys = dies
+
+async def main():
+    settings = load_settings(database_url=dsn, master_key="42" * 32, lane_lease_s=1)
+    async with open_base(settings) as base, open_house(base) as house:
+        async with house.at_work("victim") as crew:
+            await crew.run(drain_s=1)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("where", ["before", "behind"])
+async def test_a_worker_is_killed_at_the_transfer(
+    embedded_database: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """By the system, in a process of its own; another worker takes its lane over."""
+    settings = {"lane_lease_s": 1}
+    async with works(embedded_database.dsn, meters=1, settings=settings, working=False) as here:
+        wire = tapped(monkeypatch, here.simulated())
+        slots = here.simulated().part(KeySlots)
+        before = slots.keys
+        campaign = await here.propose(ALL)
+        await here.approve(campaign.campaign_id)
+        await here.advance(campaign.campaign_id)
+        victim = await asyncio.create_subprocess_exec(sys.executable, "-c", _VICTIM, here.dsn, where)
+        assert await asyncio.wait_for(victim.wait(), 60) == -signal.SIGKILL
+        assert slots.transfers == (1 if where == "behind" else 0)
+        taken = slots.keys
+        assert (taken == before) == (where == "before")
+        made = await rotations(here, wire)
+        wire.made(*(key.reveal() for key in (taken.encryption, taken.authentication) if key is not None))
+        await made.process().read()
+        async with here.house.at_work("another") as crew:
+            running = asyncio.create_task(crew.run(drain_s=5))
+            (found,) = await here.ended(campaign.campaign_id)
+            running.cancel()
+            await asyncio.wait([running])
+        assert found.state == "done", found.reason
+        assert slots.keys != before
+        wire.made(*(key.reveal() for key in (slots.keys.encryption, slots.keys.authentication) if key))
+        await made.settled(known=False)

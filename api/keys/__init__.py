@@ -1,0 +1,1 @@
+"""Meters' keys, in figures."""
