@@ -63,7 +63,7 @@ async def test_what_is_due_is_put_forward_once(embedded_database: Any) -> None:
 
 async def test_what_people_refused_is_not_put_forward_again_the_next_day(embedded_database: Any) -> None:
     settings = {"keys_rotate_after_days": 365}
-    async with works(embedded_database.dsn, meters=1, settings=settings) as here:
+    async with works(embedded_database.dsn, meters=1, settings=settings, working=False) as here:
         age(here.dsn, 400, meters=1)
         rotations = Rotations(here.house.base, here.house.procedures)
         number = await rotations.tick(datetime.now(UTC))
@@ -78,7 +78,7 @@ async def test_what_people_refused_is_not_put_forward_again_the_next_day(embedde
 
 
 async def test_figures_of_the_fleet(embedded_database: Any) -> None:
-    async with works(embedded_database.dsn, meters=4) as here:
+    async with works(embedded_database.dsn, meters=4, working=False) as here:
         age(here.dsn, 400, meters=1)
         count(here.dsn, here.simulated(3).serial, 3_000_000_000)
         with psycopg.connect(here.dsn) as connection:
