@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from concentrator_sim import billing
+from concentrator_sim.faults import Faults
 from concentrator_sim.generator import MODULUS
 from concentrator_sim.object_model import Asked, CosemObject, Meter, Read
 from protocols.dlms import axdr
@@ -216,6 +217,12 @@ class TariffBook:
                 out[place] = (out[place] + (after - before) % MODULUS) % MODULUS
             at_s, before = next_s, after
         return tuple(out)
+
+
+def follow_faults(meter: Meter, faults: Faults, clock: Callable[[], int]) -> None:
+    """Have the meter store wrongly while its faults say so; ``clock`` is the field's."""
+    if faults.touches_tariffs:
+        meter.part(TariffBook).is_wrong = lambda: faults.stores_wrongly(clock())
 
 
 def tariffs(meter: Meter, moment_s: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Final
 
+from concentrator_sim.calendar import follow_faults
 from concentrator_sim.concentrator import Concentrator, Member, Route
 from concentrator_sim.faults import Faults
 from concentrator_sim.image import ImageStore, troubles_of
@@ -59,6 +60,7 @@ class DlmsStation:
             faults = self._house.faults_of(member.meter.serial)
             if faults.touches_images:
                 member.meter.part(ImageStore).troubles = troubles_of(faults)
+            follow_faults(member.meter, faults, self._house.now)
             reset_s = self._house.faults_of(member.meter.serial).counter_reset_s()
             if reset_s is not None:
                 member.meter.consumption.reset_at(reset_s)

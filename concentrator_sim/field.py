@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from concentrator_sim.breaker import Breaker
-from concentrator_sim.calendar import TariffBook
+from concentrator_sim.calendar import follow_faults
 from concentrator_sim.faults import Faults
 from concentrator_sim.image import Counts, ImageStore, is_away, total, troubles_of
 from concentrator_sim.links import HdlcLine, Line, WrapperLine
@@ -257,8 +257,7 @@ class Field:
             meter.consumption.reset_at(reset_s)
         if faults.touches_images:
             meter.part(ImageStore).troubles = troubles_of(faults)
-        if faults.touches_tariffs:
-            meter.part(TariffBook).is_wrong = lambda: faults.stores_wrongly(self._clock())
+        follow_faults(meter, faults, self._clock)
         return Trouble(faults, self._clock)
 
     def _clock_of(self, trouble: Trouble | None) -> Callable[[], int]:

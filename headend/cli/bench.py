@@ -135,6 +135,53 @@ def slow(
         raise typer.Exit(1)
 
 
+@app.command()
+def tariff(
+    meters: Annotated[int, typer.Option(min=1, max=1_000_000, help="Size of the field.")] = 10_000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of the worker.")] = 2,
+    conversations: Annotated[
+        int, typer.Option(min=1, max=10_000, help="HEADEND_COLLECTOR_CONCURRENCY of all workers together.")
+    ] = 64,
+    simulators: Annotated[int, typer.Option(min=1, max=64, help="Processes of the simulator.")] = 2,
+    deadline: Annotated[float, typer.Option(min=1, help="Seconds that it may take.")] = 1_800.0,
+    as_json: AsJson = False,
+) -> None:
+    """Apply a tariff program to a field in which two meters of a thousand store it wrongly.
+
+    Every read-back must be equal, and exactly these must be told. Exit status 1 where it is otherwise.
+    """
+    from headend.bench.tariff import measure
+
+    try:
+        found = asyncio.run(
+            measure(
+                meters, simulators=simulators, workers=workers, conversations=conversations,
+                deadline_s=deadline, say=_say,
+            )
+        )  # fmt: skip
+    except (BenchError, DatabaseError, EmbeddedPostgresError) as error:
+        _fail(error)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        told = found.as_json()
+        out.print(
+            f"{found.meters:,} meters in {found.seconds:.1f} s: {told['meters_per_s']:,} meters/s "
+            f"({found.where})"
+        )
+        out.print(f"{found.equal:,} read-backs are equal, element by element")
+        out.print(f"{len(found.found)} store it wrongly, {len(found.struck)} were made to")
+        for name in found.found:
+            out.print(f"  {name}")
+        if found.example:
+            out.print(found.example, soft_wrap=True)
+        for reason, count in found.others.items():
+            out.print(f"{count:,} {reason}", style="red", soft_wrap=True)
+        out.print("CPU, ms a meter: " + ", ".join(f"{kind} {ms}" for kind, ms in told["cpu_ms"].items()))
+    if not found.holds:
+        raise typer.Exit(1)
+
+
 def _say(what: str) -> None:
     err.print(f"bench: {what}", style="dim")
 

@@ -135,7 +135,7 @@ class House:
     async def night(self, day: datetime, direct: list[Direct]) -> Night:
         """Read the intervals of ``day`` of all meters."""
         began = asyncio.get_running_loop().time()
-        before = self._costs()
+        before = self.costs()
         peak = before
         job_id = await self.begin(day, self._plan.deadline_s)
         planned = asyncio.get_running_loop().time()
@@ -144,7 +144,7 @@ class House:
         try:
             async with asyncio.timeout(self._plan.deadline_s + _SLACK_S):
                 while (counts := await self.counts(job_id)).open:
-                    peak = {kind: now.peak(peak[kind]) for kind, now in self._costs().items()}
+                    peak = {kind: now.peak(peak[kind]) for kind, now in self.costs().items()}
                     await asyncio.sleep(_LOOK_S)
         except TimeoutError:
             raise BenchError(f"requests are open {_SLACK_S:.0f} s after the deadline") from None
@@ -158,7 +158,7 @@ class House:
                 "meters are unread"
             )
         ended = await self._moment("SELECT max(ended_at) FROM requests WHERE job_id = %s", job_id)
-        after = self._costs()
+        after = self.costs()
         costs = {kind: now.since(before[kind]).peak(peak[kind]) for kind, now in after.items()}
         rows = await self.number(
             "SELECT count(*) FROM interval_reads WHERE profile = 1 AND start >= %s AND start < %s",
@@ -267,7 +267,8 @@ class House:
         assert row is not None
         return row[0].astimezone(UTC)  # type: ignore[no-any-return]
 
-    def _costs(self) -> dict[str, Cost]:
+    def costs(self) -> dict[str, Cost]:
+        """What each kind of process has cost so far."""
         return {kind: cost_of(*pids) for kind, pids in self._pids.items()}
 
     async def _answers(self) -> None:
