@@ -81,10 +81,20 @@ def month_of(moment_s: int, deviation_min: int) -> int:
 
 
 def periods(
-    consumption: Consumption, now_s: int, deviation_min: int, registers: Callable[[int], tuple[int, ...]]
+    consumption: Consumption,
+    now_s: int,
+    deviation_min: int,
+    registers: Callable[[int], tuple[int, ...]],
+    resets: Sequence[int] = (),
 ) -> list[Period]:
-    """The months that have ended, oldest first; ``registers`` are those of all tariffs at a moment."""
-    return list(_periods(consumption, now_s, deviation_min, registers))[::-1]
+    """The months that have ended, oldest first, and the periods that a script ended at ``resets`` (Unix
+    seconds); ``registers`` are those of all tariffs at a moment."""
+    found = list(_periods(consumption, now_s, deviation_min, registers))[::-1]
+    for at_s in resets:
+        begun_s = max((one.at_s for one in found if one.at_s < at_s), default=EPOCH_S)
+        highest, highest_s = maximum(consumption, begun_s, at_s)
+        found.append(Period(at_s, consumption.at(0, at_s), registers(at_s), highest, highest_s))
+    return sorted(found)[-MONTHS:]
 
 
 def _periods(

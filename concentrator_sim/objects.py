@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from concentrator_sim import billing, calendar, clocked_profile, event_log, key_slots, meter_clock, profile
+from concentrator_sim import (
+    billing,
+    calendar,
+    clocked_profile,
+    event_log,
+    key_slots,
+    meter_clock,
+    parameters,
+    profile,
+)
 from concentrator_sim.breaker import BREAKERS
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.image import IMAGES
@@ -48,10 +57,6 @@ def _register(quantity: int, asked: Asked) -> bytes:
     return _u32(asked.device.meter.consumption.at(quantity, asked.now_s))
 
 
-def _capture_objects() -> axdr.Data:
-    return axdr.array(capture.encode() for capture in profile.CAPTURE_OBJECTS)
-
-
 def _buffer(asked: Asked) -> Value:
     meter = asked.device.meter
     clock = meter.part_if_any(MeterClock)
@@ -62,14 +67,15 @@ def _buffer(asked: Asked) -> Value:
         rows = profile.select(rows, asked.selection, meter.deviation_min)
     if isinstance(rows, DataAccessResult):
         return rows
-    return profile.encode(rows, meter.consumption, meter.deviation_min)
+    return profile.encode(parameters.held(meter, rows), meter.consumption, meter.deviation_min)
 
 
 def _entries_in_use(asked: Asked) -> bytes:
     clock = asked.device.meter.part_if_any(MeterClock)
     if clock is not None:
         return _u32(len(clocked_profile.rows_of(asked, clock)))
-    return _u32(profile.window(asked.now_s, asked.device.meter.entries).length)
+    meter = asked.device.meter
+    return _u32(parameters.held(meter, profile.window(asked.now_s, meter.entries)).length)
 
 
 def _maximum(asked: Asked) -> tuple[int, int]:
@@ -123,12 +129,16 @@ def _load_profile() -> CosemObject:
         profile.PROFILE,
         {
             cosem.PROFILE_BUFFER: _buffer,
-            cosem.PROFILE_CAPTURE_OBJECTS: _constant(_capture_objects()),
+            cosem.PROFILE_CAPTURE_OBJECTS: parameters.columns,
             cosem.PROFILE_CAPTURE_PERIOD: _constant(axdr.u32(QUARTER_S)),
             cosem.PROFILE_SORT_METHOD: _constant(axdr.enum(cosem.SortMethod.FIFO)),
             cosem.PROFILE_SORT_OBJECT: _constant(profile.CAPTURE_OBJECTS[0].encode()),
             cosem.PROFILE_ENTRIES_IN_USE: _entries_in_use,
             cosem.PROFILE_ENTRIES: lambda asked: _u32(asked.device.meter.entries),
+        },
+        writes={
+            cosem.PROFILE_CAPTURE_OBJECTS: parameters.set_columns,
+            cosem.PROFILE_CAPTURE_PERIOD: parameters.set_period,
         },
         selectors={cosem.PROFILE_BUFFER: (cosem.BY_RANGE, cosem.BY_ENTRY)},
     )
@@ -137,7 +147,11 @@ def _load_profile() -> CosemObject:
 def _months(asked: Asked) -> list[billing.Period]:
     meter = asked.device.meter
     return billing.periods(
-        meter.consumption, asked.now_s, meter.deviation_min, lambda at_s: calendar.tariffs(meter, at_s)
+        meter.consumption,
+        asked.now_s,
+        meter.deviation_min,
+        lambda at_s: calendar.tariffs(meter, at_s),
+        parameters.resets(meter),
     )
 
 
@@ -194,7 +208,7 @@ def _log_buffer(log: Obis, asked: Asked) -> Value:
 
 
 def _alarms(register: int, asked: Asked) -> bytes:
-    return _u32(asked.device.meter.events.alarms(register))
+    return _u32(parameters.alarms(asked, register, asked.device.meter.events.alarms(register)))
 
 
 def _event_log(log: Obis) -> CosemObject:
@@ -310,6 +324,7 @@ MANAGEMENT: Final = ObjectModel(
         *BREAKERS,
         *IMAGES,
         *LIMITERS,
+        *parameters.PARAMETERS,
     )
 )
 #: Any further logical device: it tells who it is.

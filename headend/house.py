@@ -37,6 +37,8 @@ from headend.mqtt.exchange import BrokerExchange
 from headend.mqtt.gateway import GatewayLines
 from headend.mqtt.settings import broker
 from headend.observe.metrics import Metrics
+from headend.parameters.allowed import dlms_model
+from headend.parameters.procedure import ParametersProcedure
 from headend.processes.presence import this_process
 from headend.programs.applier import Applier
 from headend.programs.clock import ClockProcedure
@@ -183,6 +185,7 @@ def procedures_of(base: Base) -> tuple[Procedure, ...]:
         ClockProcedure(connect, drivers),
         SwitchProcedure(connect, features, rules),
         LimitProcedure(features, rules),
+        ParametersProcedure(connect, drivers, lambda model: dlms_model(model, settings.profile_folders)),
         KeysProcedure(connect, base.vault, profile_folders=settings.profile_folders),
         TariffProcedure(StoredHistory(connect), profile_folders=settings.profile_folders),
     )

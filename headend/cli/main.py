@@ -28,6 +28,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "decode": "headend.cli.decode:decode",
         "meters": "headend.cli.meters:app",
         "switch": "headend.cli.switch:app",
+        "parameters": "headend.cli.parameters:app",
         "schedules": "headend.cli.schedules:app",
         "groups": "headend.cli.groups:app",
         "points": "headend.cli.points:app",

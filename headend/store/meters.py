@@ -215,6 +215,11 @@ async def learn_identity(
             raise ConflictError("the meter is known by another logical device name")
 
 
+async def touch(connection: Connection, meter_id: int) -> None:
+    """The meter's record is of now: what any process remembers of its profiles is asked for again."""
+    await connection.execute(_QUERIES["touch"], {"meter": meter_id})
+
+
 async def set_address(connection: Connection, meter_id: int, address: str | None) -> None:
     """Keep where the head-end reaches a meter. Raises UnknownError."""
     cursor = await connection.execute(_QUERIES["set_address"], {"meter": meter_id, "address": address})

@@ -14,6 +14,7 @@ from schemas.model.firmware import Firmware
 from schemas.model.keys import Keys
 from schemas.model.load_profile import Column, LoadProfile
 from schemas.model.meter_model import MeterModel, Quirks, Register
+from schemas.model.parameters import AllowedParameter, ParametersRules
 from schemas.model.parts import HexText, ModelError, ObisPattern, ObisText, Scaler, Scaling, ZoneName
 from schemas.model.profiles import explain, load_model, model_names, read_profile
 from schemas.model.push import Heartbeat, Position, PushList, PushMatch
@@ -21,6 +22,7 @@ from schemas.model.switch import Limit, Switch
 
 __all__ = [
     "AlarmRegister",
+    "AllowedParameter",
     "Association",
     "Clock",
     "Column",
@@ -39,6 +41,7 @@ __all__ = [
     "ModelError",
     "ObisPattern",
     "ObisText",
+    "ParametersRules",
     "Position",
     "Protection",
     "PushList",

@@ -10,6 +10,7 @@ from schemas.model.events import Events
 from schemas.model.firmware import Firmware
 from schemas.model.keys import Keys
 from schemas.model.load_profile import LoadProfile
+from schemas.model.parameters import ParametersRules
 from schemas.model.parts import ObisPattern, ObisText, Part, Scaling
 from schemas.model.push import Heartbeat, PushList
 from schemas.model.switch import Limit, Switch
@@ -72,6 +73,8 @@ class MeterModel(Part):
     #: its breaker and its limiter; None: it has none, or nobody knows where
     switch: Switch | None = None
     limit: Limit | None = None
+    #: attributes and scripts that parameters programs may write and run; None: none
+    parameters: ParametersRules | None = None
 
     @model_validator(mode="after")
     def _numbers_differ(self) -> Self:

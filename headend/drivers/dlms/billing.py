@@ -66,7 +66,7 @@ class BillingReader:
 
     def __init__(self, *, now: Callable[[], dt.datetime] = utc_now) -> None:
         self._now = now
-        self._known: OrderedDict[tuple[int, Obis], _Columns] = OrderedDict()
+        self._known: OrderedDict[tuple[int, Obis], tuple[_Columns, float]] = OrderedDict()
         self._same: dict[_Columns, _Columns] = {}
         self._buffers = RangedBuffers()
 
@@ -78,6 +78,8 @@ class BillingReader:
         obis: str,
         since: dt.datetime,
         until: dt.datetime,
+        *,
+        as_of: float = 0.0,
     ) -> RegisterReadout:
         """Rows of the billing profile ``obis`` with a stamp in [since, until], aware, as register readings.
 
@@ -94,7 +96,7 @@ class BillingReader:
             name = Obis.parse(obis)
         except ValueError as exc:
             raise LocalProtocolError(f"{obis!r} is no OBIS code: {exc}") from exc
-        columns = await self._columns(session, meter_id, model, name)
+        columns = await self._columns(session, meter_id, model, name, as_of)
         if not any(column.is_clock for column in columns):
             raise RemoteProtocolError(f"billing profile {name}: no column tells the end of the period")
         rows = elements_of(
@@ -123,13 +125,21 @@ class BillingReader:
             reads += _reads(meter_id, model, columns, cells, ended)
         return RegisterReadout(registers_only(reads, source=session.plan.label), tuple(refusals))
 
-    async def _columns(self, session: MeterSession, meter_id: int, model: MeterModel, name: Obis) -> _Columns:
-        """The columns with their scalers, asked once of a meter; one object for all that are alike."""
+    def forget(self, meter_id: int) -> None:
+        """Its profiles were written to: they are looked at again."""
+        for key in [one for one in self._known if one[0] == meter_id]:
+            del self._known[key]
+
+    async def _columns(
+        self, session: MeterSession, meter_id: int, model: MeterModel, name: Obis, as_of: float
+    ) -> _Columns:
+        """The columns with their scalers, asked once of a meter; one object for all that are alike. What is
+        remembered counts for the same ``as_of`` alone, as of `DlmsReader.read_load_curve`."""
         key = (meter_id, name)
         known = self._known.get(key)
-        if known is not None:
+        if known is not None and known[1] == as_of:
             self._known.move_to_end(key)
-            return known
+            return known[0]
         raw = await session.get(Attribute(ClassId.PROFILE_GENERIC, name, cosem.PROFILE_CAPTURE_OBJECTS))
         captures = cosem.capture_objects(axdr.decode_exact(raw))
         wanted = list(dict.fromkeys(
@@ -141,7 +151,8 @@ class BillingReader:
                 scaler_unit = ScalerUnit.decode(axdr.decode_exact(result))
                 scalings[attribute] = (scaler_unit.scaler, scaler_unit.symbol)
         columns = tuple(_column(capture, scalings, model) for capture in captures)
-        self._known[key] = self._same.setdefault(columns, columns)
+        columns = self._same.setdefault(columns, columns)
+        self._known[key] = (columns, as_of)
         if len(self._known) > MAX_METERS:
             self._known.popitem(last=False)
         return columns

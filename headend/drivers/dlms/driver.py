@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from headend.drivers.contract import Conversation, Curve, Feature, Recall, RegisterReadout, Target, Way
 from headend.drivers.dlms.billing import BillingReader
@@ -12,6 +13,7 @@ from headend.drivers.dlms.events import EventReader
 from headend.drivers.dlms.reader import DlmsReader
 from headend.session.access import Access, Reach
 from headend.session.client import MeterSession
+from protocols.dlms.cosem import ClassId
 from protocols.errors import LocalProtocolError
 from schemas.model import MeterModel, load_model
 from schemas.reading import ReadingBatch
@@ -104,6 +106,7 @@ class DlmsConversation(DlmsCommands):
         self._events = events
         self._billing = billing
         self._meter_id = reach.meter.meter_id
+        self._as_of = reach.meter.updated_at.timestamp()
 
     @property
     def answers_s(self) -> Sequence[float]:
@@ -118,8 +121,15 @@ class DlmsConversation(DlmsCommands):
     async def read_load_curve(self, number: int, start: datetime, end: datetime) -> ReadingBatch:
         """As `DlmsReader.read_load_curve`."""
         return await self._reader.read_load_curve(
-            self._session, self._meter_id, self._model, number, start, end
+            self._session, self._meter_id, self._model, number, start, end, as_of=self._as_of
         )
+
+    async def write_parameter(self, class_id: int, obis: str, attribute: int, value: dict[str, Any]) -> None:
+        """As `ParametersCommands.write_parameter`; what is remembered of written profiles is forgotten."""
+        if class_id == ClassId.PROFILE_GENERIC:
+            self._reader.forget(self._meter_id)
+            self._billing.forget(self._meter_id)
+        await super().write_parameter(class_id, obis, attribute, value)
 
     async def read_registers(self, obis: Sequence[str] = ()) -> RegisterReadout:
         """As `DlmsReader.read_registers`."""
@@ -128,7 +138,7 @@ class DlmsConversation(DlmsCommands):
     async def read_billing(self, obis: str, since: datetime, until: datetime) -> RegisterReadout:
         """As `BillingReader.read_billing`."""
         return await self._billing.read_billing(
-            self._session, self._meter_id, self._model, obis, since, until
+            self._session, self._meter_id, self._model, obis, since, until, as_of=self._as_of
         )
 
     async def read_events(self, since: datetime, until: datetime) -> ReadingBatch:
@@ -145,6 +155,7 @@ def _programs(model: MeterModel) -> frozenset[Feature]:
         Feature.LIMIT: model.limit,
         Feature.KEYS: model.keys,
         Feature.TARIFF: model.tariff,
+        Feature.PARAMETERS: True,  # read by all; written as the model allows
     }
     return frozenset(feature for feature, section in said.items() if section is not None)
 

@@ -59,10 +59,15 @@ class DlmsReader:
     def __init__(self, *, now: Callable[[], dt.datetime] = utc_now) -> None:
         self._now = now
         self._shapes = Shapes()
-        self._checked: OrderedDict[tuple[int, int], tuple[MeterModel, ProfileShape]] = OrderedDict()
+        self._checked: OrderedDict[tuple[int, int], tuple[MeterModel, ProfileShape, float]] = OrderedDict()
         self._windows: OrderedDict[tuple[int, dt.datetime, dt.datetime], _Window] = OrderedDict()
         self._forms: dict[str, int] = {}
         self._classes = ClassOfObis()
+
+    def forget(self, meter_id: int) -> None:
+        """Its profiles were written to: they are looked at again."""
+        for key in [one for one in self._checked if one[0] == meter_id]:
+            del self._checked[key]
 
     # ---- load curves --------------------------------------------------------------------------------
 
@@ -74,12 +79,15 @@ class DlmsReader:
         number: int,
         start: dt.datetime,
         end: dt.datetime,
+        *,
+        as_of: float = 0.0,
     ) -> ReadingBatch:
         """The intervals of profile ``number`` that begin in [start, end); both aware.
 
         The day [00:00, 24:00) of 15 minutes is asked as stamps 00:15 to 24:00, both included. Rows that the
         meter sends beyond that are kept too; coverage is claimed as asked, and no further than the meter
-        can know.
+        can know. What is remembered of its columns counts for the same ``as_of`` alone: when our record
+        of the meter was last changed (Unix seconds), by whichever process.
 
         Raises:
             LocalProtocolError: no such profile, naive or reversed times.
@@ -90,7 +98,7 @@ class DlmsReader:
         if start >= end:
             raise LocalProtocolError(f"a load curve from {start} to {end} has no length")
         profile = profile_of(model, number)
-        shape = await self._shape(session, meter_id, model, profile)
+        shape = await self._shape(session, meter_id, model, profile, as_of)
         try:
             return await self._read(session, meter_id, model, shape, start, end)
         except RemoteProtocolError:
@@ -98,7 +106,7 @@ class DlmsReader:
             if not session.is_usable:
                 raise
             self._checked.pop((meter_id, number), None)
-            now = await self._shape(session, meter_id, model, profile)
+            now = await self._shape(session, meter_id, model, profile, as_of)
             if now is shape:
                 raise
             return await self._read(session, meter_id, model, now, start, end)
@@ -143,16 +151,16 @@ class DlmsReader:
         return window
 
     async def _shape(
-        self, session: MeterSession, meter_id: int, model: MeterModel, profile: LoadProfile
+        self, session: MeterSession, meter_id: int, model: MeterModel, profile: LoadProfile, as_of: float
     ) -> ProfileShape:
         """The meter's columns, asked for once and then remembered."""
         key = (meter_id, profile.number)
         known = self._checked.get(key)
-        if known is not None and known[0] is model:
+        if known is not None and known[0] is model and known[2] == as_of:
             self._checked.move_to_end(key)
             return known[1]
         shape = await self._shapes.ask(session, model, profile)
-        self._checked[key] = (model, shape)
+        self._checked[key] = (model, shape, as_of)
         if len(self._checked) > MAX_METERS:
             self._checked.popitem(last=False)
         return shape

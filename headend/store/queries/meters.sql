@@ -60,6 +60,10 @@ UPDATE meters
  WHERE meter_id = %(meter)s
 RETURNING system_title, logical_device_name;
 
+-- name: touch
+-- Its record is of now: what processes remember of the meter is asked for again.
+UPDATE meters SET updated_at = clock_timestamp() WHERE meter_id = %(meter)s;
+
 -- name: set_address
 -- Where the head-end reaches a meter; NULL: nowhere.
 UPDATE meters SET address = %(address)s, updated_at = now() WHERE meter_id = %(meter)s RETURNING meter_id;

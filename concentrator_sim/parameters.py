@@ -1,0 +1,171 @@
+"""What of a meter can be configured: push set-up, alarm filters, thresholds, the columns of its load profile;
+and the script that ends a billing period.
+
+Push set-up and thresholds are kept and given back; the meter's pushes go on as its scenario says. The load
+profile's columns can be any of its usual ones, in their order; its period stays a quarter of an hour. Writing
+either clears the buffer, as the class says.
+"""
+
+import bisect
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from concentrator_sim import profile
+from concentrator_sim.event_log import ALARMS
+from concentrator_sim.generator import quarter_of
+from concentrator_sim.object_model import Asked, CosemObject, Meter
+from concentrator_sim.shapes import QUARTER_S
+from protocols.dlms import axdr
+from protocols.dlms.axdr import Data, DataType
+from protocols.dlms.cosem import CaptureObject, ClassId, capture_objects
+from protocols.dlms.enums import ActionResult, DataAccessResult
+from protocols.dlms.obis import Obis
+
+PUSH_SETUP: Final = Obis.parse("0-0:25.9.0*255")
+#: One for each alarm register, bit by bit: what is 1 is let through.
+ALARM_FILTERS: Final = tuple(Obis.parse(f"0-0:97.98.{10 + place}*255") for place in range(len(ALARMS)))
+MONITOR: Final = Obis.parse("1-0:16.1.0*255")
+BILLING_RESET: Final = Obis.parse("0-0:10.0.1*255")
+_ALL: Final = 0xFFFFFFFF
+_UNREACHED: Final = DataAccessResult.OTHER_REASON
+_EMPTY: Final = axdr.array(())
+
+
+class Parameters:
+    """What was configured at one meter, and when a script ended its billing periods (Unix seconds)."""
+
+    __slots__ = ("cleared_s", "columns", "filters", "kept", "resets")
+
+    def __init__(self, meter: Meter) -> None:
+        self.kept: dict[tuple[Obis, int], bytes] = {}
+        self.filters = [_ALL] * len(ALARMS)
+        self.columns: tuple[int, ...] = profile.ALL_COLUMNS
+        self.cleared_s: int | None = None
+        self.resets: list[int] = []
+
+    def held(self, rows: profile.Rows) -> profile.Rows:
+        """Of these rows, those captured since the buffer was cleared, with the columns that it has."""
+        columns = tuple(one for one in rows.columns if one in self.columns)
+        first = rows.first
+        if self.cleared_s is not None:
+            first = max(first, quarter_of(self.cleared_s) + 1)
+        return profile.Rows(first, max(0, rows.first + rows.length - first), columns)
+
+
+def held(meter: Meter, rows: profile.Rows) -> profile.Rows:
+    """The rows as the meter was configured: as they are where it never was."""
+    found = meter.part_if_any(Parameters)
+    return rows if found is None else found.held(rows)
+
+
+def columns(asked: Asked) -> bytes:
+    """Attribute capture_objects of the load profile."""
+    found = asked.device.meter.part_if_any(Parameters)
+    places = profile.ALL_COLUMNS if found is None else found.columns
+    return axdr.encode(axdr.array(profile.CAPTURE_OBJECTS[one].encode() for one in places))
+
+
+def set_columns(asked: Asked, raw: bytes) -> DataAccessResult:
+    """Written: any of the usual columns, the clock first, in their order."""
+    wanted: Sequence[CaptureObject] = capture_objects(axdr.decode_exact(raw))
+    if not set(wanted) <= set(profile.CAPTURE_OBJECTS):
+        return _UNREACHED
+    places = tuple(profile.CAPTURE_OBJECTS.index(one) for one in wanted)
+    if places[:1] != (0,) or list(places) != sorted(set(places)):
+        return _UNREACHED
+    part = asked.device.meter.part(Parameters)
+    part.columns, part.cleared_s = places, asked.now_s
+    return DataAccessResult.SUCCESS
+
+
+def set_period(asked: Asked, raw: bytes) -> DataAccessResult:
+    """Written: the one period that it captures at."""
+    if axdr.decode_exact(raw) != axdr.u32(QUARTER_S):
+        return _UNREACHED
+    asked.device.meter.part(Parameters).cleared_s = asked.now_s
+    return DataAccessResult.SUCCESS
+
+
+def alarms(asked: Asked, place: int, value: int) -> int:
+    """What an alarm register shows of its alarms."""
+    found = asked.device.meter.part_if_any(Parameters)
+    return value if found is None else value & found.filters[place]
+
+
+def resets(meter: Meter) -> Sequence[int]:
+    """When billing periods were ended by the script, oldest first."""
+    found = meter.part_if_any(Parameters)
+    return () if found is None else found.resets
+
+
+def _filter(place: int, asked: Asked) -> bytes:
+    found = asked.device.meter.part_if_any(Parameters)
+    return axdr.encode(axdr.u32(_ALL if found is None else found.filters[place]))
+
+
+def _set_filter(place: int, asked: Asked, raw: bytes) -> DataAccessResult:
+    value = axdr.decode_exact(raw)
+    if value.type is not DataType.DOUBLE_LONG_UNSIGNED:
+        return DataAccessResult.TYPE_UNMATCHED
+    asked.device.meter.part(Parameters).filters[place] = value.value
+    return DataAccessResult.SUCCESS
+
+
+def _get(obis: Obis, index: int, default: bytes, asked: Asked) -> bytes:
+    found = asked.device.meter.part_if_any(Parameters)
+    return default if found is None else found.kept.get((obis, index), default)
+
+
+def _keep(obis: Obis, index: int, type_: DataType, asked: Asked, raw: bytes) -> DataAccessResult:
+    if axdr.decode_exact(raw).type is not type_:
+        return DataAccessResult.TYPE_UNMATCHED
+    asked.device.meter.part(Parameters).kept[obis, index] = raw
+    return DataAccessResult.SUCCESS
+
+
+def _kept(class_id: ClassId, obis: Obis, defaults: dict[int, Data]) -> CosemObject:
+    """An object whose attributes are kept as they are written, in the types that they have before."""
+    return CosemObject(
+        class_id,
+        0,
+        obis,
+        {index: partial(_get, obis, index, axdr.encode(one)) for index, one in defaults.items()},
+        writes={index: partial(_keep, obis, index, one.type) for index, one in defaults.items()},
+    )
+
+
+def _end_period(asked: Asked, parameter: bytes | None) -> ActionResult:
+    if parameter is None or axdr.decode_exact(parameter) != axdr.u16(1):
+        return ActionResult.OBJECT_UNDEFINED
+    bisect.insort(asked.device.meter.part(Parameters).resets, asked.now_s)
+    return ActionResult.SUCCESS
+
+
+_SCRIPT: Final = axdr.array([axdr.structure(axdr.u16(1), _EMPTY)])
+_DESTINATION: Final = axdr.structure(axdr.enum(0), axdr.octets(b""), axdr.enum(0))
+_NOTHING: Final = axdr.structure(axdr.u16(0), axdr.octets(bytes(6)), axdr.i8(0))
+#: What can be configured, as the management client sees it.
+PARAMETERS: Final = (
+    # class 40, version 0: object list, destination, window, randomisation in s, retries, delay in s
+    _kept(
+        ClassId.PUSH_SETUP,
+        PUSH_SETUP,
+        {2: _EMPTY, 3: _DESTINATION, 4: _EMPTY, 5: axdr.u16(0), 6: axdr.u8(0), 7: axdr.u16(0)},
+    ),
+    # class 21: thresholds, monitored value, actions
+    _kept(ClassId.REGISTER_MONITOR, MONITOR, {2: _EMPTY, 3: _NOTHING, 4: _EMPTY}),
+    *(
+        CosemObject(
+            ClassId.DATA, 0, obis, {2: partial(_filter, place)}, writes={2: partial(_set_filter, place)}
+        )
+        for place, obis in enumerate(ALARM_FILTERS)
+    ),
+    CosemObject(
+        ClassId.SCRIPT_TABLE,
+        0,
+        BILLING_RESET,
+        {2: lambda asked: axdr.encode(_SCRIPT)},
+        methods={1: _end_period},
+    ),
+)

@@ -1,0 +1,1 @@
+"""Parameters programs: attributes written and read back, scripts run."""
