@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api import paging
-from api.auth import Operator, Reader, actor
+from api.auth import OperatorWithin, Reader, ReaderWithin, actor
 from api.errors import NotFound, Unavailable, responses
 from api.jobs.models import JobDetail, JobModel, JobPage, RequestModel, RequestPage
 from api.services import Services, services
@@ -24,6 +24,7 @@ from headend.store import jobs, results, webhooks
 from headend.store.sql import Connection
 from schemas.failure import Stage
 from schemas.job import JobKind, RequestState
+from schemas.people import Principal
 
 router = APIRouter(tags=["jobs"], route_class=StrictRoute)
 
@@ -79,9 +80,12 @@ async def list_jobs(
 @router.get(
     "/jobs/{job_id}", summary="One job and how far it is", responses=responses(400, 401, 403, 404, 422, 503)
 )
-async def get_job(_token: Reader, house: Annotated[Services, Depends(services)], job_id: JobId) -> JobDetail:
+async def get_job(
+    asking: ReaderWithin, house: Annotated[Services, Depends(services)], job_id: JobId
+) -> JobDetail:
     """Requests by state, failures by stage, and when it will be done at the rate of the last minute."""
     async with house.pool.connection() as connection:
+        await _known(connection, job_id, asking)
         return await detail(connection, house, job_id)
 
 
@@ -91,7 +95,7 @@ async def get_job(_token: Reader, house: Annotated[Services, Depends(services)],
     responses=responses(400, 401, 403, 404, 422, 503),
 )
 async def list_requests(
-    _token: Reader,
+    asking: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     request: Request,
     response: Response,
@@ -104,7 +108,7 @@ async def list_requests(
     """In the order in which they were made. ``next`` and the Link header lead to the next page."""
     last = 0 if after is None else _number(after)
     async with house.pool.connection() as connection:
-        await _known(connection, job_id)
+        await _known(connection, job_id, asking)
         found = await results.page(connection, job_id, limit=limit + 1, after=last, state=state, stage=stage)
     page = found[:limit]
     cursor = paging.encode([page[-1].request_id]) if len(found) > limit else None
@@ -118,19 +122,22 @@ async def list_requests(
     responses=responses(400, 401, 403, 404, 422, 503),
 )
 async def cancel_job(
-    token: Operator, house: Annotated[Services, Depends(services)], job_id: JobId
+    token: OperatorWithin, house: Annotated[Services, Depends(services)], job_id: JobId
 ) -> JobDetail:
     """What is under way at a meter ends by itself and is stored. Again, or when it has ended: no effect."""
     async with house.pool.connection() as connection:
+        await _known(connection, job_id, token)
         await reads.cancel(connection, job_id, actor=actor(token))
     async with house.pool.connection() as connection:
         return await detail(connection, house, job_id)
 
 
-async def _followed(house: Annotated[Services, Depends(services)], job_id: JobId) -> Feeds:
+async def _followed(
+    house: Annotated[Services, Depends(services)], asking: ReaderWithin, job_id: JobId
+) -> Feeds:
     """The feeds, where there is such a job and room: a stream that has begun can refuse nothing."""
     async with house.pool.connection() as connection:
-        await _known(connection, job_id)
+        await _known(connection, job_id, asking)
     try:
         house.moment.feeds.check_room()
     except feed.TooMany as error:
@@ -151,7 +158,7 @@ async def _followed(house: Annotated[Services, Depends(services)], job_id: JobId
     },
 )
 async def job_events(
-    _token: Reader, job_id: JobId, feeds: Annotated[Feeds, Depends(_followed)]
+    _asking: ReaderWithin, job_id: JobId, feeds: Annotated[Feeds, Depends(_followed)]
 ) -> AsyncIterator[ServerSentEvent]:
     """Begins with everything as it is; then each change, until the job ends or the service stops.
 
@@ -184,8 +191,11 @@ async def detail(connection: Connection, house: Services, job_id: int) -> JobDet
     return JobDetail.of(progress(job, counted, now=now), await webhooks.find(connection, job_id))
 
 
-async def _known(connection: Connection, job_id: int) -> None:
-    if await jobs.find(connection, job_id) is None:
+async def _known(connection: Connection, job_id: int, asking: Principal) -> None:
+    """404 where there is none, and where it is another's, to whoever is limited to areas: it may be of any
+    meter."""
+    job = await jobs.find(connection, job_id)
+    if job is None or (asking.areas is not None and job.actor != asking.actor):
         raise _unknown(job_id)
 
 

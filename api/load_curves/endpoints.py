@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import Response, StreamingResponse
 
 from api import etag
-from api.auth import Reader
+from api.auth import Reader, ReaderWithin
 from api.errors import BadValue, NotFound, Place, responses
 from api.load_curves import rendering
 from api.load_curves.models import LoadCurve, PointLoadCurve, curve_responses
@@ -39,7 +39,7 @@ IfNoneMatch = Annotated[
     responses={**curve_responses(LoadCurve), **responses(400, 401, 403, 404, 422, 503)},
 )
 async def meter_load_curve(
-    _token: Reader,
+    asking: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     asset_id: AssetId,
     from_: From,
@@ -56,7 +56,7 @@ async def meter_load_curve(
     """
     asked = half_open(from_, to)
     async with house.pool.connection() as connection, curves.snapshot(connection):
-        meter = await meter_by_asset(connection, asset_id)
+        meter = await meter_by_asset(connection, asset_id, asking)
         state = await curves.meter_state(connection, meter.meter_id, profile, asked.start, asked.end)
         tag, headers = _tag({"meter": asset_id}, profile, asked, format, state)
         if etag.matches(if_none_match, tag):

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import paging
-from api.auth import Operator, Reader, actor
+from api.auth import OperatorWithin, ReaderWithin, actor
 from api.errors import BadValue, responses
-from api.meters.lookup import meter_by_asset
+from api.meters.lookup import meter_by_asset, meters_within
 from api.services import Services, services
 from api.shapes import AssetId, Limit
 from api.strict_json import StrictRoute
@@ -117,7 +117,7 @@ def _filter(description: str) -> object:
 
 @router.get("/meters", summary="Meters, paged and filtered", responses=responses(400, 401, 403, 422, 503))
 async def list_meters(
-    _token: Reader,
+    asking: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     request: Request,
     response: Response,
@@ -129,11 +129,12 @@ async def list_meters(
     limit: Limit = 100,
     after: Annotated[str | None, Query(max_length=512, description="cursor of the last page")] = None,
 ) -> MeterPage:
-    """In order of asset ids. ``next`` in the answer and the Link header lead to the next page."""
+    """In order of asset ids, those in the areas that one is limited to. ``next`` in the answer and the Link header lead to the next page."""
     last = None if after is None else paging.decode(after, str)[0]
     only = MeterFilter(model, feeder, transformer, state, q)
     async with house.pool.connection() as connection:
-        found = await meters.page(connection, limit=limit + 1, after=last, only=only)
+        within = await meters_within(connection, asking)
+        found = await meters.page(connection, limit=limit + 1, after=last, only=only, within=within)
     page = found[:limit]
     cursor = paging.encode([page[-1].asset_id]) if len(found) > limit else None
     paging.link_next(request, response, cursor)
@@ -142,11 +143,11 @@ async def list_meters(
 
 @router.get("/meters/{asset_id}", summary="One meter", responses=responses(400, 401, 403, 404, 422, 503))
 async def get_meter(
-    _token: Reader, house: Annotated[Services, Depends(services)], asset_id: AssetId
+    asking: ReaderWithin, house: Annotated[Services, Depends(services)], asset_id: AssetId
 ) -> MeterDetail:
     """What is known of it, its life so far, and where it is installed now."""
     async with house.pool.connection() as connection:
-        meter = await meter_by_asset(connection, asset_id)
+        meter = await meter_by_asset(connection, asset_id, asking)
         life = await meters.states(connection, meter.meter_id)
         codes = await points.codes_at(connection, [meter.meter_id], house.clock())
     return _detail(meter, life, codes.get(meter.meter_id))
@@ -159,7 +160,10 @@ async def get_meter(
     responses=responses(400, 401, 403, 404, 409, 413, 422, 503),
 )
 async def change_state(
-    token: Operator, house: Annotated[Services, Depends(services)], asset_id: AssetId, change: StateChange
+    token: OperatorWithin,
+    house: Annotated[Services, Depends(services)],
+    asset_id: AssetId,
+    change: StateChange,
 ) -> MeterDetail:
     """received -> installed -> commissioned <-> suspended, removed from anywhere; 409 for any other step."""
     now = house.clock()
@@ -167,7 +171,7 @@ async def change_state(
     if since > now:
         raise BadValue.field("/since", "lies in the future; a state is recorded when it holds")
     async with house.pool.connection() as connection:
-        meter = await meter_by_asset(connection, asset_id)
+        meter = await meter_by_asset(connection, asset_id, token)
         await meters.change_state(connection, meter.meter_id, change.state, since=since)
         await audit.record(
             connection,

@@ -4,19 +4,33 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from api.errors import BadValue, NotFound, Place
-from headend.store import meters
+from headend.store import accounts, meters
 from headend.store.errors import UnknownError
 from headend.store.groups import UnknownMeters
 from headend.store.sql import Connection
 from schemas.meter import Meter
+from schemas.people import Principal
 
 
-async def meter_by_asset(connection: Connection, asset_id: str) -> Meter:
-    """The meter that a path names. 404 where there is none."""
+async def meter_by_asset(connection: Connection, asset_id: str, asking: Principal | None = None) -> Meter:
+    """The meter that a path names. 404 where there is none, and, told alike, where it is outside of the areas
+    of who asks."""
+    unknown = NotFound(f"no meter has the asset id {asset_id!r}; GET /api/v1/meters lists them")
     try:
-        return await meters.by_asset(connection, asset_id)
+        meter = await meters.by_asset(connection, asset_id)
     except UnknownError as exc:
-        raise NotFound(f"no meter has the asset id {asset_id!r}; GET /api/v1/meters lists them") from exc
+        raise unknown from exc
+    within = await meters_within(connection, asking)
+    if within is not None and meter.meter_id not in within:
+        raise unknown
+    return meter
+
+
+async def meters_within(connection: Connection, asking: Principal | None) -> frozenset[int] | None:
+    """Numbers of the meters in the areas that he is limited to; None: he is limited to none."""
+    if asking is None or asking.areas is None:
+        return None
+    return await accounts.meters_of(connection, asking.areas)
 
 
 async def meter_in_body(connection: Connection, asset_id: str, pointer: str) -> Meter:

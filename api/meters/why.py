@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.auth import Reader
+from api.auth import ReaderWithin
 from api.errors import responses
 from api.meters.lookup import meter_by_asset
 from api.services import Services, services
@@ -144,12 +144,12 @@ class WhyLate(BaseModel):
     responses=responses(400, 401, 403, 404, 422, 503),
 )
 async def get_why_late(
-    _token: Reader, house: Annotated[Services, Depends(services)], asset_id: AssetId
+    asking: ReaderWithin, house: Annotated[Services, Depends(services)], asset_id: AssetId
 ) -> WhyLate:
     """Its last attempts, the stage that fails and what that means, what holds it now, when it is tried next,
     and what to do."""
     async with house.pool.connection() as connection:
-        meter = await meter_by_asset(connection, asset_id)
+        meter = await meter_by_asset(connection, asset_id, asking)
         found, told = await why_late(
             connection,
             meter,

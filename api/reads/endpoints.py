@@ -14,11 +14,11 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Response
 
-from api.auth import Operator, actor
-from api.errors import BadValue, Conflict, MeterFailed, NoAnswer, Place, responses
+from api.auth import OperatorWithin, actor
+from api.errors import BadValue, Conflict, Forbidden, MeterFailed, NoAnswer, Place, responses
 from api.jobs.endpoints import detail
 from api.jobs.models import JobAnswer, RequestModel
-from api.meters.lookup import meter_by_asset
+from api.meters.lookup import meter_by_asset, meters_within
 from api.reads.models import MAX_PROFILE_RANGE, ReadAnswer, ReadAsk, ReadsAsk, WebhookAsk, bad_range
 from api.services import Services, services
 from api.shapes import AssetId, obis
@@ -76,7 +76,7 @@ CorrelationId = Annotated[
     },
 )
 async def read_meters(
-    token: Operator,
+    token: OperatorWithin,
     house: Annotated[Services, Depends(services)],
     response: Response,
     ask: ReadsAsk,
@@ -93,7 +93,7 @@ async def read_meters(
     webhook = _webhook(house, ask.webhook)
     with ExitStack() as stack:
         async with house.pool.connection() as connection:
-            meter_ids, about = await _whom(connection, house, ask)
+            meter_ids, about = await _whom(connection, house, ask, token)
             begun = await _begin(
                 connection,
                 house,
@@ -133,7 +133,7 @@ async def read_meters(
     responses=responses(400, 401, 403, 404, 409, 413, 422, 500, 502, 503, 504),
 )
 async def read_meter_now(
-    token: Operator,
+    token: OperatorWithin,
     house: Annotated[Services, Depends(services)],
     response: Response,
     asset_id: AssetId,
@@ -145,7 +145,7 @@ async def read_meter_now(
     works = _works(ask)
     with ExitStack() as stack:
         async with house.pool.connection() as connection:
-            meter = await meter_by_asset(connection, asset_id)
+            meter = await meter_by_asset(connection, asset_id, token)
             if meter.address is None:
                 raise Conflict(f"meter {asset_id!r} has no address; it only pushes")
             # Committed before the meter is dialled: what was tried stays on record however it ends.
@@ -215,19 +215,25 @@ def _whose(asking: Principal) -> int:
 # ---- whom -----------------------------------------------------------------------------------------------
 
 
-async def _whom(connection: Connection, house: Services, ask: ReadsAsk) -> tuple[tuple[int, ...], str | None]:
+async def _whom(
+    connection: Connection, house: Services, ask: ReadsAsk, asking: Principal
+) -> tuple[tuple[int, ...], str | None]:
     """Numbers of the meters, each once, and the name where it is a single one. 422 with the places of those
     that are unknown or cannot be asked."""
+    within = await meters_within(connection, asking)
     if ask.selection is not None:
         unknown = await selection.unknown(connection, ask.selection)
         _refuse([Place(pointer=f"/selection{one.pointer}", detail=one.reason) for one in unknown])
         selected = await selection.meters(connection, ask.selection, at=house.clock())
+        if within is not None and (beyond := len(set(selected) - within)):
+            areas = ", ".join(sorted(asking.areas or ()))
+            raise Forbidden(f"{beyond} meters of the selection are outside of {areas}; nothing was begun")
         return tuple(selected), None
     names = ask.meters or []
     found = await on_demand.named(connection, names)
     wrong = []
     for place, (name, meter) in enumerate(zip(names, found, strict=True)):
-        if meter is None:
+        if meter is None or (within is not None and meter.meter_id not in within):
             wrong.append(Place(pointer=f"/meters/{place}", detail=f"no meter has the asset id {name!r}"))
         elif meter.address is None:
             wrong.append(

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import paging
-from api.auth import Reader
+from api.auth import ReaderWithin
 from api.errors import BadValue, responses
 from api.meters.lookup import meter_by_asset
 from api.services import Services, services
@@ -79,7 +79,7 @@ class Registers(BaseModel):
     responses=responses(400, 401, 403, 404, 422, 503),
 )
 async def meter_registers(
-    _token: Reader,
+    asking: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     request: Request,
     response: Response,
@@ -104,7 +104,7 @@ async def meter_registers(
     code = None if obis is None else obis_parameter(obis, "obis")
     if from_ is None and to is None:
         async with house.pool.connection() as connection:
-            meter = await meter_by_asset(connection, asset_id)
+            meter = await meter_by_asset(connection, asset_id, asking)
             found = await registers.latest(connection, meter.meter_id)
         told = [RegisterModel.of(r) for r in found if code is None or r.obis == code]
         return Registers(meter=asset_id, registers=told)
@@ -113,7 +113,7 @@ async def meter_registers(
             raise BadValue.parameter(name, "is missing; a history needs obis, from and to")
     asked = half_open(from_ or "", to or "")
     async with house.pool.connection() as connection:
-        meter = await meter_by_asset(connection, asset_id)
+        meter = await meter_by_asset(connection, asset_id, asking)
         found = await registers.history(
             connection, meter.meter_id, code or "", *asked, after=_position(after), limit=limit + 1
         )

@@ -1,22 +1,34 @@
 """A person's own session. Its cookie is HttpOnly and SameSite=Strict; whatever changes anything by it needs
 the CSRF token that ``GET /session`` tells."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from api import cookies
 from api.auth import Anybody, Caller
-from api.errors import BadCsrf, Conflict, Forbidden, TooMany, Unauthorized, responses
+from api.errors import BadCsrf, BadValue, Conflict, Forbidden, TooMany, Unauthorized, responses
 from api.services import Services, services
-from api.session.models import LogIn, Who
+from api.session.models import (
+    LogIn,
+    NewPassword,
+    Password,
+    RecoveryCodes,
+    TotpCode,
+    TotpRemoval,
+    TotpSecret,
+    Who,
+)
 from api.strict_json import StrictRoute
-from headend.people import login
+from headend.people import login, own
 from headend.people.identity import principal_of_session
 from headend.people.login import Ask, BadCredentials, CodeNeeded
+from headend.people.passwords import WeakPassword
 from headend.people.second_factor import NoMasterKey
 from headend.people.throttle import Throttled
-from headend.store.sessions import SessionKind
+from headend.store.sessions import OpenSession, SessionKind
 
 router = APIRouter(tags=["session"], route_class=StrictRoute)
 _CHALLENGE = {"WWW-Authenticate": 'Session realm="headend"'}
@@ -81,6 +93,92 @@ async def log_out(
             connection, asking.session.session.session_id, actor=asking.principal.actor, now=house.clock()
         )
     cookies.take(request, response)
+
+
+@router.post(
+    "/session/password",
+    summary="Change one's own password",
+    status_code=204,
+    responses=responses(400, 401, 403, 413, 422, 429, 503),
+)
+async def change_password(
+    asking: Anybody, house: Annotated[Services, Depends(services)], body: NewPassword
+) -> None:
+    """All other sessions of the account end."""
+    opened = _opened(asking)
+    async with _told():
+        try:
+            await own.change_password(
+                house.pool.connection, house.people, opened, body.current, body.new, now=house.clock()
+            )
+        except WeakPassword as error:
+            raise BadValue.field("/new", str(error)) from error
+
+
+@router.post(
+    "/session/totp",
+    summary="Begin with a second factor",
+    status_code=201,
+    responses=responses(400, 401, 403, 409, 413, 422, 429, 503),
+)
+async def begin_totp(
+    asking: Anybody, house: Annotated[Services, Depends(services)], body: Password
+) -> TotpSecret:
+    """One-time passwords by time (RFC 6238). It holds once a code has confirmed it."""
+    async with _told():
+        made = await own.begin_totp(
+            house.pool.connection, house.people, _opened(asking), body.password, now=house.clock()
+        )
+    return TotpSecret(secret=made.secret, uri=made.uri)
+
+
+@router.post(
+    "/session/totp/confirm",
+    summary="Confirm the second factor",
+    responses=responses(400, 401, 403, 409, 413, 422, 429, 503),
+)
+async def confirm_totp(
+    asking: Anybody, house: Annotated[Services, Depends(services)], body: TotpCode
+) -> RecoveryCodes:
+    """It is asked for from now on, and counts as shown in this session; all others end."""
+    async with _told():
+        codes = await own.confirm_totp(
+            house.pool.connection, house.people, _opened(asking), body.code, now=house.clock()
+        )
+    return RecoveryCodes(recovery_codes=codes)
+
+
+@router.post(
+    "/session/totp/remove",
+    summary="Do without a second factor",
+    status_code=204,
+    responses=responses(400, 401, 403, 409, 413, 422, 429, 503),
+)
+async def remove_totp(
+    asking: Anybody, house: Annotated[Services, Depends(services)], body: TotpRemoval
+) -> None:
+    """Roles that need one count no longer; all sessions end, this one too."""
+    async with _told():
+        await own.remove_totp(
+            house.pool.connection, house.people, _opened(asking), body.password, body.code, now=house.clock()
+        )
+
+
+def _opened(asking: Caller) -> OpenSession:
+    if asking.session is None:
+        raise Forbidden("a token has no password and no second factor: log in")
+    return asking.session
+
+
+@asynccontextmanager
+async def _told() -> AsyncIterator[None]:
+    """Inside, what was shown may be wrong, or come too soon."""
+    try:
+        yield
+    except BadCredentials as error:
+        raise Forbidden("password or code is not right") from error
+    except Throttled as error:
+        raise TooMany(str(error), headers={"Retry-After": str(error.after_s)}) from error
 
 
 class _CodeNeeded(Unauthorized):

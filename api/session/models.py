@@ -44,6 +44,73 @@ class LogIn(BaseModel):
     code: Annotated[SecretStr, Field(min_length=6, max_length=64)] | None = None
 
 
+class NewPassword(BaseModel):
+    """One's own password, and the one that it shall be: 12 to 256 characters."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"current": "correct horse battery", "new": "staple horse correct"}]},
+    )
+
+    current: Secret
+    new: Secret
+
+
+class Password(BaseModel):
+    """One's own password, once more."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"password": "correct horse battery staple"}]}
+    )
+
+    password: Secret
+
+
+Code = Annotated[SecretStr, Field(min_length=6, max_length=64)]
+
+
+class TotpCode(BaseModel):
+    """What the telephone shows."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"code": "123456"}]})
+
+    code: Code
+
+
+class TotpRemoval(Password):
+    """Password and code, or recovery code, once more."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"password": "correct horse battery staple", "code": "123456"}]},
+    )
+
+    code: Code
+
+
+class TotpSecret(BaseModel):
+    """For the telephone, told this once: as text, and as what a QR code shows."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"secret": "JBSWY3DPEHPK3PXP", "uri": "otpauth://totp/Headend:alice?secret=JBSWY3DPEHPK3PXP"}
+            ]
+        }
+    )
+
+    secret: str
+    uri: str
+
+
+class RecoveryCodes(BaseModel):
+    """Each stands in for one code of the telephone, once. Told this once."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"recovery_codes": ["0a1b2c3d-4e5f6071"]}]})
+
+    recovery_codes: list[str]
+
+
 class Who(BaseModel):
     """Who asks, and what he may do."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Self
 from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from api.auth import Operator, Reader, actor
+from api.auth import Operator, OperatorWithin, Reader, ReaderWithin, actor
 from api.errors import responses
 from api.meters.lookup import known_meters, meter_by_asset
 from api.services import Services, services
@@ -117,20 +117,20 @@ async def change_tags(
     "/meters/{asset_id}/tags", summary="Tags of a meter", responses=responses(400, 401, 403, 404, 422, 503)
 )
 async def get_tags(
-    _token: Reader, house: Annotated[Services, Depends(services)], asset_id: AssetId
+    asking: ReaderWithin, house: Annotated[Services, Depends(services)], asset_id: AssetId
 ) -> TagsModel:
     """In order."""
     async with house.pool.connection() as connection:
-        meter = await meter_by_asset(connection, asset_id)
+        meter = await meter_by_asset(connection, asset_id, asking)
         return TagsModel(tags=await tags.of_meter(connection, meter.meter_id))
 
 
 @router.put("/meters/{asset_id}/tags", summary="Say all tags of a meter", responses=_CHANGE)
 async def replace_tags(
-    token: Operator, house: Annotated[Services, Depends(services)], asset_id: AssetId, body: TagsModel
+    token: OperatorWithin, house: Annotated[Services, Depends(services)], asset_id: AssetId, body: TagsModel
 ) -> TagsModel:
     """These and no others."""
     async with house.pool.connection() as connection:
-        meter = await meter_by_asset(connection, asset_id)
+        meter = await meter_by_asset(connection, asset_id, token)
         await tags.replace(connection, meter.meter_id, asset_id, body.tags, actor=actor(token))
         return TagsModel(tags=await tags.of_meter(connection, meter.meter_id))

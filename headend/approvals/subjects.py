@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from headend.approvals.campaigns import CampaignSubject
+from headend.people.role_subject import RoleSubject
 from headend.store.approvals import Approval
 from headend.store.sql import Connection
 from headend.switching.mass import MassDisconnection
@@ -30,5 +31,5 @@ class Subject(Protocol):
 
 #: By what stands before the colon.
 SUBJECTS: Final[Mapping[str, Subject]] = MappingProxyType(
-    {"campaign": CampaignSubject(), MASS: MassDisconnection()}
+    {"campaign": CampaignSubject(), MASS: MassDisconnection(), "role": RoleSubject()}
 )

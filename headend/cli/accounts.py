@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from headend.approvals.policy import Policy
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, out, print_json
 from headend.clock import utc_now
@@ -16,6 +17,7 @@ from headend.people import changes
 from headend.people.identity import cli_principal
 from headend.people.login import People
 from headend.people.passwords import WeakPassword
+from headend.people.role_change import ask_roles
 from headend.store import accounts, audit, sessions
 from headend.store.accounts import Account
 from headend.store.sql import Connection
@@ -163,8 +165,16 @@ async def roles(
     async with base() as opened, opened.pool.connection() as connection:
         who = await may(connection, opened, f"account:{login}", "account.roles")
         account = await accounts.by_login(connection, login)
-        said = await changes.ask_roles(connection, account, grants, who, opened.settings, now=utc_now())
-    out.print(said, soft_wrap=True)
+        said = await ask_roles(
+            connection, account, grants, who, policy=Policy.of(opened.settings), now=utc_now()
+        )
+    roles_text = ", ".join(map(str, grants)) or "no role"
+    if said is None:
+        out.print(f"{login} has {roles_text}")
+    else:
+        out.print(
+            f"{login} has {roles_text} once a second person approves: headend approvals show {said.approval_id}"
+        )
 
 
 @app.command("password")

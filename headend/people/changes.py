@@ -13,8 +13,7 @@ from headend.store import accounts, audit, sessions
 from headend.store.accounts import Account
 from headend.store.errors import ConflictError
 from headend.store.sql import Connection
-from schemas.config import Settings
-from schemas.people import AccountState, Grant, Principal, Role
+from schemas.people import AccountState, Grant, Role
 
 _ADMIN: Final = Grant(Role.ADMINISTRATOR)
 
@@ -126,24 +125,6 @@ async def needs_second(connection: Connection, account: Account, wanted: Iterabl
     """Whether a change of roles needs a second person: all do, but the first administrator's."""
     first = await accounts.holders(connection, Role.ADMINISTRATOR) == 0
     return not (first and not account.grants and set(wanted) == {_ADMIN})
-
-
-async def ask_roles(
-    connection: Connection,
-    account: Account,
-    grants: Iterable[Grant],
-    who: Principal,
-    settings: Settings,
-    *,
-    now: datetime,
-) -> str:
-    """Have a second person approve of these roles, or give them where none is needed: what came of it, for
-    people. Raises ConflictError."""
-    wanted = sorted(set(grants), key=str)
-    if not await needs_second(connection, account, wanted):
-        await set_grants(connection, account, wanted, actor=who.actor)
-        return f"{account.login} has {', '.join(map(str, wanted))}"
-    raise ConflictError("changes of roles wait for a second person's approval, which is not there yet")
 
 
 async def _keep_one(connection: Connection, account: Account) -> None:

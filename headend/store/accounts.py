@@ -147,15 +147,9 @@ async def rehash(connection: Connection, account_id: int, *, former: str, passwo
 
 async def set_grants(connection: Connection, account_id: int, grants: Iterable[Grant]) -> None:
     """These roles and no others. Raises ConflictError for an area that is none, or that names two things."""
-    wanted = sorted({(one.role, one.area or "") for one in grants})
-    areas = sorted({area for _, area in wanted if area})
-    for area, times in await (
-        await connection.execute(_QUERIES["unknown_areas"], {"areas": areas})
-    ).fetchall():
-        if times == 0:
-            raise ConflictError(f"{area!r} is neither a group nor a concentrator, gateway or substation")
-        if times > 1:
-            raise ConflictError(f"{area!r} is a group and a station: give the group another name first")
+    held = list(grants)
+    await check_areas(connection, held)
+    wanted = sorted({(one.role, one.area or "") for one in held})
     await connection.execute(_QUERIES["take_roles"], {"account": account_id})
     told = {
         "account": account_id,
@@ -163,6 +157,18 @@ async def set_grants(connection: Connection, account_id: int, grants: Iterable[G
         "areas": [area for _, area in wanted],
     }
     await connection.execute(_QUERIES["give_roles"], told)
+
+
+async def check_areas(connection: Connection, grants: Iterable[Grant]) -> None:
+    """Raises ConflictError for an area that is none, or that names two things."""
+    areas = sorted({one.area for one in grants if one.area is not None})
+    for area, times in await (
+        await connection.execute(_QUERIES["unknown_areas"], {"areas": areas})
+    ).fetchall():
+        if times == 0:
+            raise ConflictError(f"{area!r} is neither a group nor a concentrator, gateway or substation")
+        if times > 1:
+            raise ConflictError(f"{area!r} is a group and a station: give the group another name first")
 
 
 async def holders(connection: Connection, role: Role) -> int:

@@ -4,7 +4,7 @@ Every function takes a connection and works in the caller's transaction, or in o
 several statements to hold together. Times are aware.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -147,9 +147,15 @@ async def by_name(connection: Connection, name: str) -> Meter | None:
 
 
 async def page(
-    connection: Connection, *, limit: int, after: str | None = None, only: MeterFilter | None = None
+    connection: Connection,
+    *,
+    limit: int,
+    after: str | None = None,
+    only: MeterFilter | None = None,
+    within: Collection[int] | None = None,
 ) -> list[Meter]:
-    """At most ``limit`` meters whose asset id comes after ``after``, in order of asset ids."""
+    """At most ``limit`` meters whose asset id comes after ``after``, in order of asset ids; ``within``: of
+    these numbers alone."""
     only = only or MeterFilter()
     cursor = await connection.execute(
         _QUERIES["page"],
@@ -161,6 +167,7 @@ async def page(
             "transformer": only.transformer,
             "state": only.state,
             "q": only.q,
+            "within": None if within is None else sorted(within),
         },
     )
     return [_meter(row) for row in await cursor.fetchall()]

@@ -44,6 +44,7 @@ SELECT m.meter_id, m.asset_id, m.model, m.system_title, m.logical_device_name, m
    AND (%(state)s::text IS NULL OR s.state = %(state)s)
    AND (%(q)s::text IS NULL OR position(lower(%(q)s) IN lower(m.asset_id)) > 0
         OR position(lower(%(q)s) IN lower(m.logical_device_name)) > 0)
+   AND (%(within)s::integer[] IS NULL OR m.meter_id = ANY (%(within)s::integer[]))
  ORDER BY m.asset_id
  LIMIT %(limit)s;
 
