@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from api import errors, health, metrics
+from api.accounts import endpoints as accounts
 from api.announcements import endpoints as announcements
 from api.audit import endpoints as audit
 from api.clocks import endpoints as clocks
@@ -69,6 +70,7 @@ _SLICES: Final = (
     tokens,
     session,
     keys,
+    accounts,
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from fastapi import Request
 
 from api.limits import Limits
+from headend.approvals.policy import EVERYTHING, Policy
 from headend.moment.moment import Moment
 from headend.mqtt.replay import Replayed
 from headend.people.login import People
@@ -45,7 +46,7 @@ class Services:
     operator's folders of models, how long a concentrator that keeps load curves has to hand them on, who
     may sign firmware, and the figures for Prometheus in their text format, which are ``metrics_public`` or
     need a token; ``people`` is what log-ins and sessions are made with, ``limits`` how often somebody may
-    ask, ``keys`` when meters' keys are due."""
+    ask, ``keys`` when meters' keys are due, ``policy`` what needs a second person."""
 
     pool: Pool
     moment: Moment
@@ -59,6 +60,7 @@ class Services:
     people: People = field(default_factory=People)
     limits: Limits = field(default_factory=Limits)
     keys: KeyPolicy = field(default_factory=KeyPolicy)
+    policy: Policy = EVERYTHING
 
 
 def services(request: Request) -> Services:

@@ -27,6 +27,7 @@ from typing import Final, Protocol
 from api.app import create_app
 from api.limits import Limits
 from api.services import Services
+from headend.approvals.policy import Policy
 from headend.clock import utc_now
 from headend.demo import Demo, Demonstration, demo_settings, demonstration
 from headend.demo_broker import demo_broker
@@ -236,6 +237,7 @@ def _serving(
             people=People.of(settings, sealer_if_any(settings)),
             limits=Limits(settings.requests_per_s, settings.requests_at_once),
             keys=KeyPolicy.of(settings),
+            policy=Policy.of(settings),
         )
     )
     server = make_server(app)

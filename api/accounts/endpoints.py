@@ -1,5 +1,5 @@
-"""Accounts of people, by their administrators. Credentials of others are set on the host alone: whoever could
-set them here could approve of what he asked for himself.
+"""Accounts of people, by their administrators. Credentials of others are set on the host alone: whoever
+could set them here could approve of what he asked for himself.
 """
 
 import secrets
@@ -166,7 +166,7 @@ async def list_accounts(
 async def create_account(
     people: People, house: Annotated[Services, Depends(services)], body: AccountBody
 ) -> AccountMade:
-    """Without roles. The answer holds a first password, which its owner has to change before anything else."""
+    """Without roles. The answer holds a first password, which its owner changes before anything else."""
     password = secrets.token_urlsafe(15)
     async with house.pool.connection() as connection:
         made = await changes.create(
@@ -199,7 +199,7 @@ async def get_account(
 async def change_account(
     people: People, house: Annotated[Services, Depends(services)], login: LoginPath, body: StateBody
 ) -> AccountModel:
-    """Locked or disabled, its sessions end and its tokens do nothing, at once. 409 for the last administrator."""
+    """Locked or disabled, its sessions end, its tokens do nothing, at once. Never the last administrator."""
     async with house.pool.connection() as connection:
         account = await accounts.by_login(connection, login)
         await changes.set_state(connection, account, body.state, actor=people.actor, now=house.clock())
@@ -221,8 +221,8 @@ async def change_roles(
     login: LoginPath,
     body: RolesBody,
 ) -> RolesAnswer:
-    """These and no others. 202: it has them once a second person approves, by /api/v1/approvals; 409 where another
-    change waits, or an area is neither a group nor a station."""
+    """These and no others. 202: it has them once a second person approves, by /api/v1/approvals; 409 where
+    another change waits, or an area is neither a group nor a station."""
     async with house.pool.connection() as connection:
         account = await accounts.by_login(connection, login)
         waiting = await ask_roles(

@@ -129,7 +129,8 @@ async def list_meters(
     limit: Limit = 100,
     after: Annotated[str | None, Query(max_length=512, description="cursor of the last page")] = None,
 ) -> MeterPage:
-    """In order of asset ids, those in the areas that one is limited to. ``next`` in the answer and the Link header lead to the next page."""
+    """In order of asset ids, those in the areas that one is limited to. ``next`` in the answer and the Link
+    header lead to the next page."""
     last = None if after is None else paging.decode(after, str)[0]
     only = MeterFilter(model, feeder, transformer, state, q)
     async with house.pool.connection() as connection:

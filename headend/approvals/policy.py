@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Self
+from typing import Final, Self
 
 from headend.switching.rules import MASS
 from schemas.config import Settings
+from schemas.program import ProgramKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +30,7 @@ class Policy:
     def needs(self, kind: str) -> bool:
         """Whether something of this kind needs a second person."""
         return kind in self.four_eyes or kind == MASS
+
+
+#: Whatever is done to a meter needs a second person.
+EVERYTHING: Final = Policy(frozenset({*ProgramKind, "role"}))

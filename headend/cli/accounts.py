@@ -1,7 +1,6 @@
 """headend account: who may log in, and what his roles are."""
 
 import re
-import sys
 from datetime import UTC
 from typing import Annotated, Any
 
@@ -9,27 +8,25 @@ import typer
 from rich.table import Table
 
 from headend.approvals.policy import Policy
+from headend.cli.own import FromStdin, password, totp
+from headend.cli.people import ask_password, may, people_of
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, out, print_json
 from headend.clock import utc_now
-from headend.foundation import Base, sealer_if_any
 from headend.people import changes
-from headend.people.identity import cli_principal
-from headend.people.login import People
 from headend.people.passwords import WeakPassword
 from headend.people.role_change import ask_roles
 from headend.store import accounts, audit, sessions
 from headend.store.accounts import Account
-from headend.store.sql import Connection
-from schemas.people import LOGIN_PATTERN, AccountState, Grant, Permission, Principal, Role
+from schemas.people import LOGIN_PATTERN, AccountState, Grant, Role
 
 app = typer.Typer(help="Accounts of people, and their roles.", no_args_is_help=True, add_completion=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 Login = Annotated[str, typer.Argument(help="The account's login.")]
-FromStdin = Annotated[
-    bool, typer.Option("--password-stdin", help="Read the password from standard input, its first line.")
-]
+
+app.command("password")(password)
+app.command("totp")(totp)
 
 
 @app.command("create")
@@ -172,32 +169,8 @@ async def roles(
     if said is None:
         out.print(f"{login} has {roles_text}")
     else:
-        out.print(
-            f"{login} has {roles_text} once a second person approves: headend approvals show {said.approval_id}"
-        )
-
-
-@app.command("password")
-@reported
-async def password(login: Login, password_stdin: FromStdin = False) -> None:
-    """Give it another password, which its owner changes at the next log-in; its sessions end."""
-    async with base() as opened, opened.pool.connection() as connection:
-        who = await may(connection, opened, f"account:{login}", "account.password", host_only=True)
-        account = await accounts.by_login(connection, login)
-        given = ask_password(confirm=True, stdin=password_stdin)
-        try:
-            await changes.set_password(
-                connection,
-                people_of(opened),
-                account,
-                given,
-                must_change=True,
-                actor=who.actor,
-                now=utc_now(),
-            )
-        except WeakPassword as error:
-            raise CommandError(str(error)) from error
-    out.print(f"{login} has another password and changes it at the next log-in; its sessions ended")
+        number = said.approval_id
+        out.print(f"{login} has {roles_text} once a second person approves: headend approvals show {number}")
 
 
 @app.command("sessions")
@@ -250,39 +223,6 @@ async def _set_state(login: str, state: AccountState) -> None:
         account = await accounts.by_login(connection, login)
         await changes.set_state(connection, account, state, actor=who.actor, now=utc_now())
     out.print(f"{login} is {state}")
-
-
-async def may(
-    connection: Connection, opened: Base, object_: str, what: str, *, host_only: bool = False
-) -> Principal:
-    """Who acts, if he sees to people. A refusal is audited. ``host_only``: nobody who is logged in, for with
-    another's credentials he could approve of what he asked for himself."""
-    who = await cli_principal(connection, opened.settings)
-    why = None
-    if not who.may(Permission.PEOPLE) or who.at(Permission.PEOPLE).areas is not None:
-        why = f"{who.actor} may not see to people: that is an administrator's"
-    elif host_only and who.actor != "cli":
-        why = "credentials of others are set on the host itself, by nobody who is logged in: `headend logout`"
-    if why is not None:
-        await audit.record(connection, actor=who.actor, action=f"{what}.refused", object_=object_)
-        await connection.commit()
-        raise CommandError(why)
-    return who
-
-
-def people_of(opened: Base) -> People:
-    """What log-ins are made with here."""
-    return People.of(opened.settings, sealer_if_any(opened.settings))
-
-
-def ask_password(*, confirm: bool = False, stdin: bool = False, prompt: str = "password") -> str:
-    """A password by prompt, or the first line of standard input: never an argument, which others can see."""
-    if stdin or not sys.stdin.isatty():
-        given = sys.stdin.readline().rstrip("\r\n")
-        if not given:
-            raise CommandError("standard input holds no password")
-        return given
-    return str(typer.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True))
 
 
 def _roles(account: Account) -> str:

@@ -15,6 +15,7 @@ from headend.cli.terminal import CommandError, out, print_json
 from headend.clock import utc_now
 from headend.foundation import open_base, sealer
 from headend.keys.vault import Vault
+from headend.people import second_factor
 from headend.store import key_status, keyring
 from headend.store.key_status import KeyDue, KeyPolicy, KeyTotals
 from schemas.config import Settings, load_settings
@@ -191,7 +192,9 @@ async def rotate_master(as_json: AsJson = False) -> None:
     chosen = sealer(settings)
     async with base(settings) as opened, opened.pool.connection() as connection:
         vault = await Vault.open(connection, chosen)
-        resealed = await vault.rotate(connection, actor=ACTOR)
+        resealed = await vault.rotate(connection, actor=ACTOR) + await second_factor.reseal(
+            connection, chosen
+        )
     if as_json:
         print_json({"master_key": chosen.current_id, "resealed": resealed})
     else:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
-from headend.cli.accounts import ask_password, people_of
+from headend.cli.people import ask_password, people_of
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, err, out, print_json
 from headend.clock import utc_now
@@ -58,8 +58,15 @@ async def login(
         except (BadCredentials, CodeNeeded, Throttled) as error:
             raise CommandError(str(error)) from error
         await _end(opened)
+        async with opened.pool.connection() as connection:
+            found = await sessions.verify(connection, issued.secret, SessionKind.CLI, now=utc_now())
+            must_change = found is not None and found.must_change
     _keep(login_file(), issued.secret)
     err.print(f"logged in as {login} until {issued.expires_at.astimezone(UTC):%F %R}Z")
+    if must_change:
+        err.print(
+            "somebody else knows the password: `headend account password` changes it, before anything else"
+        )
 
 
 @reported

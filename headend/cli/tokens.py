@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from headend.cli.accounts import may
+from headend.cli.people import may
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, err, out, print_json
 from headend.store import accounts, audit, tokens

@@ -76,6 +76,15 @@ def test_operation_ids_are_unique_and_schemas_used(document: dict[str, Any]) -> 
 
 def test_examples_keep_to_their_schemas() -> None:
     """Each model with an example takes it."""
+    from api.accounts.endpoints import (
+        AccountBody,
+        AccountMade,
+        AccountModel,
+        AccountPage,
+        RolesAnswer,
+        RolesBody,
+        StateBody,
+    )  # fmt: skip
     from api.announcements.endpoints import AcceptBody, AnnouncementModel, AnnouncementPage
     from api.events.models import EventPage
     from api.groups.endpoints import (
@@ -108,7 +117,16 @@ def test_examples_keep_to_their_schemas() -> None:
         SchedulePage,
         StartedModel,
     )
-    from api.session.models import LogIn, Who
+    from api.session.models import (
+        LogIn,
+        NewPassword,
+        Password,
+        RecoveryCodes,
+        TotpCode,
+        TotpRemoval,
+        TotpSecret,
+        Who,
+    )  # fmt: skip
     from api.tags.endpoints import BulkAnswer, BulkBody, TagList, TagsModel
     from api.tokens.endpoints import TokenBody, TokenList, TokenMade
     from api.workers.endpoints import WorkerModel, WorkerPage
@@ -122,6 +140,8 @@ def test_examples_keep_to_their_schemas() -> None:
         ScheduleBody, ScheduleDetail, SchedulePage, StartedModel, BulkAnswer, BulkBody,
         TagList, TagsModel,
         EventPage, WorkerModel, WorkerPage, LogIn, Who,
+        NewPassword, Password, RecoveryCodes, TotpCode, TotpRemoval, TotpSecret, AccountBody, AccountMade,
+        AccountModel, AccountPage, RolesAnswer, RolesBody, StateBody,
     ):  # fmt: skip
         examples: Any = model.model_config["json_schema_extra"]
         for example in examples["examples"]:

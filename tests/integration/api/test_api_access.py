@@ -80,6 +80,12 @@ NEEDS = [
     ("GET", "/api/v1/tokens", Scope.ADMIN),
     ("POST", "/api/v1/tokens", Scope.ADMIN),
     ("DELETE", "/api/v1/tokens/99", Scope.ADMIN),
+    ("GET", "/api/v1/accounts", Scope.ADMIN),
+    ("POST", "/api/v1/accounts", Scope.ADMIN),
+    ("GET", "/api/v1/accounts/nobody", Scope.ADMIN),
+    ("PATCH", "/api/v1/accounts/nobody", Scope.ADMIN),
+    ("PUT", "/api/v1/accounts/nobody/roles", Scope.ADMIN),
+    ("DELETE", "/api/v1/accounts/nobody/sessions", Scope.ADMIN),
 ]
 ORDER = [Scope.READ, Scope.OPERATE, Scope.ADMIN]
 
