@@ -179,7 +179,7 @@ class ImageStore:
             told, untold = (told + 1, untold) if number in self._told else (told, untold + 1)
         self.counts = Counts(blocks + 1, told, untold, initiated)
         if self.troubles.flash_spoils(now_s):
-            value = bytes((value[0] ^ 1,)) + value[1:]
+            value = value[:-1] + bytes((value[-1] ^ 1,))
         self._blocks[number] = _share(value)
         return ActionResult.SUCCESS
 

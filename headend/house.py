@@ -43,6 +43,8 @@ from headend.processes.presence import this_process
 from headend.programs.applier import Applier
 from headend.programs.clock import ClockProcedure
 from headend.programs.contract import Procedure
+from headend.programs.firmware.packages import Packages
+from headend.programs.firmware.procedure import FirmwareProcedure
 from headend.programs.keys import KeysProcedure
 from headend.programs.tariff import StoredHistory, TariffProcedure
 from headend.session.access import Access
@@ -183,6 +185,7 @@ def procedures_of(base: Base) -> tuple[Procedure, ...]:
     rules = Rules(settings.disconnections_per_hour)
     return (
         ClockProcedure(connect, drivers),
+        FirmwareProcedure(connect, Packages(connect, settings.firmware_keys), features),
         SwitchProcedure(connect, features, rules),
         LimitProcedure(features, rules),
         ParametersProcedure(connect, drivers, lambda model: dlms_model(model, settings.profile_folders)),

@@ -1,0 +1,1 @@
+"""Firmware brought to meters: what comes next, apart from how it is done."""
