@@ -25,6 +25,7 @@ from schemas.programs.clock import ClockProgram
 from tests.integration.programs.field import Works, works
 
 QUARTER_S = 900
+QUARTER = timedelta(seconds=QUARTER_S)
 
 
 class World:
@@ -101,6 +102,35 @@ async def test_nothing_is_lost_or_doubled_over_a_change(
             "WHERE c.took_effect AND c.affected && tstzrange(r.start, r.start + interval '15 minutes')"
         )
         assert flagged == [(1,)]  # no boundary lay between: it is the one interval in which it happened
+
+
+@pytest.mark.parametrize(("off_s", "stored_twice"), [(2000, 2), (-2000, 0)])
+async def test_a_change_over_boundaries_keeps_what_comes_twice_and_invents_nothing(
+    embedded_database: Any, world: World, off_s: int, stored_twice: int
+) -> None:
+    """Set back, the meter comes upon boundaries again: those rows are fragments. Set forward, it jumps over
+    some: these intervals have no row, and what was used is in the next one."""
+    world.ahead_s += 200  # 350 s into a quarter, and 2000 s before and behind that it is clear too
+    async with works(embedded_database.dsn, clock=world.seconds, meters=1) as here:
+        procedure(here, world)
+        put_off(here.simulated(), world, off_s)
+        before = world.now() + timedelta(seconds=off_s)
+        (done,) = await here.apply(ClockProgram())
+        assert (done.state, done.proof["changed"]["by"]) == (MeterProgress.DONE, "set"), done.reason
+        after = world.now()
+        world.ahead_s += 2 * 3600
+        stored = await collected(here, world)
+        starts = list(stored)
+        missing = [late - soon for soon, late in itertools.pairwise(starts) if late - soon != QUARTER]
+        assert missing == ([] if off_s > 0 else [QUARTER * (1 + abs(off_s) // QUARTER_S)])
+        assert list(stored.values()) == sorted(stored.values())
+        repeated = here.rows("SELECT reason, stamp FROM interval_fragments")
+        assert [reason for reason, _ in repeated] == [2] * stored_twice
+        assert all(after <= stamp <= before for _, stamp in repeated)
+        ((since, until),) = here.rows("SELECT lower(affected), upper(affected) FROM clock_changes")
+        low, high = sorted((before, after))
+        assert abs(since - low) < timedelta(seconds=30)
+        assert abs(until - high) < timedelta(seconds=30)
 
 
 async def test_a_clock_is_set_where_it_is_further_off_than_a_shift_goes(
