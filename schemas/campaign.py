@@ -83,8 +83,13 @@ class Plan(_Shape):
     ``waves``, each a share of the rest in percent, adding up to 100. Between two waves lie ``soak_s`` seconds
     at least, counted from the end of the former.
 
+    ``starts_at`` is the earliest; a campaign that could not begin within ``expires_s`` of it (else of its
+    proposal) begins no more, and a meter with which it was begun is given up ``expires_s`` later.
+    ``per_station`` meters of one station are open at once at most.
+
     It stops by itself when more than ``stop_percent`` of the meters that ended have failed (or are unsure),
-    counted from ``stop_from`` ended meters on in a wave; among canaries from the first on.
+    counted from ``stop_from`` ended meters on in a wave, or at its end; among canaries from the first on, and
+    where none of them has it at all. It does not stop where nothing is left of it.
     """
 
     selection: Selection

@@ -14,7 +14,7 @@ from headend.approvals import four_eyes
 from headend.approvals.campaigns import CampaignSubject, shown, subject_of
 from headend.approvals.policy import Policy
 from headend.programs.contract import Procedure
-from headend.programs.proposal import propose
+from headend.programs.proposal import OutsideArea, propose
 from headend.store import approvals, audit, campaign_views, campaigns, selection
 from headend.store.approvals import Approval, ApprovalState
 from headend.store.campaigns import Campaign
@@ -51,7 +51,7 @@ class KeyReused(Exception):
 
 
 class NotPermitted(Exception):
-    """He may not ask for programs of this kind."""
+    """He may not ask for programs of this kind, or not for these meters."""
 
 
 class UnknownNames(Exception):
@@ -91,17 +91,21 @@ async def put_forward(
     unknown = await selection.unknown(connection, plan.selection)
     if unknown:
         raise UnknownNames(unknown)
-    campaign = await propose(
-        connection,
-        program,
-        plan,
-        name=name,
-        title=title,
-        procedures=procedures,
-        actor=principal.actor,
-        correlation_id=correlation_id,
-        now=now,
-    )
+    try:
+        campaign = await propose(
+            connection,
+            program,
+            plan,
+            name=name,
+            title=title,
+            procedures=procedures,
+            actor=principal.actor,
+            correlation_id=correlation_id,
+            now=now,
+            areas=principal.areas,
+        )
+    except OutsideArea as error:
+        raise NotPermitted(str(error)) from error
     if key is not None:
         await campaign_views.bind(connection, principal.actor, key.key, campaign.campaign_id)
     approval = await four_eyes.ask(

@@ -21,7 +21,7 @@ from headend.ingest.pipeline import Pipeline, PipelineClosed
 from headend.jobs.asked import Asked, Preparer, Visit
 from headend.jobs.backoff import told
 from headend.jobs.lanes import Held
-from headend.jobs.order import Order, Rank
+from headend.jobs.order import PROGRAMS, Order, Rank
 from headend.jobs.visit import Visitor
 from headend.links.keeper import Keeper, Part
 from headend.session.access import Connect
@@ -142,6 +142,9 @@ class _Run:
         self._filling = asyncio.Lock()
         self._something = asyncio.Event()
         self._look = True  # whether something may be due that was not read yet
+        self._came = False  # whether somebody told of it: readings, it may be
+        self._looked_at = 0.0
+        self._slots = SLOTS.get(self._lane.partition(":")[0], 1)
         self._running = 0
         self._committing = 0
         self._ended = False
@@ -156,8 +159,7 @@ class _Run:
         async with asyncio.TaskGroup() as group:
             urgent = group.create_task(self._serve_urgent(group), name=f"bell of {self._lane}")
             slots = [
-                group.create_task(self._slot(), name=f"slot of {self._lane}")
-                for _ in range(SLOTS.get(self._lane.partition(":")[0], 1))
+                group.create_task(self._slot(), name=f"slot of {self._lane}") for _ in range(self._slots)
             ]
             await asyncio.wait(slots)
             urgent.cancel()
@@ -177,7 +179,7 @@ class _Run:
             self._held.bell.clear()
             found: list[list[Waiting]] = []
             try:
-                self._look = True
+                self._look = self._came = True
                 found = await self._read(WAITED_FOR, URGENT_AT_ONCE)
                 for visit in await self._prepare(found) if found else ():
                     self._running += 1
@@ -206,14 +208,36 @@ class _Run:
                     await self._wait_or_end()
 
     async def _fill(self) -> None:
-        if not self._order and self._look:
-            self._look = False
+        if (self._look and not self._order) or self._is_long_since():
+            self._look = self._came = False
+            self._looked_at = asyncio.get_running_loop().time()
             for group in await self._read(self._urgency, CLAIM):
                 urgency, due_by = min((one.urgency, one.due_by.timestamp()) for one in group)
                 self._order.add(group, Rank(urgency, due_by), again=all(one.attempts for one in group))
         if self._order:
-            some = [self._order.next() for _ in range(min(CHUNK, len(self._order)))]
-            self._ready.extend(await self._prepare(some))
+            self._ready.extend(await self._prepare(self._turns()))
+
+    def _is_long_since(self) -> bool:
+        """Whether programs wait here, which take long, and readings may have become due meanwhile."""
+        if not self._order.programs:
+            return False
+        return self._came or asyncio.get_running_loop().time() >= self._looked_at + POLL_S
+
+    def _turns(self) -> list[list[Waiting]]:
+        """Whose turns are next: so few of programs that who comes meanwhile does not wait long for his."""
+        some: list[list[Waiting]] = []
+        programs = self._order.programs
+        while self._order and len(some) < CHUNK and programs - self._order.programs < 2 * self._slots:
+            some.append(self._order.next())
+        return some
+
+    def _readings_wait(self) -> bool:
+        """Whether readings wait for a turn here, or may: then programs give way sooner."""
+        return (
+            self._came
+            or self._order.readings > 0
+            or any(visit.asked[0].waiting.urgency < PROGRAMS for visit in self._ready)
+        )
 
     async def _prepare(self, groups: Sequence[list[Waiting]]) -> list[Visit]:
         visits = await self._preparer.prepare(groups)
@@ -240,11 +264,12 @@ class _Run:
         async with self._connect() as connection:
             found = await requests.waiting(connection, self._lane, limit=limit + len(before), urgency=urgency)
         self._look |= len(found) >= limit
-        by_meter: dict[int, list[Waiting]] = {}
+        by_meter: dict[tuple[int, bool], list[Waiting]] = {}
         for one in found:
             # what was committed while we read is known no more, and yet was among what we read
             if one.request_id not in before and one.request_id not in self._known:
-                by_meter.setdefault(one.meter_id, []).append(one)
+                # a reading that took a program along would cost the turns of many
+                by_meter.setdefault((one.meter_id, one.urgency >= PROGRAMS), []).append(one)
                 self._known.add(one.request_id)
         return list(by_meter.values())
 
@@ -262,7 +287,9 @@ class _Run:
 
     async def _visit(self, visit: Visit) -> None:
         try:
-            for future, over in await self._visitor.visit(visit, self._held.lease):
+            for future, over in await self._visitor.visit(
+                visit, self._held.lease, crowded=self._readings_wait
+            ):
                 self._track(future, over)
         except PipelineClosed:
             self.stop()

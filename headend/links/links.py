@@ -64,8 +64,8 @@ class Links:
             return False
 
     def wanted(self, way: Way) -> bool:
-        """Whether a person waits for what the conversation with this meter holds, so that it should end soon:
-        to be asked between two exchanges, as often as one likes.
+        """Whether a person waits for what the conversation with this meter holds, or a reading where it is a
+        program's, so that it should end soon: to be asked between two exchanges, as often as one likes.
 
         Of several conversations that hold what he waits for one is told; of those of people none.
         False too where there is no conversation with the meter.

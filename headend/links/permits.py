@@ -11,7 +11,8 @@ back those around it as well: nobody is overtaken for ever by others of his urge
 
 A tenth of each permit, at least one, is for people who wait: the rest never takes the last ones. It is theirs
 also while more is held than a limit that shrank. What cannot be shared, a meter or a line, has no tenth:
-there whoever holds it is told that it is `Holding.wanted`.
+there whoever holds it is told that it is `Holding.wanted`. Programs, which hold what they have for long, are
+told that also where readings wait.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ class Urgency(IntEnum):
 
 #: Looking up a member of an enumeration costs 0.2 us in Python 3.11: not in each conversation.
 _ON_DEMAND: Final = Urgency.ON_DEMAND
+_PROGRAM: Final = Urgency.PROGRAM
 
 
 class Limited(Protocol):
@@ -75,7 +77,7 @@ class _Use:
     """How many hold it, and who is parked here because it is used up for them. People are those who wait
     themselves, `Urgency.ON_DEMAND`."""
 
-    __slots__ = ("called", "held", "held_by_people", "limited", "name", "parked", "people")
+    __slots__ = ("called", "held", "held_by_people", "limited", "name", "parked", "people", "readings")
 
     def __init__(self, name: Hashable, limited: Limited) -> None:
         self.name = name
@@ -84,6 +86,7 @@ class _Use:
         self.held_by_people = 0
         self.parked: list[tuple[int, int, Holding]] = []
         self.people = 0  # of those who are parked
+        self.readings = 0  # of those who are parked: neither people nor programs
         self.called = 0  # holders who were told to give way to them and have not yet
 
     def has_room(self, urgency: int) -> bool:
@@ -166,11 +169,16 @@ class Permits:
         holding.parked_at = lacking
         if holding.urgency == _ON_DEMAND:
             lacking.people += 1
+        elif holding.urgency < _PROGRAM:
+            lacking.readings += 1
         heappush(lacking.parked, (holding.urgency, holding.number, holding))
 
     def _unpark(self, holding: "Holding") -> None:
-        if holding.parked_at is not None and holding.urgency == _ON_DEMAND:
-            holding.parked_at.people -= 1
+        if (use := holding.parked_at) is not None:
+            if holding.urgency == _ON_DEMAND:
+                use.people -= 1
+            elif holding.urgency < _PROGRAM:
+                use.readings -= 1
         holding.parked_at = None
 
     def give_back(self, holding: "Holding") -> None:
@@ -249,21 +257,26 @@ class Holding:
 
     @property
     def wanted(self) -> bool:
-        """Whether a person waits for something that is held here, and it is this holder's turn to end.
+        """Whether a person waits for something that is held here, or, for a program, a reading does, and it
+        is this holder's turn to end.
 
-        As many are told as there are people; who was told is told again until he ends, or is not needed any
+        As many are told as there are who wait; who was told is told again until he ends, or is not needed any
         more. Of constant cost.
         """
         if self.called_by is not None:
-            if self.called_by.people >= self.called_by.called:
+            if self._waited_for(self.called_by) >= self.called_by.called:
                 return True
             self.called_by.called -= 1
             self.called_by = None
         if self.urgency == _ON_DEMAND:
             return False
         for use in self.uses:
-            if use.people > use.called:
+            if self._waited_for(use) > use.called:
                 use.called += 1
                 self.called_by = use
                 return True
         return False
+
+    def _waited_for(self, use: _Use) -> int:
+        """How many wait to whom this holder gives way."""
+        return use.people + use.readings if self.urgency >= _PROGRAM else use.people

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from headend.links.permits import Urgency
+from headend.programs.dealing import CANARIES
 from headend.programs.windows import opening
 from headend.store import audit, campaign_course, campaigns, jobs, queue
 from headend.store.campaign_course import Standing
@@ -24,8 +25,6 @@ from schemas.job import Apply, JobKind
 
 #: Of the jobs that campaigns make.
 _PRIORITY: Final = 5
-#: The wave of the canaries.
-CANARIES: Final = 0
 #: Who stops a campaign by its own rule, as the audit trail names him.
 ITSELF: Final = "headend"
 #: Until somebody brings them on, requests are put off for as long as they live.

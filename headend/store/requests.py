@@ -69,7 +69,7 @@ class Request:
 
 async def waiting(connection: Connection, lane: str, *, limit: int, urgency: int = 32_767) -> list[Waiting]:
     """What is due in the lane and at least as urgent, by urgency and time within first attempts, then within
-    further ones; at most ``limit`` of each."""
+    further ones, and then the same of programs; at most ``limit`` of each."""
     cursor = await connection.execute(_QUERIES["waiting"], {"lane": lane, "limit": limit, "urgency": urgency})
     found = [Waiting(*row) for row in await cursor.fetchall()]
     return [one if one.work is None else one._replace(work=_works(one.work)) for one in found]

@@ -3,11 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headend.jobs.order import AGAIN_SHARE, Order, Rank
+from headend.jobs.order import AGAIN_SHARE, PROGRAM_TURNS, Order, Rank
 
 waiting = st.lists(
     st.tuples(st.sampled_from([0, 20]), st.integers(0, 5), st.booleans()), min_size=1, max_size=60
 )
+programs = st.lists(st.tuples(st.just(30), st.integers(0, 5), st.booleans()), max_size=60)
 
 
 def drawn(items: list[tuple[int, int, bool]]) -> list[tuple[int, int, bool]]:
@@ -59,3 +60,41 @@ def test_a_retry_whose_deadline_is_near_does_not_wait_for_all_others():
 def test_share_holds_over_many_retries_due_first():
     turns = drawn([(20, 9, False)] * 70 + [(20, 1, True)] * 100)
     assert sum(again for _, _, again in turns[:100]) == 30
+
+
+def told(items: list[tuple[int, int, bool]]) -> str:
+    """R for each turn of a reading, P for each of a program."""
+    return "".join("P" if urgency == 30 else "R" for urgency, _, _ in drawn(items))
+
+
+@given(waiting, programs)
+def test_programs_have_one_turn_in_five_while_readings_wait(readings, of_programs):
+    turns = told([one for one in readings if one[0] == 20] + of_programs)
+    both = turns[: max(turns.rstrip("P").rfind("R") + 1, 0)]  # until no reading waits any more
+    contested = both[: both.rfind("P") + 1] if turns.endswith("R") else both
+    for end in range(1, len(contested) + 1):
+        assert contested[:end].count("P") == end // PROGRAM_TURNS
+
+
+@given(waiting, programs)
+def test_what_somebody_waits_for_waits_for_no_program(readings, of_programs):
+    turns = drawn(readings + of_programs)
+    waited_for = [one for one in turns if one[0] == 0]
+    assert turns[: len(waited_for)] == waited_for
+
+
+@given(waiting, programs)
+def test_programs_change_nothing_in_the_order_of_readings_nor_the_other_way_round(readings, of_programs):
+    turns = drawn(readings + of_programs)
+    assert [one for one in turns if one[0] < 30] == drawn(readings)
+    assert [one for one in turns if one[0] == 30] == drawn(of_programs)
+
+
+def test_programs_that_come_one_by_one_have_their_share_too():
+    order: Order[str] = Order()
+    turns = ""
+    for n in range(100):
+        order.add("R", Rank(20, n), again=False)
+        order.add("P", Rank(30, n), again=bool(n % 2))
+        turns += order.next()
+    assert turns.count("P") == 20

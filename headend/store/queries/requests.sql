@@ -1,14 +1,26 @@
 -- name: waiting
--- What is due in a lane, in the order in which it is worked at: so many first attempts and so many further ones.
+-- What is due in a lane, in the order in which it is worked at: so many first attempts and so many further ones, of readings and of programs (urgency 30) each, so that none of them hides the others.
 (SELECT request_id, job_id, meter_id, urgency, due_by, drop_dead, attempts, work
    FROM requests
-  WHERE lane = %(lane)s AND state = 'open' AND attempts = 0 AND urgency <= %(urgency)s
+  WHERE lane = %(lane)s AND state = 'open' AND attempts = 0 AND urgency <= least(%(urgency)s, 29)
     AND next_at <= clock_timestamp() AND drop_dead > clock_timestamp()
   ORDER BY urgency, due_by, request_id LIMIT %(limit)s)
 UNION ALL
 (SELECT request_id, job_id, meter_id, urgency, due_by, drop_dead, attempts, work
    FROM requests
-  WHERE lane = %(lane)s AND state = 'open' AND attempts > 0 AND urgency <= %(urgency)s
+  WHERE lane = %(lane)s AND state = 'open' AND attempts > 0 AND urgency <= least(%(urgency)s, 29)
+    AND next_at <= clock_timestamp() AND drop_dead > clock_timestamp()
+  ORDER BY urgency, due_by, request_id LIMIT %(limit)s)
+UNION ALL
+(SELECT request_id, job_id, meter_id, urgency, due_by, drop_dead, attempts, work
+   FROM requests
+  WHERE lane = %(lane)s AND state = 'open' AND attempts = 0 AND urgency BETWEEN 30 AND %(urgency)s
+    AND next_at <= clock_timestamp() AND drop_dead > clock_timestamp()
+  ORDER BY urgency, due_by, request_id LIMIT %(limit)s)
+UNION ALL
+(SELECT request_id, job_id, meter_id, urgency, due_by, drop_dead, attempts, work
+   FROM requests
+  WHERE lane = %(lane)s AND state = 'open' AND attempts > 0 AND urgency BETWEEN 30 AND %(urgency)s
     AND next_at <= clock_timestamp() AND drop_dead > clock_timestamp()
   ORDER BY urgency, due_by, request_id LIMIT %(limit)s);
 
