@@ -59,7 +59,7 @@ async def read(
     shared: bool,
     gives_way: Callable[[], bool],
     forwarding: Callable[[Conversation, StationOutcome], Awaitable[None]],
-    applying: Callable[[Conversation, Apply], Awaitable[Outcome]],
+    applying: Callable[[Conversation], Awaitable[Outcome]],
     now: datetime,
 ) -> bool:
     """Read what is left of ``asked.parts``, into ``got``; False where it stopped since ``gives_way`` said
@@ -101,8 +101,8 @@ async def read(
             case Forwarded():
                 got.station = StationOutcome()
                 await forwarding(conversation, got.station)
-            case Apply() as apply:
-                got.outcome = await applying(conversation, apply)
+            case Apply():
+                got.outcome = await applying(conversation)
         del asked.parts[0]
         if asked.parts and gives_way():
             return False

@@ -26,7 +26,7 @@ from headend.links.failures import stage_of
 from headend.links.links import Links
 from headend.links.opened import BreakerOpen
 from headend.links.permits import Urgency
-from headend.programs.applier import Applier
+from headend.programs.applier import Applier, Begun
 from headend.programs.contract import Failed, Later, Outcome, Unfit, Unsure
 from headend.store.attempts import Attempt
 from headend.store.errors import UnavailableError
@@ -61,6 +61,10 @@ class _Course:
     rows: int = 0
     traffic: tuple[int, int] = (0, 0)
     refusal: PeerRefused | None = None
+    #: by request: which campaign's program it applies, and the visit of it that has begun
+    programs: dict[int, int] = field(default_factory=dict)
+    begun: dict[int, Begun] = field(default_factory=dict)
+    crowded: Callable[[], bool] = bool
 
     def take(self, got: Gathered) -> None:
         """Something came."""
@@ -102,11 +106,14 @@ class Visitor:
         self._now = now
         self._draw = draw
 
-    async def visit(self, visit: Visit, lease: Lease) -> list[Committing]:
+    async def visit(
+        self, visit: Visit, lease: Lease, *, crowded: Callable[[], bool] = bool
+    ) -> list[Committing]:
         """Make the visit, under the lease. What came of it is on its way to the database when this returns:
-        futures, each with the requests that it settles.
+        futures, each with the requests that it settles. ``crowded``: whether readings wait for a turn.
         """
         course = _Course(deque(visit.asked), (self._now() - _EPOCH) // _US, asyncio.get_running_loop().time())
+        course.crowded = crowded
         committing: list[Committing] = []
         error: BaseException | None = None
         attempted = False
@@ -115,6 +122,7 @@ class Visitor:
                 course.todo.remove(asked)
                 self._finish(asked, Gathered(), course)
         try:
+            await self._look_ahead(visit, course, lease)
             if not course.todo:
                 pass
             elif isinstance(visit.way, Exception):
@@ -145,6 +153,21 @@ class Visitor:
             committing.append(await self._hand_on(course, lease, attempt))
         return committing
 
+    async def _look_ahead(self, visit: Visit, course: _Course, lease: Lease) -> None:
+        """Programs of which something comes without a conversation."""
+        for asked in list(course.todo):
+            for part in asked.parts:
+                if not isinstance(part, Apply):
+                    continue
+                number = asked.waiting.request_id
+                course.programs[number] = part.campaign
+                found = await self._applier.look_ahead(visit.target, part.campaign, visit.meter_id, lease)
+                if isinstance(found, Begun):
+                    course.begun[number] = found
+                else:
+                    course.todo.remove(asked)
+                    self._finish(asked, Gathered(outcome=found), course)
+
     async def _talk(
         self, way: Reachable, course: _Course, lease: Lease, committing: list[Committing]
     ) -> None:
@@ -169,15 +192,15 @@ class Visitor:
             under = Settlement(frozenset([lease]), lease_s=self._lease_s)
             await self._forwarding.fetch(station, way.target.place, under, outcome)
 
-        async def applying(one: Conversation, work: Apply) -> Outcome:
+        async def applying(one: Conversation) -> Outcome:
             return await self._applier.apply(
                 one,
                 way.target,
-                work.campaign,
-                asked.waiting.meter_id,
+                course.begun[asked.waiting.request_id],
                 lease,
-                lambda: self._links.wanted(way),
-                commit,
+                wanted=lambda: self._links.wanted(way),
+                crowded=lambda: course.crowded() or self._links.crowded(way),
+                commit=commit,
             )
 
         async def commit(batch: ReadingBatch) -> None:
@@ -234,6 +257,8 @@ class Visitor:
         return backoff.after_failure(asked.waiting, error, asked.retry, self._now(), self._draw)
 
     async def _hand_on(self, course: _Course, lease: Lease, attempt: Attempt | None) -> Committing:
+        if course.programs:
+            await self._give_up(course, lease)
         batches = [batch for got in course.got for batch in got.batches]
         settlement = Settlement(
             frozenset([lease]),
@@ -247,6 +272,17 @@ class Visitor:
         over = course.over
         course.got, course.settled, course.over = [], [], []
         return await self._pipeline.submit(_one(batches), settlement, urgent=urgent), over
+
+    async def _give_up(self, course: _Course, lease: Lease) -> None:
+        """Where no further attempt is made at a program, the meter's part in its campaign is over."""
+        meters = {one.waiting.request_id: one.waiting.meter_id for one in course.over}
+        for one in course.settled:
+            if one.state is RequestState.FAILED and one.request_id in course.programs:
+                campaign_id, why = course.programs[one.request_id], one.reason or "it failed"
+                try:
+                    await self._applier.gave_up(campaign_id, meters[one.request_id], lease, one.stage, why)
+                except (UnavailableError, LaneLost) as error:  # the campaign sees that its request failed
+                    log.info("campaign %d is not told: %s", campaign_id, backoff.told(error))
 
     def _attempt(self, visit: Visit, course: _Course, error: BaseException | None) -> Attempt:
         first = visit.asked[0].waiting
@@ -283,6 +319,8 @@ def _after_program(asked: Asked, outcome: Outcome) -> Settled:
     """What becomes of the request of a program."""
     number = asked.waiting.request_id
     match outcome:
+        case Later(_, why, counts=True) if asked.waiting.attempts + 1 >= asked.retry.attempts:
+            return Settled(number, RequestState.FAILED, reason=f"given up after the last attempt: {why}")
         case Later(at, why, counts):
             return Settled(number, RequestState.OPEN, counts=counts, next_at=at, reason=why)
         case Failed(reason) | Unsure(reason) | Unfit(reason):

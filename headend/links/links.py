@@ -64,14 +64,20 @@ class Links:
             return False
 
     def wanted(self, way: Way) -> bool:
-        """Whether a person waits for what the conversation with this meter holds, or a reading where it is a
-        program's, so that it should end soon: to be asked between two exchanges, as often as one likes.
+        """Whether a person waits for what the conversation with this meter holds, so that it should end soon:
+        to be asked between two exchanges, as often as one likes.
 
         Of several conversations that hold what he waits for one is told; of those of people none.
         False too where there is no conversation with the meter.
         """
         holding = self._holdings.get(way.target.meter.meter_id)
         return holding is not None and holding.wanted
+
+    def crowded(self, way: Way) -> bool:
+        """Whether readings wait for what the conversation with this meter holds, so that one that may take
+        long, a program, should not."""
+        holding = self._holdings.get(way.target.meter.meter_id)
+        return holding is not None and holding.crowded
 
     @asynccontextmanager
     async def conversation(

@@ -11,8 +11,8 @@ back those around it as well: nobody is overtaken for ever by others of his urge
 
 A tenth of each permit, at least one, is for people who wait: the rest never takes the last ones. It is theirs
 also while more is held than a limit that shrank. What cannot be shared, a meter or a line, has no tenth:
-there whoever holds it is told that it is `Holding.wanted`. Programs, which hold what they have for long, are
-told that also where readings wait.
+there whoever holds it is told that it is `Holding.wanted`. Programs, which hold what they have for long, look
+whether it is `Holding.crowded`.
 """
 
 import asyncio
@@ -257,26 +257,26 @@ class Holding:
 
     @property
     def wanted(self) -> bool:
-        """Whether a person waits for something that is held here, or, for a program, a reading does, and it
-        is this holder's turn to end.
+        """Whether a person waits for something that is held here, and it is this holder's turn to end.
 
-        As many are told as there are who wait; who was told is told again until he ends, or is not needed any
+        As many are told as there are people; who was told is told again until he ends, or is not needed any
         more. Of constant cost.
         """
         if self.called_by is not None:
-            if self._waited_for(self.called_by) >= self.called_by.called:
+            if self.called_by.people >= self.called_by.called:
                 return True
             self.called_by.called -= 1
             self.called_by = None
         if self.urgency == _ON_DEMAND:
             return False
         for use in self.uses:
-            if self._waited_for(use) > use.called:
+            if use.people > use.called:
                 use.called += 1
                 self.called_by = use
                 return True
         return False
 
-    def _waited_for(self, use: _Use) -> int:
-        """How many wait to whom this holder gives way."""
-        return use.people + use.readings if self.urgency >= _PROGRAM else use.people
+    @property
+    def crowded(self) -> bool:
+        """Whether a reading, or a person, waits for something that is held here. Of constant cost."""
+        return any(use.readings or use.people for use in self.uses)

@@ -2,15 +2,18 @@
 
 ::
 
-    request of a lane ──> campaign, program, where the meter stands ──> procedure ──> outcome
-                                   ▲                                       │
-                                   └── journal, step by step <─────────────┘
-                                       under the lane's fence, while the campaign is running
+    request of a lane ──> look ahead: campaign, window, where the meter stands ──> outcome, without a visit
+                                   │
+                                   └──> conversation ──> procedure ──> outcome, or given up in the end
+                                             ▲              │
+                                             └── journal <──┘
+                                             step by step, under the lane's fence, while the campaign runs
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -30,20 +33,24 @@ from headend.programs.contract import (
     Unfit,
     Unsure,
 )
+from headend.programs.windows import opening
 from headend.session.access import Connect
 from headend.store import campaigns, lanes, programs
-from headend.store.campaigns import CampaignMeter
+from headend.store.campaigns import Campaign, CampaignMeter
 from headend.store.lanes import Lease
 from headend.store.programs import StoredProgram
 from headend.store.sql import Connection
 from schemas.campaign import FINAL, CampaignState, MeterProgress
+from schemas.failure import Stage
 from schemas.program import ProgramKind
 
 #: Programs that are remembered.
 MOST_PROGRAMS: Final = 100
 #: How long one visit may work at a program before others of its lane have their turn, in seconds.
 VISIT_S: Final = 20.0
-#: A campaign that stands still is looked at so often by the requests of its open meters.
+#: The same while readings wait: long enough that an association pays.
+CROWDED_S: Final = 5.0
+#: While a campaign stands still, a meter at which a step is in the middle is looked at so often.
 _STANDS_STILL: Final = timedelta(minutes=5)
 
 
@@ -71,21 +78,14 @@ class Applier:
         self._now = now
         self._programs: OrderedDict[int, StoredProgram] = OrderedDict()
 
-    async def apply(
-        self,
-        conversation: Conversation,
-        target: Target,
-        campaign_id: int,
-        meter_id: int,
-        lease: Lease,
-        wanted: Callable[[], bool],
-        commit: Commit,
-    ) -> Outcome:
-        """Take the meter's program as far as this visit gets; what came of it is stored when this returns.
+    async def look_ahead(
+        self, target: Target | None, campaign_id: int, meter_id: int, lease: Lease
+    ) -> "Outcome | Begun":
+        """Before anybody talks with the meter: whether a visit may begin now, else what comes of it without
+        one, which is stored when this returns. ``target`` None: the meter is there no more.
 
-        ``wanted`` says whether somebody more urgent waits for the line, ``commit`` stores what the procedure
-        reads beside. Raises the tree of
-        `protocols.errors`, LaneLost, UnavailableError.
+        While the campaign stands still, or is over, only a meter at which a step is in the middle is visited.
+        Raises LaneLost, UnavailableError.
         """
         async with self._connect() as connection:
             campaign = await campaigns.find(connection, campaign_id)
@@ -95,35 +95,84 @@ class Applier:
             return Failed(f"it has no part in campaign {campaign_id}")
         if standing.ended_at is not None:
             return _as_it_ended(standing)
-        if campaign.state is not CampaignState.RUNNING:
-            return await self._halted(campaign_id, meter_id, lease, standing)
-        procedure = self._procedures.get(stored.kind)
+        if campaign.state is not CampaignState.RUNNING and not standing.midway:
+            return await self._halted(campaign_id, meter_id, lease)
         now = self._now()
-        task = Task(campaign_id, target, stored.content, campaign.actor, now, commit)
+        if (opens := opening(campaign.plan.window, now)) > now:
+            return Later(opens, f"its window opens at {opens:%F %R}Z")
+        procedure = self._procedures.get(stored.kind)
+        if procedure is None:
+            return await self._ended(
+                campaign_id, meter_id, lease, Unfit(f"programs of kind {stored.kind} are not applied here")
+            )
+        if target is not None and (why := procedure.unfit(stored.content, target)) is not None:
+            return await self._ended(campaign_id, meter_id, lease, Unfit(why))
+        return Begun(campaign, standing, stored, procedure)
+
+    async def apply(
+        self,
+        conversation: Conversation,
+        target: Target,
+        begun: "Begun",
+        lease: Lease,
+        *,
+        wanted: Callable[[], bool],
+        crowded: Callable[[], bool],
+        commit: Commit,
+    ) -> Outcome:
+        """Take the meter's program as far as this visit gets; what came of it is stored when this returns.
+
+        ``wanted`` says whether somebody more urgent waits for the line, ``crowded`` whether readings wait
+        for it, or for a turn in the lane, ``commit`` stores what the procedure reads beside. Raises the tree
+        of `protocols.errors`, LaneLost, UnavailableError.
+        """
+        campaign, standing, procedure = begun.campaign, begun.standing, begun.procedure
+        campaign_id, meter_id = campaign.campaign_id, standing.meter_id
+        task = Task(campaign_id, target, begun.program.content, campaign.actor, self._now(), commit)
         loop = asyncio.get_running_loop()
-        end = loop.time() + self._visit_s
+        began = loop.time()
+        stands_still = campaign.state is not CampaignState.RUNNING
+
+        def must_yield() -> bool:
+            took_s = loop.time() - began
+            return stands_still or wanted() or took_s >= self._visit_s or (took_s >= CROWDED_S and crowded())
+
         journal = MeterJournal(
             self._connect,
             lease,
             standing,
-            lambda: wanted() or loop.time() >= end,
+            must_yield,
             (lambda one: procedure.admit(one, task)) if isinstance(procedure, Guarded) else None,
         )
         outcome: Outcome
-        if procedure is None:
-            outcome = Unfit(f"programs of kind {stored.kind} are not applied here")
-        elif (why := procedure.unfit(stored.content, target)) is not None:
-            outcome = Unfit(why)
-        else:
-            try:
-                outcome = await procedure.apply(conversation, task, journal)
-            except Barred as barred:
-                outcome = barred.outcome
-            except Halted:
-                return await self._halted(campaign_id, meter_id, lease, standing)
+        try:
+            outcome = await procedure.apply(conversation, task, journal)
+        except Barred as barred:
+            outcome = barred.outcome
+        except Halted:
+            return await self._halted(campaign_id, meter_id, lease)
         if not isinstance(outcome, Later):
-            await self._end(campaign_id, meter_id, lease, outcome)
+            return await self._ended(campaign_id, meter_id, lease, outcome)
+        if campaign.state in FINAL:  # to where it is safe, but not for ever
+            return Later(outcome.at, outcome.why, counts=True)
+        if stands_still:
+            return Later(max(outcome.at, self._now() + _STANDS_STILL), outcome.why)
         return outcome
+
+    async def gave_up(
+        self, campaign_id: int, meter_id: int, lease: Lease, stage: Stage | None, reason: str
+    ) -> None:
+        """No further visit is made: the meter's part is over, unless it is already; unsure where a step is in
+        the middle. Raises LaneLost, UnavailableError."""
+        async with self._connect() as connection, connection.transaction():
+            await lanes.share(connection, [lease])
+            standing = await campaigns.of_meter(connection, campaign_id, meter_id)
+            if standing is None:
+                return
+            state = MeterProgress.FAILED
+            if standing.midway:
+                state, reason = MeterProgress.UNSURE, f"{reason}; {_unknown(standing)}"
+            await campaigns.end_meter(connection, campaign_id, meter_id, state, reason=reason, stage=stage)
 
     async def _program(self, connection: Any, program_id: int) -> StoredProgram:
         found = self._programs.get(program_id)
@@ -133,36 +182,41 @@ class Applier:
                 self._programs.popitem(last=False)
         return found
 
-    async def _end(self, campaign_id: int, meter_id: int, lease: Lease, outcome: Outcome) -> None:
+    async def _ended(self, campaign_id: int, meter_id: int, lease: Lease, outcome: Outcome) -> Outcome:
         state, reason = _final(outcome)
         async with self._connect() as connection, connection.transaction():
             await lanes.share(connection, [lease])
             await campaigns.end_meter(
                 connection, campaign_id, meter_id, state, reason=reason, proof=getattr(outcome, "proof", None)
             )
+        return outcome
 
-    async def _halted(
-        self, campaign_id: int, meter_id: int, lease: Lease, standing: CampaignMeter
-    ) -> Outcome:
+    async def _halted(self, campaign_id: int, meter_id: int, lease: Lease) -> Outcome:
         """Paused or stopped: looked at again. Over: so is the meter's part, unsure where a step is open."""
-        async with self._connect() as connection:
-            campaign = await campaigns.find(connection, campaign_id)
-        if campaign.state not in FINAL:
-            return Later(self._now() + _STANDS_STILL, f"the campaign is {campaign.state}")
-        reason = f"the campaign is {campaign.state}"
-        open_steps = [step for step, phase in standing.steps.items() if phase == "intended"]
         async with self._connect() as connection, connection.transaction():
             await lanes.share(connection, [lease])
-            if open_steps:
-                reason += f", and nobody knows whether {open_steps[-1]} took effect"
-                await campaigns.end_meter(
-                    connection, campaign_id, meter_id, MeterProgress.UNSURE, reason=reason
-                )
-                return Unsure(reason)
-            await campaigns.end_meter(
-                connection, campaign_id, meter_id, MeterProgress.CANCELLED, reason=reason
-            )
+            state, why = await campaigns.state_shared(connection, campaign_id)
+            standing = await campaigns.of_meter(connection, campaign_id, meter_id)
+            if standing is None or standing.ended_at is not None:
+                return Failed("the meter's part in the campaign is over")
+            if state not in FINAL:
+                return Later(self._now() + _STANDS_STILL, f"the campaign is {state}")
+            reason = f"the campaign is {state}" + ("" if why is None else f": {why}")
+            if standing.midway:
+                reason = f"{reason}; {_unknown(standing)}"
+            ends = MeterProgress.UNSURE if standing.midway else MeterProgress.CANCELLED
+            await campaigns.end_meter(connection, campaign_id, meter_id, ends, reason=reason)
         return Failed(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A visit that may begin: the campaign and where the meter stands in it, as they were just read."""
+
+    campaign: Campaign
+    standing: CampaignMeter
+    program: StoredProgram
+    procedure: Procedure
 
 
 class MeterJournal:
@@ -251,3 +305,7 @@ def _as_it_ended(standing: CampaignMeter) -> Outcome:
     if standing.state in {MeterProgress.DONE, MeterProgress.UNCHANGED}:
         return Finished(standing.proof or {}, standing.state is MeterProgress.DONE)
     return Failed(standing.reason or str(standing.state), standing.proof or {})
+
+
+def _unknown(standing: CampaignMeter) -> str:
+    return f"nobody knows whether {' and '.join(standing.midway)} took effect"

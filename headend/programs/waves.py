@@ -107,13 +107,15 @@ def _too_many_failed(campaign: Campaign, waves: list[Standing]) -> str | None:
         return None
     ended = one.good + one.bad
     what = "canaries" if one.wave == CANARIES else f"meters of wave {one.wave}"
-    if one.wave == CANARIES and one.is_over and not one.good and campaign.judged_from is None:
-        return f"none of the canaries has it: {one.bad} failed or are unsure"
     enough = 1 if one.wave == CANARIES or one.is_over else plan.stop_from
     if ended >= enough and one.bad * 100 > plan.stop_percent * ended:
         return (
             f"{one.bad} of {ended} {what} failed or are unsure, which is more than {plan.stop_percent:g} %: "
             "look at them, then resume or abort"
+        )
+    if one.wave == CANARIES and one.is_over and not one.good and campaign.judged_from is None:
+        return (
+            "none of the canaries has it, so that nothing is known of it: look at them, then resume or abort"
         )
     return None
 

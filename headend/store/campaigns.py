@@ -57,6 +57,11 @@ class CampaignMeter:
     began_at: datetime | None
     ended_at: datetime | None
 
+    @property
+    def midway(self) -> tuple[str, ...]:
+        """Steps that were begun, and of which nobody knows whether they took effect."""
+        return tuple(step for step, phase in self.steps.items() if phase == "intended")
+
 
 class Placed(NamedTuple):
     """A meter of a new campaign: in which wave, or why it is not fit for it."""
