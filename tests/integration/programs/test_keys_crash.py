@@ -19,7 +19,7 @@ from concentrator_sim.key_slots import KeySlots, Mishap
 from headend.drivers.contract import Target
 from headend.drivers.dlms.driver import DlmsDriver
 from headend.keys.counters import CounterBlocks
-from headend.programs.applier import Applier
+from headend.programs.applier import Applier, Begun
 from headend.programs.contract import Finished, Later, Outcome
 from headend.programs.keys import KeysProcedure
 from headend.session.access import Access
@@ -106,17 +106,21 @@ class Process:
 
     async def visit(self, campaign_id: int) -> Outcome:
         """As a worker makes it; a link that breaks is tried again."""
+        number = self._target.meter.meter_id
+        begun = await self._applier.look_ahead(self._target, campaign_id, number, self._lease)
+        if not isinstance(begun, Begun):
+            return begun
         reach = await self.access.prepare_one(self._target)
         try:
             async with self._driver.open(reach) as conversation:
                 return await self._applier.apply(
                     conversation,
                     self._target,
-                    campaign_id,
-                    self._target.meter.meter_id,
+                    begun,
                     self._lease,
-                    lambda: False,
-                    _nothing_read,
+                    wanted=lambda: False,
+                    crowded=lambda: False,
+                    commit=_nothing_read,
                 )
         except LinkError as error:
             return Later(datetime.now(UTC), str(error))
