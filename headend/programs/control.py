@@ -38,8 +38,14 @@ async def stop(connection: Connection, campaign_id: int, *, actor: str, reason: 
 
 
 async def resume(connection: Connection, campaign_id: int, *, actor: str, reason: str) -> Campaign:
-    """It goes on where it stood; what failed so far counts no more. Raises UnknownError, ConflictError."""
+    """It goes on where it stood; what failed so far counts no more. Raises UnknownError, and ConflictError
+    also where another campaign of the kind was begun at its meters since it was stopped."""
     campaign = await campaigns.lock(connection, campaign_id)
+    rival = await campaign_course.rival(connection, campaign_id)
+    if rival is not None and campaign.state is CampaignState.STOPPED:
+        raise ConflictError(
+            f"campaign {rival} is at meters of it by now: wait for its end, or abort one of them"
+        )
     state = CampaignState.APPROVED if campaign.started_at is None else CampaignState.RUNNING
     await campaigns.move(
         connection, campaign_id, state, before=[CampaignState.PAUSED, CampaignState.STOPPED], reason=None

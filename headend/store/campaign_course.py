@@ -108,6 +108,13 @@ async def taken(connection: Connection, meters: Sequence[int], kind: ProgramKind
     return dict(reversed(await cursor.fetchall()))
 
 
+async def rival(connection: Connection, campaign_id: int) -> int | None:
+    """Another campaign of the same kind that goes on at meters which this one has not ended with."""
+    cursor = await connection.execute(_QUERIES["rival"], {"campaign": campaign_id})
+    row = await cursor.fetchone()
+    return None if row is None else row[0]
+
+
 async def say(connection: Connection, campaign_id: int) -> None:
     """Tell, when the transaction is committed, that the campaign may go on."""
     await connection.execute(_QUERIES["say"], {"campaign": campaign_id})

@@ -36,7 +36,7 @@ WITH this AS (
       FROM this JOIN campaign_meters m ON m.campaign_id = this.campaign_id AND m.state = 'waiting' AND m.wave <= this.wave
      WHERE NOT EXISTS (SELECT FROM campaign_meters o JOIN campaigns oc USING (campaign_id) JOIN programs op USING (program_id)
                         WHERE o.meter_id = m.meter_id AND o.state = 'open' AND o.campaign_id <> this.campaign_id
-                          AND op.kind = this.kind)
+                          AND op.kind = this.kind AND (oc.state <> 'stopped' OR o.steps @? '$.* ? (@ == "intended")'))
 )
 UPDATE campaign_meters m SET state = 'open', request_id = NULL
   FROM turn LEFT JOIN busy USING (station)
@@ -101,12 +101,21 @@ WITH due AS (
 SELECT DISTINCT lane FROM due ORDER BY lane;
 
 -- name: taken
--- Which of these meters another campaign of a kind waits for or is at, with its number: those that are approved, run, are paused or stopped.
+-- Which of these meters another campaign of a kind waits for or is at, with its number: those that are approved, run or are paused, and of those that were stopped what is in the middle of a step.
 SELECT o.meter_id, c.campaign_id
   FROM campaigns c JOIN programs p USING (program_id) JOIN campaign_meters o USING (campaign_id)
- WHERE c.ended_at IS NULL AND c.state IN ('approved', 'running', 'paused', 'stopped') AND p.kind = %(kind)s
+ WHERE c.ended_at IS NULL AND p.kind = %(kind)s
+   AND (c.state IN ('approved', 'running', 'paused') OR (c.state = 'stopped' AND o.steps @? '$.* ? (@ == "intended")'))
    AND o.ended_at IS NULL AND o.meter_id = ANY (%(meters)s::integer[])
  ORDER BY c.campaign_id, o.meter_id;
+
+-- name: rival
+-- Another campaign of the same kind that goes on at meters of this one, which have not ended in either.
+SELECT min(oc.campaign_id)
+  FROM campaigns c JOIN programs p USING (program_id) JOIN campaign_meters m USING (campaign_id)
+  JOIN campaign_meters o ON o.meter_id = m.meter_id AND o.ended_at IS NULL AND o.campaign_id <> m.campaign_id
+  JOIN campaigns oc ON oc.campaign_id = o.campaign_id JOIN programs op ON op.program_id = oc.program_id
+ WHERE c.campaign_id = %(campaign)s AND m.ended_at IS NULL AND op.kind = p.kind AND oc.state IN ('approved', 'running', 'paused');
 
 -- name: say
 -- Whoever takes campaigns on is told that this one may go on.

@@ -253,6 +253,13 @@ async def test_an_emergency_stop_halts_every_campaign_of_the_kind(field_of: Any)
         for run in runs:
             assert await run.until(S.STOPPED) == "emergency stop: wrong"
         assert await run.states() == {"waiting": 1}
+        other_run = await begun(
+            here, plan(selection=Selection(meters=(other,)))
+        )  # stopped ones keep nobody out
+        with pytest.raises(ConflictError, match=f"campaign {other_run.number} is at meters of it"):
+            await run.do(control.resume)
+        await other_run.until(S.DONE)
+        await run.do(control.resume)
 
 
 @pytest.mark.parametrize(("midway", "state"), [(False, M.FAILED), (True, M.UNSURE)])
