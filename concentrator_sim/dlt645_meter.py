@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
-from concentrator_sim import dlt645_clock
+from concentrator_sim import dlt645_breaker, dlt645_clock
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.line_meters import LineMeter
 from concentrator_sim.meter import PROFILE_ROWS
@@ -64,18 +64,19 @@ class Dlt645Line:
             return b""
         address = address_of(found)
         told: bytes | None = None
+        refusal = ErrorWord.NO_SUCH_DATA
         if asked.control.function is Function.READ and len(asked.data) >= _DI:
             told = _read(found, DataId.from_wire(asked.data[:_DI]), asked.data[_DI:])
         elif asked.control.function is Function.WRITE and len(asked.data) >= _DI:
             refusal = dlt645_clock.write(found, DataId.from_wire(asked.data[:_DI]), asked.data[_DI:])
-            if refusal:
-                abnormal = Control(_ABNORMAL | asked.control.code)
-                return found.says(encode_frame(Dlt645Frame(address, abnormal, bytes((refusal,)), preamble=4)))
-            told = b""
+            told = b"" if not refusal else None
+        elif asked.control.function is Function.SWITCH:
+            refusal = dlt645_breaker.switch(found, asked.data)
+            told = b"" if not refusal else None
         elif asked.control.function is Function.READ_ADDRESS:
             told = bytes(reversed(bytes.fromhex(address)))
         if told is None:
-            control, told = _ABNORMAL | asked.control.code, bytes((ErrorWord.NO_SUCH_DATA,))
+            control, told = _ABNORMAL | asked.control.code, bytes((refusal,))
         else:
             control = _ANSWER | asked.control.code
         return found.says(encode_frame(Dlt645Frame(address, Control(control), told, preamble=4)))
@@ -91,6 +92,8 @@ def _read(one: LineMeter, di: DataId, parameters: bytes) -> bytes | None:
         value = _records(one, parameters)
     elif di in (_FREEZE_TIME, _FREEZE_IMPORT):
         value = _freeze(one, di)
+    elif di == dlt645_breaker.STATUS_3:
+        value = dlt645_breaker.status(one)
     elif di in (dlt645_clock.DATE, dlt645_clock.TIME):
         value = dlt645_clock.read(one, di)
     else:

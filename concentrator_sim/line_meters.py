@@ -42,6 +42,11 @@ class LineMeter:
         now = self._house.now()
         return not (self.leaf.dead or self._faults.is_down(now) or self._faults.is_half_open(now))
 
+    @property
+    def breaker_sticks(self) -> bool:
+        """Whether its breaker does not move."""
+        return self._faults.breaker_sticks(self._house.now())
+
     def shows(self, moment: int | None = None) -> Instant:
         """What it shows now, or showed at a moment."""
         return Instant(self.meter.consumption, self.meter.number, self.now if moment is None else moment)

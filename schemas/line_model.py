@@ -80,6 +80,24 @@ class Dlt645Clock(_Part):
         return self
 
 
+class Dlt645Switch(_Part):
+    """The ``password`` (level and three bytes, as they go on the wire) and ``operator``'s code with which
+    relays of DL/T 645 meters are opened and closed (control code 1C)."""
+
+    password: SecretStr
+    operator: HexText = "00000000"
+
+    @model_validator(mode="after")
+    def _four_bytes(self) -> "Dlt645Switch":
+        try:
+            sizes = [len(bytes.fromhex(one)) for one in (self.password.get_secret_value(), self.operator)]
+        except ValueError:
+            raise ValueError("password must be hexadecimal digits") from None
+        if sizes != [4, 4]:
+            raise ValueError("password and operator have four bytes each")
+        return self
+
+
 class LineModel(_Part):
     """A kind of meter that tells values by name.
 
@@ -99,11 +117,14 @@ class LineModel(_Part):
     codes: dict[str, ObisText] = {}
     load_records: LoadRecords | None = None
     clock: Dlt645Clock = Dlt645Clock()
+    #: how its relay is switched; None: it has none, or nobody may
+    switch: Dlt645Switch | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "LineModel":
-        if self.driver != "dlt645" and (self.identifiers or self.load_records or self.clock != Dlt645Clock()):
-            raise ValueError("identifiers, load_records and clock are for driver dlt645")
+        own = self.identifiers or self.load_records or self.clock != Dlt645Clock() or self.switch
+        if self.driver != "dlt645" and own:
+            raise ValueError("identifiers, load_records, clock and switch are for driver dlt645")
         if self.load_records is not None:
             if self.zone is None:
                 raise ValueError("load_records need a zone: their times are the meter's local ones")

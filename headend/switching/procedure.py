@@ -26,7 +26,13 @@ from headend.store.switching import BreakerState
 from headend.switching.features import Features, why_not
 from headend.switching.rules import Rules
 from protocols.dlms.enums import ActionResult
-from protocols.errors import ActionRefused, LocalProtocolError
+from protocols.errors import (
+    ActionRefused,
+    ExceptionResponse,
+    LocalProtocolError,
+    PeerRefused,
+    ServiceRefused,
+)
 from schemas.program import Program, ProgramKind
 from schemas.programs.switch import SwitchAction, SwitchProgram
 
@@ -83,8 +89,8 @@ class SwitchProcedure:
         await journal.intend(_STEP, before=_plain(before), sent=remote)
         try:
             await conversation.switch(remote)
-        except ActionRefused as refused:
-            if refused.result == ActionResult.TEMPORARY_FAILURE:
+        except PeerRefused as refused:
+            if _may_pass(refused):
                 raise
             await journal.note("refused", refusal=refused.reason)
             return Failed(f"the meter refused: {refused.reason}", {"before": _plain(before)})
@@ -137,8 +143,10 @@ def _is_so(action: SwitchAction, breaker: Breaker) -> bool:
     match action:
         case SwitchAction.DISCONNECT:
             return breaker.control is Control.DISCONNECTED and not breaker.output
-        case _:  # armed is as far as it gets, and connected is further
+        case SwitchAction.ARM:
             return connected or ready
+        case _:  # ready is as far as it gets where nothing leads on from there
+            return connected or (ready and Remote.RECONNECT not in breaker.becomes)
 
 
 def _remote(action: SwitchAction, breaker: Breaker) -> Remote | None:
@@ -170,6 +178,13 @@ def _why_none(action: SwitchAction, breaker: Breaker) -> str:
         f"in its control mode {breaker.mode} nothing leads from {breaker.control} to that: set another "
         "control mode (attribute 4 of its Disconnect Control) by a parameters program"
     )
+
+
+def _may_pass(refused: PeerRefused) -> bool:
+    """Whether the same again may be granted."""
+    if isinstance(refused, ActionRefused):
+        return refused.result == ActionResult.TEMPORARY_FAILURE
+    return isinstance(refused, ExceptionResponse | ServiceRefused)
 
 
 def _plain(breaker: Breaker) -> dict[str, Any]:

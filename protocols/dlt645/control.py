@@ -30,6 +30,14 @@ class Function(IntEnum):
     SWITCH = 0x1C
 
 
+class SwitchCommand(IntEnum):
+    """What function `Function.SWITCH` asks of a relay (N1)."""
+
+    TRIP = 0x1A
+    ALLOW_CLOSING = 0x1B  # the customer pushes the button
+    CLOSE = 0x1C
+
+
 class Control(int):
     """A control byte. Any value is one; what no function is known for has ``function`` None."""
 

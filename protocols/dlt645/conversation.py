@@ -8,7 +8,7 @@ Refusals carry no identifier: that a line is quiet before the next request is th
 from typing import Final, NamedTuple
 
 from protocols.dlms.framing import BadFrame
-from protocols.dlt645.control import AbnormalAnswer, Control, Function
+from protocols.dlt645.control import AbnormalAnswer, Control, Function, SwitchCommand
 from protocols.dlt645.frame import (
     BROADCAST,
     WILDCARD,
@@ -92,9 +92,17 @@ def write(address: str, di: DataId, value: bytes, *, password: bytes, operator: 
     Raises:
         LocalProtocolError: a password or code that is not of four bytes.
     """
-    if len(password) != _KEY or len(operator) != _KEY:
-        raise LocalProtocolError("password and operator code of DL/T 645 have four bytes each")
-    return Request(_address(address), Function.WRITE, di.to_wire() + password + operator + value)
+    return Request(_address(address), Function.WRITE, di.to_wire() + _keys(password, operator) + value)
+
+
+def switch(address: str, command: SwitchCommand, until: str, *, password: bytes, operator: bytes) -> Request:
+    """Open or close the relay; ``until`` as YYMMDDhhmmss in the meter's local time, it may be taken.
+
+    Raises:
+        LocalProtocolError: a password or code that is not of four bytes, or a time that cannot be written so.
+    """
+    told = bytes((command, 0)) + _digits(until, 12)
+    return Request(_address(address), Function.SWITCH, _keys(password, operator) + told)
 
 
 def change_baud(address: str, baud: int) -> Request:
@@ -215,6 +223,12 @@ def _matches(asked: str, answered: str) -> bool:
         asked[at : at + 2] in ("AA", answered[at : at + 2]) and answered[at : at + 2] != "AA"
         for at in range(0, 12, 2)
     )
+
+
+def _keys(password: bytes, operator: bytes) -> bytes:
+    if len(password) != _KEY or len(operator) != _KEY:
+        raise LocalProtocolError("password and operator code of DL/T 645 have four bytes each")
+    return password + operator
 
 
 def _digits(text: str, count: int) -> bytes:

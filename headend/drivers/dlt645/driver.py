@@ -44,10 +44,12 @@ class Dlt645Driver(LineDriver):
         self._dial_mqtt = dial_mqtt
 
     def features(self, model: str) -> frozenset[Feature]:
-        """As all lines', and clocks where their zone is known. Raises ModelError."""
+        """As all lines'; clocks and breakers where zone and passwords are known. Raises ModelError."""
         found = self._model(model)
         can_change = found.tz is not None and (found.clock.broadcast or found.clock.password is not None)
-        return super().features(model) | ({Feature.CLOCK} if can_change else set())
+        can_switch = found.tz is not None and found.switch is not None
+        programs = {Feature.CLOCK: can_change, Feature.SWITCH: can_switch}
+        return super().features(model) | {one for one, can in programs.items() if can}
 
     @asynccontextmanager
     async def open(self, way: Way, *, answer_s: float | None = None) -> AsyncIterator[Conversation]:
