@@ -9,7 +9,9 @@ from fastapi.routing import APIRoute
 from api import errors, health, metrics
 from api.accounts import endpoints as accounts
 from api.announcements import endpoints as announcements
+from api.approvals import endpoints as approvals
 from api.audit import endpoints as audit
+from api.campaigns import endpoints as campaigns
 from api.clocks import endpoints as clocks
 from api.completeness import endpoints as completeness
 from api.docs import endpoints as docs
@@ -26,6 +28,7 @@ from api.middleware import AddressLimit, BodyLimit, CleanText, SecureHeaders
 from api.network import endpoints as network
 from api.parameters import only_known
 from api.points import endpoints as points
+from api.programs import endpoints as programs
 from api.quarantine import endpoints as quarantine
 from api.reads import endpoints as reads
 from api.registers import endpoints as registers
@@ -56,6 +59,9 @@ _SLICES: Final = (
     tags,
     tariffs,
     jobs,
+    programs,
+    campaigns,
+    approvals,
     points,
     network,
     announcements,

@@ -133,6 +133,12 @@ class TooMany(ApiError):
     status, slug, title = 429, "too-many-requests", "Too many requests"
 
 
+class FourEyes(ApiError):
+    """403: it takes another person, or one with an account."""
+
+    status, slug, title = 403, "four-eyes", "Another person has to decide"
+
+
 class NotFound(ApiError):
     """404: no such meter, point or token."""
 

@@ -42,3 +42,9 @@ def link_next(request: Request, response: Response, cursor: str | None) -> None:
     if cursor is not None:
         url = URL(f"{request.url.path}?{request.url.query}").include_query_params(after=cursor)
         response.headers["Link"] = f'<{url}>; rel="next"'
+
+
+def number(cursor: str) -> int:
+    """The number that a cursor of ours stands for, within what the database can hold. BadValue for others."""
+    found: int = decode(cursor, int)[0]
+    return max(0, min(found, 2**63 - 1))

@@ -14,6 +14,7 @@ from headend.approvals.policy import EVERYTHING, Policy
 from headend.moment.moment import Moment
 from headend.mqtt.replay import Replayed
 from headend.people.login import People
+from headend.programs.contract import Procedure
 from headend.store.key_status import KeyPolicy
 from headend.store.sql import Connection
 
@@ -60,6 +61,8 @@ class Services:
     people: People = field(default_factory=People)
     limits: Limits = field(default_factory=Limits)
     keys: KeyPolicy = field(default_factory=KeyPolicy)
+    #: which meters a program fits
+    procedures: tuple[Procedure, ...] = ()
     policy: Policy = EVERYTHING
 
 

@@ -32,7 +32,7 @@ from headend.clock import utc_now
 from headend.demo import Demo, Demonstration, demo_settings, demonstration
 from headend.demo_broker import demo_broker
 from headend.foundation import Base, make_demo_master_key, open_base, sealer_if_any
-from headend.house import House, open_house
+from headend.house import House, open_house, procedures_of
 from headend.intake import keyless_replay
 from headend.jobs.by_hand import Outcome
 from headend.moment.moment import Moment
@@ -237,6 +237,7 @@ def _serving(
             people=People.of(settings, sealer_if_any(settings)),
             limits=Limits(settings.requests_per_s, settings.requests_at_once),
             keys=KeyPolicy.of(settings),
+            procedures=procedures_of(base),
             policy=Policy.of(settings),
         )
     )
@@ -255,6 +256,7 @@ def _moment(stack: AsyncExitStack, tasks: Tasks, base: Base) -> Moment:
 async def _end_api(server: Server, serving: "asyncio.Task[None]", moment: Moment) -> None:
     """End streams, which would go on for ever, and let open requests be answered for a while; then end."""
     moment.feeds.close()
+    moment.campaigns.close()
     server.should_exit = True
     done, _ = await asyncio.wait([serving], timeout=2 * LAST_ANSWERS_S)
     if not done:

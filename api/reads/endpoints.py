@@ -5,17 +5,16 @@ beside whatever else is read: a meter is never dialled twice at once.
 import hashlib
 import json
 import logging
-import re
-import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Response
 
 from api.auth import OperatorWithin, actor
 from api.errors import BadValue, Conflict, Forbidden, MeterFailed, NoAnswer, Place, responses
+from api.headers import CorrelationId, IdempotencyKey, correlation, visible
 from api.jobs.endpoints import detail
 from api.jobs.models import JobAnswer, RequestModel
 from api.meters.lookup import meter_by_asset, meters_within
@@ -47,24 +46,6 @@ _MOST_PLACES: Final = 100
 PATIENCE_S: Final = 120.0
 #: And until that is told: who reads it has its own time to say so.
 _GRACE_S: Final = 3.0
-_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        max_length=128,
-        description="the same key with the same body within 24 hours is the same job; bound to the token",
-    ),
-]
-CorrelationId = Annotated[
-    str | None,
-    Header(
-        alias="X-Correlation-Id",
-        max_length=128,
-        description="goes into job, log, webhook and answer; one is made where none is given",
-    ),
-]
 
 
 @router.post(
@@ -88,7 +69,7 @@ async def read_meters(
     Nothing is begun where a meter of the list is unknown. Of more than 1,000 meters the results are in
     ``/jobs/{id}/requests`` only. A failed meter is a result like others: its state says so.
     """
-    known_as = _correlation(correlation_id)
+    known_as = correlation(correlation_id)
     _check_works(ask.works)
     webhook = _webhook(house, ask.webhook)
     with ExitStack() as stack:
@@ -109,7 +90,9 @@ async def read_meters(
                     retry=Retry(attempts=ask.attempts),
                     webhook=webhook,
                 ),
-                None if key is None else Key(_whose(token), _key(key), _digest(ask.identity)),
+                None
+                if key is None
+                else Key(_whose(token), visible("Idempotency-Key", key), _digest(ask.identity)),
             )
             waiter = stack.enter_context(house.moment.watch.of(begun.job_id))
             if not (begun.is_new and meter_ids):
@@ -141,7 +124,7 @@ async def read_meter_now(
     correlation_id: CorrelationId = None,
 ) -> ReadAnswer:
     """Dials the meter and answers when it has. A failed exchange says whose fault, and at which stage."""
-    known_as = _correlation(correlation_id)
+    known_as = correlation(correlation_id)
     works = _works(ask)
     with ExitStack() as stack:
         async with house.pool.connection() as connection:
@@ -311,20 +294,6 @@ def _webhook(house: Services, ask: WebhookAsk | None) -> NewWebhook | None:
         return house.moment.secrets.sealed(ask.url, ask.secret)
     except NoSecret as error:
         raise BadValue.field("/webhook/secret", str(error)) from error
-
-
-def _correlation(given: str | None) -> str:
-    return uuid.uuid4().hex if given is None else _visible("X-Correlation-Id", given)
-
-
-def _key(given: str) -> str:
-    return _visible("Idempotency-Key", given)
-
-
-def _visible(name: str, given: str) -> str:
-    if _TOKEN.fullmatch(given) is None:
-        raise BadValue.parameter(name, "must be 1 to 128 visible ASCII characters without blanks")
-    return given
 
 
 def _digest(identity: dict[str, Any]) -> bytes:

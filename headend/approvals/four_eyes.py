@@ -146,9 +146,6 @@ async def expire(connection: Connection, now: datetime) -> int:
 
 def _why_not(approval: Approval, principal: Principal) -> str | None:
     """Why he may not decide."""
-    lacking = [one for one in (Permission.APPROVE, approval.needs) if not principal.may(one)]
-    if lacking:
-        return f"deciding of this needs the permissions {Permission.APPROVE} and {approval.needs}"
     if principal.account is None:
         return (
             "who approves is a person with an account: the host's command line and tokens of nobody cannot; "
@@ -156,6 +153,11 @@ def _why_not(approval: Approval, principal: Principal) -> str | None:
         )
     if principal.account == approval.requested_account or principal.actor == approval.requested_by:
         return "who asked for it cannot approve it: another person with the permission has to"
+    lacking = [one for one in (Permission.APPROVE, approval.needs) if not principal.may(one)]
+    if lacking:
+        return f"deciding of this needs the permissions {Permission.APPROVE} and {approval.needs}"
+    if principal.at(Permission.APPROVE, approval.needs).areas is not None:
+        return "who is limited to areas cannot decide what is done to meters that may lie elsewhere"
     return None
 
 

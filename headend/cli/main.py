@@ -25,6 +25,8 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "read": "headend.cli.read:read",
         "collect": "headend.cli.collect:collect",
         "jobs": "headend.cli.jobs:app",
+        "campaign": "headend.cli.campaign:app",
+        "approvals": "headend.cli.approvals:app",
         "decode": "headend.cli.decode:decode",
         "meters": "headend.cli.meters:app",
         "switch": "headend.cli.switch:app",

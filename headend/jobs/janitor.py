@@ -14,7 +14,7 @@ from typing import Final
 
 from headend.clock import utc_now
 from headend.session.access import Connect
-from headend.store import jobs, lanes, on_demand, queue, requests, webhooks
+from headend.store import campaign_views, jobs, lanes, on_demand, queue, requests, webhooks
 from headend.store.errors import UnavailableError
 from headend.store.requests import WAITED_FOR
 
@@ -47,6 +47,7 @@ async def tidy(connect: Connect) -> Tidied:
         now = utc_now()
         await webhooks.queue(connection, await webhooks.forgotten(connection, before=now - _OVERDUE))
         await on_demand.forget(connection, now=now)
+        await campaign_views.forget(connection, now=now)
     async with connect() as connection:
         dropped = await queue.drop_stalled(connection, silent_s=SILENT_S)
         unserved = await lanes.unserved(connection)

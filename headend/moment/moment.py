@@ -7,6 +7,7 @@ from functools import partial
 from typing import Self
 
 from headend.keys.seal import Sealer
+from headend.moment.campaign_feed import CampaignFeeds
 from headend.moment.delivery import PATIENCE, Deliveries, Patience
 from headend.moment.feed import Feeds
 from headend.moment.secrets import WebhookSecrets
@@ -18,10 +19,12 @@ from schemas.config import Settings
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """``watch.run()`` is a task of the process; ``feeds.close()`` comes first when it ends."""
+    """``watch.run()`` is a task of the process; ``feeds`` and ``campaigns`` are closed
+    first when it ends."""
 
     watch: Watch
     feeds: Feeds
+    campaigns: CampaignFeeds
     secrets: WebhookSecrets
     webhook_hosts: tuple[str, ...] = ()
     webhook_url: str | None = None
@@ -33,6 +36,7 @@ class Moment:
         return cls(
             watch=watch,
             feeds=Feeds(pool.connection, watch, clock),
+            campaigns=CampaignFeeds(pool.connection),
             secrets=WebhookSecrets(sealer, settings.webhook_secret),
             webhook_hosts=settings.webhook_hosts,
             webhook_url=None if settings.webhook_url is None else settings.webhook_url.get_secret_value(),

@@ -1,7 +1,7 @@
 """Campaigns as people see them: meters by name, what is shown to whoever approves, keys of repeated
 proposals."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -12,8 +12,6 @@ from headend.store.sql import Connection
 from schemas.campaign import MeterProgress
 
 _QUERIES: Final = sql.load("campaign_views")
-#: Meters that are fetched at once where all are wanted.
-_AT_ONCE: Final = 1_000
 
 
 class Named(NamedTuple):
@@ -78,14 +76,6 @@ async def named(
         },
     )
     return [_named(row) for row in await cursor.fetchall()]
-
-
-async def everybody(connection: Connection, campaign_id: int) -> AsyncIterator[list[Named]]:
-    """All meters of the campaign in order of names, some at a time."""
-    after: str | None = None
-    while found := await named(connection, campaign_id, limit=_AT_ONCE, after=after):
-        yield found
-        after = found[-1].name
 
 
 async def ended(

@@ -86,6 +86,15 @@ def test_examples_keep_to_their_schemas() -> None:
         StateBody,
     )  # fmt: skip
     from api.announcements.endpoints import AcceptBody, AnnouncementModel, AnnouncementPage
+    from api.approvals.models import ApprovalModel, ApprovalPage, ApproveBody, RefuseBody
+    from api.campaigns.models import (
+        CampaignBody,
+        CampaignDetail,
+        CampaignMeterDetail,
+        CampaignMeterPage,
+        CampaignPage,
+        ReasonBody,
+    )
     from api.events.models import EventPage
     from api.groups.endpoints import (
         GroupBody,
@@ -108,6 +117,7 @@ def test_examples_keep_to_their_schemas() -> None:
         TreeModel,
     )  # fmt: skip
     from api.points.models import ExchangeBody, InstallationBody, PointBody, PointDetail, PointPage, RatioBody
+    from api.programs.models import ProgramBody, ProgramPage
     from api.reads.endpoints import ReadAnswer, ReadAsk
     from api.registers.endpoints import Registers
     from api.schedules.models import (
@@ -142,6 +152,9 @@ def test_examples_keep_to_their_schemas() -> None:
         EventPage, WorkerModel, WorkerPage, LogIn, Who,
         NewPassword, Password, RecoveryCodes, TotpCode, TotpRemoval, TotpSecret, AccountBody, AccountMade,
         AccountModel, AccountPage, RolesAnswer, RolesBody, StateBody,
+        EventPage, WorkerModel, WorkerPage, ApprovalModel, ApprovalPage, ApproveBody, RefuseBody,
+        CampaignBody, CampaignDetail, CampaignMeterDetail, CampaignMeterPage, CampaignPage, ReasonBody,
+        ProgramBody, ProgramPage,
     ):  # fmt: skip
         examples: Any = model.model_config["json_schema_extra"]
         for example in examples["examples"]:

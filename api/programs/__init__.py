@@ -1,0 +1,1 @@
+"""Programs: what can be applied to meters."""

@@ -1,0 +1,79 @@
+"""What people do to a campaign that is there: pause it, let it go on, end it. Who may not is told, and
+audited."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from headend.approvals import four_eyes
+from headend.approvals.campaigns import subject_of
+from headend.programs import control
+from headend.session.access import Connect
+from headend.store import audit, campaigns, programs
+from headend.store.campaigns import Campaign
+from schemas.people import OF_PROGRAM, Permission, Principal
+
+
+class Steering(StrEnum):
+    """What is done to it."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    ABORT = "abort"
+
+
+_CONTROL: Final = {
+    Steering.PAUSE: control.pause,
+    Steering.RESUME: control.resume,
+    Steering.ABORT: control.abort,
+}
+
+
+class MayNot(Exception):
+    """He has not the permission that it takes."""
+
+
+class ChangedSince(Exception):
+    """The campaign is not as it was when it was looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steer:
+    """What shall be done to which campaign, and why. ``version``: that of the campaign that was looked at;
+    None: whatever it is now."""
+
+    campaign_id: int
+    what: Steering
+    reason: str
+    version: int | None = None
+
+
+async def steer(connect: Connect, asked: Steer, principal: Principal) -> Campaign:
+    """Do it; the campaign as it is then.
+
+    It takes the permission of the campaign's kind; to pause or to end it, that of the emergency stop will do.
+    Raises MayNot (audited), ChangedSince, UnknownError, ConflictError.
+    """
+    number = asked.campaign_id
+    async with connect() as connection:
+        campaign = await campaigns.lock(connection, number)
+        kind = (await programs.find(connection, campaign.program_id)).kind
+        enough = {OF_PROGRAM[kind]} if asked.what is Steering.RESUME else {OF_PROGRAM[kind], Permission.STOP}
+        may = bool(enough & principal.permissions)
+        if may:
+            if asked.version is not None and asked.version != campaign.version:
+                raise ChangedSince(f"campaign {number} was changed since it was looked at: look again")
+            done = await _CONTROL[asked.what](connection, number, actor=principal.actor, reason=asked.reason)
+            if asked.what is Steering.ABORT:
+                why = f"the campaign was ended: {asked.reason}"
+                await four_eyes.void(connection, subject_of(number), reason=why, actor=principal.actor)
+            return done
+        why = f"to {asked.what} this needs the permission {' or '.join(sorted(enough))}"
+        await audit.record(
+            connection,
+            actor=principal.actor,
+            action="campaign.refused",
+            object_=subject_of(number),
+            detail={"asked": asked.what, "why": why},
+        )
+    raise MayNot(why)
