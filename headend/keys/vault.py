@@ -100,16 +100,6 @@ class Vault:
             for meter_id, found in by_meter.items()
         }
 
-    async def others_many(
-        self, connection: Connection, meter_ids: Sequence[int]
-    ) -> dict[int, dict[Generation, dict[KeyPurpose, Key]]]:
-        """Keys that meters may use or have used beside their current ones. Raises SealError."""
-        opened: dict[int, dict[Generation, dict[KeyPurpose, Key]]] = {}
-        for one in await key_generations.opens_of(connection, meter_ids):
-            by_generation = opened.setdefault(one.meter_id, {}).setdefault(one.generation, {})
-            by_generation[one.purpose] = self._open_other(one)
-        return opened
-
     async def add_pending(
         self, connection: Connection, meter_id: int, keys: MeterKeys, *, campaign_id: int | None, actor: str
     ) -> None:

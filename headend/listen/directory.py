@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from headend.keys.seal import SealError
-from headend.keys.vault import MeterKeys, Vault
+from headend.keys.subsets import subsets
+from headend.keys.vault import MeterKeys, Pending, Vault
 from headend.listen.heartbeat import Claim
 from headend.store import meters
 from headend.store.sql import Connection
@@ -22,6 +23,9 @@ from schemas.model import Heartbeat, MeterModel, ModelError, load_model, model_n
 from schemas.model import Protection as ModelProtection
 
 log = logging.getLogger(__name__)
+
+#: A message that does not open has its meter's keys looked up anew, once in so many seconds.
+_AGAIN_S: Final = 2.0
 
 Connect = Callable[[], AbstractAsyncContextManager[Connection]]
 K = TypeVar("K")
@@ -36,9 +40,19 @@ _REQUIRED: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class KeySet:
+    """Keys that a message may be under; ``key_id`` names the one that encrypts."""
+
+    cipher: CipherKeys
+    key_id: bytes
+    master: Key | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """A meter with what is needed to understand it. ``cipher`` is None where it has no usable keys and
-    ``without`` then says why; ``key_id`` names its encryption key."""
+    ``without`` then says why; ``key_id`` names its encryption key. While its keys are being changed there are
+    ``others``, which it may use already."""
 
     meter: Meter
     model: MeterModel
@@ -46,6 +60,14 @@ class Known:
     without: str = ""
     master: Key | None = field(default=None, repr=False)
     key_id: bytes | None = None
+    others: tuple[KeySet, ...] = ()
+
+    @property
+    def key_sets(self) -> tuple[KeySet, ...]:
+        """All keys that its messages may be under."""
+        if self.cipher is None or self.key_id is None:
+            return ()
+        return (KeySet(self.cipher, self.key_id, self.master), *self.others)
 
     @property
     def required(self) -> Protection:
@@ -74,6 +96,10 @@ class Remembered(Generic[K, V]):
             return None
         self._items.move_to_end(key)
         return found[1]
+
+    def forget(self, key: K) -> None:
+        """Remember it no more."""
+        self._items.pop(key, None)
 
     def put(self, key: K, value: V) -> None:
         """Remember."""
@@ -105,6 +131,7 @@ class Directory:
         self._titles: Remembered[bytes, tuple[Known, ...]] = Remembered(ttl_s, most)
         self._names: Remembered[frozenset[str], tuple[Known, ...]] = Remembered(ttl_s, most)
         self._numbers: Remembered[int, tuple[Known, ...]] = Remembered(ttl_s, most)
+        self._again: Remembered[bytes, bool] = Remembered(_AGAIN_S, most)
         self._models: Remembered[str, tuple[MeterModel, ...]] = Remembered(ttl_s, 1)
 
     def models(self) -> tuple[MeterModel, ...]:
@@ -127,6 +154,15 @@ class Directory:
                 found = await self._known(connection, await meters.find(connection, titles=[title]))
             self._titles.put(title, found)
         return found[0] if found else None
+
+    async def again(self, title: bytes) -> Known | None:
+        """The same, looked up anew: its keys may have been changed. Not oftener than every `_AGAIN_S`
+        seconds, whoever asks for it; then None."""
+        if self._again.get(title):
+            return None
+        self._again.put(title, True)
+        self._titles.forget(title)
+        return await self.by_title(title)
 
     async def by_names(self, names: Iterable[str]) -> tuple[Known, ...]:
         """Meters whose logical device name or asset id is one of ``names``."""
@@ -162,19 +198,29 @@ class Directory:
     async def _known(self, connection: Connection, found: Sequence[Meter]) -> tuple[Known, ...]:
         living = [meter for meter in found if meter.state is not MeterState.REMOVED]
         keys: dict[int, dict[KeyPurpose, Key]] = {}
+        pending: dict[int, Pending] = {}
         trouble = ""
         if self._vault is not None and living:
             try:
-                keys = await self._vault.get_many(connection, [meter.meter_id for meter in living])
+                numbers = [meter.meter_id for meter in living]
+                pending = await self._vault.pending_many(connection, numbers)
+                keys = await self._vault.get_many(connection, numbers)
             except SealError as error:
                 trouble = f"its keys cannot be opened: {error}"
         return tuple(
             known
             for meter in living
-            if (known := self._with_keys(meter, keys.get(meter.meter_id, {}), trouble)) is not None
+            if (
+                known := self._with_keys(
+                    meter, keys.get(meter.meter_id, {}), pending.get(meter.meter_id), trouble
+                )
+            )
+            is not None
         )
 
-    def _with_keys(self, meter: Meter, keys: MeterKeys, trouble: str) -> Known | None:
+    def _with_keys(
+        self, meter: Meter, keys: MeterKeys, pending: Pending | None, trouble: str
+    ) -> Known | None:
         try:
             model = load_model(meter.model, self._folders)
         except ModelError as error:
@@ -184,12 +230,21 @@ class Directory:
         if encryption is None or self._vault is None:
             return Known(meter, model, without=trouble or "its encryption key is not stored")
         suite = SecuritySuite(model.association.suite)
+
+        def key_set(keys: MeterKeys) -> KeySet:
+            cipher = CipherKeys(keys[KeyPurpose.ENCRYPTION], keys.get(KeyPurpose.AUTHENTICATION), suite)
+            return KeySet(cipher, fingerprint.of(cipher.encryption), keys.get(KeyPurpose.MASTER))
+
+        fingerprint = self._vault.fingerprint
         try:
-            cipher = CipherKeys(encryption, keys.get(KeyPurpose.AUTHENTICATION), suite)
+            first = key_set(keys)
         except LocalProtocolError as error:
             return Known(meter, model, without=str(error))
-        key_id = self._vault.fingerprint.of(encryption)
-        return Known(meter, model, cipher, "", keys.get(KeyPurpose.MASTER), key_id)
+        others: tuple[KeySet, ...] = ()
+        if pending is not None and pending.sent_at is not None:
+            new = [{purpose: pending.keys[purpose] for purpose in chosen} for chosen in subsets(pending.keys)]
+            others = tuple(key_set({**keys, **some}) for some in new)
+        return Known(meter, model, first.cipher, "", first.master, first.key_id, others)
 
     def _loadable(self) -> Iterable[MeterModel]:
         for name in model_names(self._folders):

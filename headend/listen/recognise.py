@@ -215,20 +215,34 @@ class Recogniser:
             return Kept(f"no meter has system title {identity}", identity)
         if known.cipher is None or known.key_id is None:
             return Kept(f"meter {known.meter.asset_id}: {known.without}", identity)
-        try:
-            opened = ciphering.open_apdu(
-                apdu,
-                keys=known.cipher,
-                system_title=title,
-                our_title=self._our_title,
-                master_key=known.master,
-            )
-            check_policy(known.required, opened.control)
-        except CommunicationError as exc:
-            return Kept(f"meter {known.meter.asset_id}: {exc}", identity)
-        verified = _has_tag(opened.control)
-        counter = Counter(known.key_id, title, opened.counter)
-        return _Opened(opened.plain, known, counter, verified, identity)
+        opened = self._under(apdu, title, known)
+        if isinstance(opened, CommunicationError):  # its keys may have been changed a moment ago
+            now = await self._directory.again(title)
+            if now is not None and now.key_sets != known.key_sets:
+                opened = self._under(apdu, title, now)
+        if isinstance(opened, CommunicationError):
+            return Kept(f"meter {known.meter.asset_id}: {opened}", identity)
+        return opened
+
+    def _under(self, apdu: bytes, title: bytes, known: Known) -> _Opened | CommunicationError:
+        """Opened under whichever of the meter's keys, or what was wrong under the first."""
+        wrong: CommunicationError | None = None
+        for keys in known.key_sets:
+            try:
+                opened = ciphering.open_apdu(
+                    apdu,
+                    keys=keys.cipher,
+                    system_title=title,
+                    our_title=self._our_title,
+                    master_key=keys.master,
+                )
+                check_policy(known.required, opened.control)
+            except CommunicationError as exc:
+                wrong = wrong or exc
+                continue
+            counter = Counter(keys.key_id, title, opened.counter)
+            return _Opened(opened.plain, known, counter, _has_tag(opened.control), title.hex().upper())
+        return wrong or RemoteProtocolError("no key of its is known")
 
     # ---- within a session: the association proves ------------------------------------------------------
 

@@ -5,9 +5,9 @@ and refuse others. So each pending key is tried with the current and the pending
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import combinations as subsets
 
 from headend.keys.counters import CounterJumpRefused
+from headend.keys.subsets import subsets
 from headend.session.client import MeterSession
 from headend.session.plan import SessionPlan
 from protocols.dlms.association.settings import CipherForm
@@ -28,8 +28,7 @@ def combinations(pending: Iterable[KeyPurpose], plan: SessionPlan) -> list[froze
     used = {KeyPurpose.ENCRYPTION, KeyPurpose.AUTHENTICATION}
     if cipher is not None and cipher.form is CipherForm.GENERAL_CIPHERING_WRAPPED:
         used.add(KeyPurpose.MASTER)
-    relevant = sorted(used & set(pending))
-    return [frozenset(chosen) for size in range(len(relevant), 0, -1) for chosen in subsets(relevant, size)]
+    return subsets(used & set(pending))
 
 
 def may_be_the_key(error: CommunicationError, session: MeterSession) -> bool:

@@ -67,15 +67,6 @@ async def pending_of(connection: Connection, meter_ids: Sequence[int]) -> list[O
     ]
 
 
-async def opens_of(connection: Connection, meter_ids: Sequence[int]) -> list[OtherKey]:
-    """Keys that messages of these meters may be under beside their current ones."""
-    cursor = await connection.execute(_QUERIES["opens_of"], {"meters": list(meter_ids)})
-    return [
-        OtherKey(meter, KeyPurpose(purpose), Generation(generation), sealed, by, key_id)
-        for meter, purpose, generation, sealed, by, key_id in await cursor.fetchall()
-    ]
-
-
 async def sent(connection: Connection, meter_id: int) -> None:
     """From here on the meter may use its pending keys."""
     async with connection.transaction():

@@ -15,9 +15,10 @@ import pytest
 from headend.ingest.pipeline import Pipeline
 from headend.keys.seal import MasterKey, Sealer
 from headend.keys.vault import Vault
+from headend.listen import directory
 from headend.listen.limits import Limits
 from headend.listen.push import PushListener
-from headend.store import inbox, keyring, meters
+from headend.store import inbox, key_generations, keyring, meters
 from headend.store.pool import open_pool
 from headend.store.writer import write
 from protocols.dlms import ciphering, hdlc, wrapper
@@ -262,6 +263,29 @@ async def test_a_key_that_is_missing_or_wrong(embedded_database, make_bench):
     assert wrong.startswith(("does not decipher to a push, wrong key?", "meter P1: deciphering gives"))
     assert missing == "meter W: its encryption key is not stored"
     assert await bench.rows("P1") == []
+
+
+async def test_a_push_under_keys_that_are_being_changed_is_understood(
+    embedded_database, make_bench, monkeypatch
+):
+    """Also where the meter was looked up before they were; never under keys that were not sent."""
+    monkeypatch.setattr(directory, "_AGAIN_S", 0.0)
+    entry = ALL["hdlc_landis_gyr_e450"]
+    bench = await make_bench(embedded_database)
+    keys = keys_of(entry)
+    title = bytes.fromhex(entry["system_title_hex"])
+    meter = await bench.add(
+        NewMeter("E450-1", "landisgyr-e450", title), {purpose: Key(b"x" * 16) for purpose in keys}
+    )
+    async with bench.pool.connection() as connection:
+        await bench.vault.add_pending(connection, meter.meter_id, keys, campaign_id=None, actor="test")
+    await bench.tcp(frames(entry))
+    assert await bench.rows("E450-1") == []
+    assert len(await bench.inbox()) == 1
+    async with bench.pool.connection() as connection:
+        await key_generations.sent(connection, meter.meter_id)
+    await bench.tcp(frames(entry))
+    assert await bench.rows("E450-1")
 
 
 async def test_a_replayed_message_is_refused_also_after_a_restart(database, make_bench):

@@ -51,6 +51,9 @@ class Fleet:
     async def by_title(self, title):
         return known(1, "T", self.model, KEYS) if title == TITLE else None
 
+    async def again(self, title):
+        return await self.by_title(title)
+
     async def by_names(self, names):
         return tuple(known(n, name, self.model) for n, name in enumerate(sorted(names)))
 

@@ -16,12 +16,6 @@ SELECT meter_id, purpose, sealed, sealed_by, key_id, campaign_id, sent_at
   FROM key_generations
  WHERE generation = 'pending' AND meter_id = ANY (%(meters)s::integer[]);
 
--- name: opens_of
--- Keys that messages of meters may be under beside their current ones: sent and pending, and former.
-SELECT meter_id, purpose, generation, sealed, sealed_by, key_id
-  FROM key_generations
- WHERE meter_id = ANY (%(meters)s::integer[]) AND (generation = 'former' OR sent_at IS NOT NULL);
-
 -- name: sent
 -- From here on the meter may use them.
 UPDATE key_generations SET sent_at = now()

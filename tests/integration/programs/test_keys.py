@@ -1,23 +1,37 @@
 """Keys are rotated on simulated meters through the whole head-end: every suite, mode and mishap."""
 
+import dataclasses
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from concentrator_sim.key_slots import KeySlots, Mishap
+from concentrator_sim.meter import SimulatedMeter
 from headend.drivers.contract import Target
-from headend.store import meters
-from schemas.campaign import MeterProgress
+from headend.keys.seal import MasterKey, Sealer
+from headend.keys.vault import Vault
+from headend.programs import keys
+from headend.store import campaigns, key_generations, meters
+from protocols.dlms.security import Key, PeerCounter
+from schemas.campaign import CampaignState, MeterProgress
+from schemas.job import Selection
 from schemas.meter import KeyPurpose
-from schemas.programs.keys import KeysProgram
-from tests.integration.programs.field import Works, works
+from schemas.programs.keys import ORDER, KeysProgram
+from tests.integration.programs.field import EVERYBODY, Works, works
 
-ALL = KeysProgram(purposes=(KeyPurpose.ENCRYPTION, KeyPurpose.AUTHENTICATION, KeyPurpose.MASTER))
+ALL = KeysProgram(purposes=ORDER)
 MODES = ("hls5", "hls5-suite1", "hls5-suite2", "hls5-dedicated", "hls5-general", "hls5-wrapped")
 
 
 def slots(here: Works, n: int = 0) -> KeySlots:
     return here.simulated(n).part(KeySlots)
+
+
+def execute(here: Works, statement: str) -> None:
+    with psycopg.connect(here.dsn) as connection:
+        connection.execute(statement.encode())
 
 
 async def read(here: Works, n: int = 0) -> None:
@@ -42,14 +56,14 @@ async def stored(here: Works, n: int = 0) -> dict[KeyPurpose, bytes]:
 
 def held(here: Works, n: int = 0) -> dict[KeyPurpose, bytes]:
     """The keys that the meter has."""
-    keys = here.simulated(n).keys
-    assert keys.encryption is not None
-    assert keys.authentication is not None
-    assert keys.master is not None
+    has = here.simulated(n).keys
+    assert has.encryption is not None
+    assert has.authentication is not None
+    assert has.master is not None
     return {
-        KeyPurpose.ENCRYPTION: keys.encryption.reveal(),
-        KeyPurpose.AUTHENTICATION: keys.authentication.reveal(),
-        KeyPurpose.MASTER: keys.master.reveal(),
+        KeyPurpose.ENCRYPTION: has.encryption.reveal(),
+        KeyPurpose.AUTHENTICATION: has.authentication.reveal(),
+        KeyPurpose.MASTER: has.master.reveal(),
     }
 
 
@@ -110,3 +124,133 @@ async def test_whatever_goes_wrong_the_meter_is_reached(
             assert "took its new key for encryption and " in (found.reason or "")
             assert f"not for {KeyPurpose.AUTHENTICATION}" in (found.reason or "")
         await read(here)
+
+
+@pytest.mark.parametrize(
+    "mishap", [None, Mishap.ANSWER_LOST, Mishap.REQUEST_LOST], ids=["well", "answer lost", "request lost"]
+)
+@pytest.mark.parametrize("security", ["hls5", "hls5-wrapped"])
+async def test_the_master_key_by_itself(embedded_database: Any, mishap: Mishap | None, security: str) -> None:
+    quick = {"response_timeout_s": 0.3}
+    async with works(embedded_database.dsn, meters=1, security=security, settings=quick) as here:
+        slots(here).mishaps = [] if mishap is None else [mishap]
+        before = held(here)
+        (found,) = await here.apply(KeysProgram(purposes=(KeyPurpose.MASTER,)))
+        assert found.state is MeterProgress.DONE, found.reason
+        after = held(here)
+        assert after == await stored(here)
+        assert {purpose for purpose in after if after[purpose] != before[purpose]} == {KeyPurpose.MASTER}
+        (found,) = await here.apply(KeysProgram())
+        assert found.state is MeterProgress.DONE, "the new master key wraps"
+        assert held(here)[KeyPurpose.MASTER] == after[KeyPurpose.MASTER]
+
+
+async def test_a_meter_that_accepts_and_goes_on_with_its_old_keys(
+    embedded_database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may change at any time: both stay known, until another rotation is through."""
+    monkeypatch.setattr(keys, "_BETWEEN_LOOKS", timedelta(0))
+    async with works(embedded_database.dsn, meters=1) as here:
+        slots(here).mishaps = [Mishap.NOT_TAKEN]
+        before = held(here)
+        (found,) = await here.apply(ALL)
+        assert found.state is MeterProgress.FAILED
+        assert "accepted new keys and goes on with its former ones" in (found.reason or "")
+        number = here.meters[here.simulated().serial]
+        async with here.house.base.pool.connection() as connection:
+            vault = await here.house.base.vault()
+            late = (await vault.pending_many(connection, [number]))[number]
+        await read(here)
+        meter = here.simulated()
+        slots(here).keys = dataclasses.replace(
+            meter.keys,
+            encryption=late.keys[KeyPurpose.ENCRYPTION],
+            authentication=late.keys[KeyPurpose.AUTHENTICATION],
+            master=late.keys[KeyPurpose.MASTER],
+        )
+        meter.rekeyed(slots(here).peer())
+        await read(here)
+        (found,) = await here.apply(ALL)
+        assert found.state is MeterProgress.DONE, found.reason
+        assert held(here) == await stored(here)
+        assert held(here)[KeyPurpose.ENCRYPTION] != before[KeyPurpose.ENCRYPTION]
+
+
+async def test_without_its_master_key_a_meter_is_left_alone(embedded_database: Any) -> None:
+    async with works(embedded_database.dsn, meters=1) as here:
+        execute(here, "DELETE FROM meter_keys WHERE purpose = 'master'")
+        (found,) = await here.apply(KeysProgram())
+        assert found.state is MeterProgress.INCOMPATIBLE
+        assert "its key for master is not stored" in (found.reason or "")
+        assert "headend meters import" in (found.reason or "")
+        assert slots(here).transfers == 0
+
+
+async def test_keys_that_were_never_sent_are_forgotten(embedded_database: Any) -> None:
+    """The head-end died between storing and sending, and its campaign never went on."""
+    async with works(embedded_database.dsn, meters=2) as here:
+        first, second = (here.meters[here.simulated(n).serial] for n in range(2))
+        aborted = await here.propose(ALL)
+        async with here.house.base.pool.connection() as connection:
+            vault = await here.house.base.vault()
+            for number in (first, second):
+                made = {purpose: Key(bytes(range(16))) for purpose in ORDER}
+                await vault.add_pending(
+                    connection, number, made, campaign_id=aborted.campaign_id, actor="test"
+                )
+            await key_generations.tidy(connection, before=datetime(2000, 1, 1, tzinfo=UTC))
+            assert set(await vault.pending_many(connection, [first, second])) == {first, second}
+        only = EVERYBODY.model_copy(update={"selection": Selection(meters=(here.simulated().serial,))})
+        (found,) = await here.apply(ALL, only)  # the next visit decides
+        assert found.state is MeterProgress.DONE
+        assert held(here) == await stored(here)
+        assert held(here)[KeyPurpose.ENCRYPTION] != bytes(range(16))
+        async with here.house.base.pool.connection() as connection:
+            await campaigns.move(
+                connection, aborted.campaign_id, CampaignState.ABORTED, before=[CampaignState.PROPOSED]
+            )
+            await key_generations.tidy(connection, before=datetime(2000, 1, 1, tzinfo=UTC))
+            assert await vault.pending_many(connection, [first, second]) == {}
+
+
+async def test_a_meter_that_counts_on_through_the_change(embedded_database: Any) -> None:
+    """Its counter object goes on where the old key was, far beyond what a stranger may make us jump."""
+    async with works(embedded_database.dsn, meters=1) as here:
+        far = 2_000_000_000
+        execute(here, f"UPDATE invocation_counters SET next_value = {far}")
+        execute(
+            here,
+            "INSERT INTO invocation_counters SELECT key_id, '\\x4845440000000001', 2000000000 "
+            "FROM meter_keys "
+            "WHERE purpose = 'encryption' ON CONFLICT DO NOTHING",
+        )
+        meter = here.simulated()
+        rekeyed = meter.rekeyed
+
+        def counting_on(client_counter: PeerCounter) -> None:
+            client_counter.last = meter.last_client_counter
+            rekeyed(client_counter)
+
+        SimulatedMeter.rekeyed, kept = lambda _, counter: counting_on(counter), SimulatedMeter.rekeyed  # type: ignore[method-assign, assignment]
+        try:
+            (found,) = await here.apply(KeysProgram())
+        finally:
+            SimulatedMeter.rekeyed = kept  # type: ignore[method-assign]
+        assert found.state is MeterProgress.DONE, found.reason
+        assert meter.last_client_counter > far
+        await read(here)
+
+
+async def test_the_head_ends_master_key_is_changed_while_keys_are_pending(embedded_database: Any) -> None:
+    async with works(embedded_database.dsn, meters=1) as here:
+        number = here.meters[here.simulated().serial]
+        made = {purpose: Key(bytes(range(16))) for purpose in ORDER}
+        async with here.house.base.pool.connection() as connection:
+            vault = await here.house.base.vault()
+            await vault.add_pending(connection, number, made, campaign_id=None, actor="test")
+            old, new = (MasterKey.from_hex(one * 32, where="test") for one in ("42", "43"))
+            both = await Vault.open(connection, Sealer(new, [old]))
+            await both.rotate(connection, actor="test")
+            alone = await Vault.open(connection, Sealer(new))
+            found = await alone.pending_many(connection, [number])
+        assert found[number].keys == made
