@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import asdict
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -179,6 +179,72 @@ def tariff(
             out.print(f"{count:,} {reason}", style="red", soft_wrap=True)
         out.print("CPU, ms a meter: " + ", ".join(f"{kind} {ms}" for kind, ms in told["cpu_ms"].items()))
     if not found.holds:
+        raise typer.Exit(1)
+
+
+@app.command()
+def firmware(
+    meters: Annotated[int, typer.Option(min=1, max=100_000, help="Size of the field.")] = 1_000,
+    size: Annotated[int, typer.Option(min=1_000, max=16_000_000, help="Bytes of the image.")] = 262_144,
+    loss: Annotated[float, typer.Option(min=0, max=0.5, help="Share of blocks, or answers, lost.")] = 0.05,
+    kills: Annotated[int, typer.Option(min=0, max=1_000, help="How often a worker is killed.")] = 10,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of the worker.")] = 2,
+    conversations: Annotated[
+        int, typer.Option(min=1, max=10_000, help="HEADEND_COLLECTOR_CONCURRENCY of all workers together.")
+    ] = 256,
+    simulators: Annotated[int, typer.Option(min=1, max=64, help="Processes of the simulator.")] = 2,
+    night: Annotated[float, typer.Option(min=1, help="Seconds within which the night is read.")] = 600.0,
+    deadline: Annotated[float, typer.Option(min=1, help="Seconds that it may take.")] = 1_800.0,
+    only: Annotated[str, typer.Option(help="fleet, clean, or both by a comma.")] = "fleet,clean",
+    as_json: AsJson = False,
+) -> None:
+    """Bring firmware to a field behind a lossy link while workers are killed and the night is read; then to
+    a few meters over a clean link, for the rate. Exit status 1 where a mark is missed."""
+    from headend.bench.firmware import BLOCK, RATE, clean, fleet
+
+    async def measured() -> tuple[Any, Any]:
+        whole = quick = None
+        if "fleet" in only:
+            whole = await fleet(
+                meters, size, loss, kills, workers=workers, conversations=conversations,
+                simulators=simulators, deadline_s=deadline, night_within_s=night, say=_say,
+            )  # fmt: skip
+        if "clean" in only:
+            quick = await clean(4, size, say=_say)
+        return whole, quick
+
+    try:
+        whole, quick = asyncio.run(measured())
+    except (BenchError, DatabaseError, EmbeddedPostgresError) as error:
+        _fail(error)
+    if as_json:
+        told = {} if whole is None else {"fleet": asdict(whole) | {"holds": whole.holds}}
+        if quick is not None:
+            told["clean"] = asdict(quick) | {"share": quick.share, "holds": quick.holds}
+        print_json(told)
+    if whole is not None and not as_json:
+        out.print(
+            f"{whole.updated:,} of {whole.meters:,} meters at the new version ({whole.size:,} bytes, "
+            f"{whole.loss:.0%} lost, {whole.kills} kills) in {whole.seconds:.0f} s ({whole.where})"
+        )
+        out.print(
+            f"{whole.images['blocks']:,} blocks taken, {whole.again} for a place that was taken "
+            f"({whole.images['again_told']} of them told of)"
+        )
+        out.print(
+            f"the night meanwhile: {whole.night.done:,} of {whole.night.total:,} meters, the last after "
+            f"{whole.night_s:.0f} s of {whole.night_within_s:.0f} s"
+        )
+        for reason, count in whole.others.items():
+            out.print(f"{count:,} {reason}", style="red", soft_wrap=True)
+        out.print("CPU, s: " + ", ".join(f"{kind} {one.cpu_s:.0f}" for kind, one in whole.costs.items()))
+    if quick is not None and not as_json:
+        out.print(
+            f"clean link, round trip {1000 * quick.round_trip_s:.1f} ms, blocks of {BLOCK:,}: the slowest "
+            f"meter takes {min(quick.rates):,.0f} bytes/s, {quick.share:.1%} of a block for each round trip "
+            f"(mark {RATE:.0%})"
+        )
+    if not all(one.holds for one in (whole, quick) if one is not None):
         raise typer.Exit(1)
 
 

@@ -53,6 +53,11 @@ def parent_of(pid: int) -> int | None:
     return None if found is None else found[1]
 
 
+def children_of(pid: int) -> list[int]:
+    """Processes that it started and that still run."""
+    return _children().get(pid, [])
+
+
 def is_running(pid: int) -> bool:
     """Whether there is such a process."""
     return _stat(pid) is not None

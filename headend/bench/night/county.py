@@ -1,6 +1,7 @@
 """The head-end of the night: a database of its own, the county in it, and the processes of the service."""
 
 import asyncio
+import json
 import os
 import secrets
 import sys
@@ -67,7 +68,10 @@ async def county(field: Served, settings: Mapping[str, str]) -> AsyncIterator[Co
             "HEADEND_LOG_LEVEL": "warning",
             **settings,
         }
-        given = {name.removeprefix("HEADEND_").lower(): value for name, value in environment.items()}
+        given = {
+            name.removeprefix("HEADEND_").lower(): json.loads(value) if value.startswith("[") else value
+            for name, value in environment.items()
+        }
         base = await stack.enter_async_context(open_base(load_settings(**given), share=False))
         began = asyncio.get_running_loop().time()
         number = await _import(base, field.meters, field.networks)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from headend.bench.processes import BenchError
 
@@ -38,6 +38,8 @@ class Served:
     meters: tuple[Path, ...]
     networks: tuple[Path, ...]
     seconds: float
+    #: what each process told when it was stopped
+    ended: list[dict[str, Any]]
 
 
 @asynccontextmanager
@@ -51,6 +53,7 @@ async def served(scenario: str, meters: int | None, parts: int) -> AsyncIterator
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headend-night-")))
         started = []
+        ended: list[dict[str, Any]] = []
         for part in range(1, parts + 1):
             devices, nodes = folder / f"meters{part}.csv", folder / f"network{part}.csv"
             arguments = [
@@ -64,7 +67,7 @@ async def served(scenario: str, meters: int | None, parts: int) -> AsyncIterator
                 sys.executable, "-c", _PROGRAM, *arguments,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             )  # fmt: skip
-            stack.push_async_callback(_stop, process)
+            stack.push_async_callback(_stop, process, ended)
             started.append((process, devices, nodes))
         await asyncio.gather(*(_ready(process) for process, _, _ in started))
         yield Served(
@@ -72,6 +75,7 @@ async def served(scenario: str, meters: int | None, parts: int) -> AsyncIterator
             tuple(devices for _, devices, _ in started),
             tuple(nodes for _, _, nodes in started),
             loop.time() - began,
+            ended,
         )
 
 
@@ -86,11 +90,13 @@ async def _ready(process: asyncio.subprocess.Process) -> None:
         raise BenchError("the simulator did not start; what it said is above")
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def _stop(process: asyncio.subprocess.Process, ended: list[dict[str, Any]]) -> None:
     if process.stdin is not None:
         process.stdin.close()
     try:
         async with asyncio.timeout(_STOP_S):
+            if process.stdout is not None and (line := await process.stdout.readline()):
+                ended.append(json.loads(line))
             await process.wait()
     except TimeoutError:
         process.kill()

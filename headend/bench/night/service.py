@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import httpx
 
-from headend.bench.night.cost import Cost, cost_of, parent_of
+from headend.bench.night.cost import Cost, children_of, cost_of, parent_of
 from headend.bench.night.county import County, command
 from headend.bench.night.field import Direct, Served
 from headend.bench.processes import BenchError
@@ -266,6 +266,10 @@ class House:
             row = await (await connection.execute(query.encode(), (value,))).fetchone()
         assert row is not None
         return row[0].astimezone(UTC)  # type: ignore[no-any-return]
+
+    def workers(self) -> list[int]:
+        """The processes of the worker, below the one that starts them again."""
+        return [one for pid in self._pids["worker"] for one in children_of(pid)]
 
     def costs(self) -> dict[str, Cost]:
         """What each kind of process has cost so far."""
