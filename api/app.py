@@ -35,6 +35,7 @@ from api.registers import endpoints as registers
 from api.schedules import endpoints as schedules
 from api.services import Services
 from api.session import endpoints as session
+from api.session import oidc
 from api.switching import endpoints as switching
 from api.tags import endpoints as tags
 from api.tariffs import endpoints as tariffs
@@ -75,6 +76,7 @@ _SLICES: Final = (
     audit,
     tokens,
     session,
+    oidc,
     keys,
     accounts,
 )

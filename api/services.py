@@ -14,6 +14,7 @@ from headend.approvals.policy import EVERYTHING, Policy
 from headend.moment.moment import Moment
 from headend.mqtt.replay import Replayed
 from headend.people.login import People
+from headend.people.oidc import Provider
 from headend.programs.contract import Procedure
 from headend.store.key_status import KeyPolicy
 from headend.store.sql import Connection
@@ -47,7 +48,8 @@ class Services:
     operator's folders of models, how long a concentrator that keeps load curves has to hand them on, who
     may sign firmware, and the figures for Prometheus in their text format, which are ``metrics_public`` or
     need a token; ``people`` is what log-ins and sessions are made with, ``limits`` how often somebody may
-    ask, ``keys`` when meters' keys are due, ``policy`` what needs a second person."""
+    ask, ``keys`` when meters' keys are due, ``policy`` what needs a second person,
+    ``oidc`` who knows people from elsewhere."""
 
     pool: Pool
     moment: Moment
@@ -64,6 +66,7 @@ class Services:
     #: which meters a program fits
     procedures: tuple[Procedure, ...] = ()
     policy: Policy = EVERYTHING
+    oidc: Provider | None = None
 
 
 def services(request: Request) -> Services:

@@ -41,6 +41,7 @@ from headend.observe.backlog import Watch
 from headend.observe.metrics import Metrics
 from headend.parts import Tell, dial_ins, present, pushes, scheduling, working
 from headend.people.login import People
+from headend.people.oidc import Provider
 from headend.processes.memory import settle
 from headend.processes.presence import this_process
 from headend.processes.signals import signals
@@ -239,6 +240,7 @@ def _serving(
             keys=KeyPolicy.of(settings),
             procedures=procedures_of(base),
             policy=Policy.of(settings),
+            oidc=Provider.of(settings),
         )
     )
     server = make_server(app)

@@ -21,7 +21,7 @@ from pydantic_settings import (
 )
 
 from schemas.network import LinkKind
-from schemas.people import ROLES, Permission, Role
+from schemas.people import ROLES, Grant, Permission, Role
 
 _PREFIX: Final = "HEADEND_"
 _CONFIG: Final = "HEADEND_CONFIG"
@@ -57,6 +57,18 @@ def _check_broker(text: str) -> str:
     if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path not in ("", "/"):
         raise ValueError("must be mqtt://host:port or mqtts://host:port")
     return text
+
+
+def _check_https(text: str) -> str:
+    parts = urlsplit(text)
+    is_local = parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_local)):
+        raise ValueError("must be https://..., or http:// on this host")
+    return text
+
+
+def _check_grant(text: str) -> str:
+    return str(Grant.parse(text))
 
 
 def _check_slots(slots: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
@@ -153,6 +165,24 @@ class Settings(BaseSettings):
     #: roles that count only after a second factor: by default those that can ask for programs or approve of
     #: them. As a variable it is JSON: [] turns that off
     second_factor_roles: tuple[Role, ...] = tuple(one for one in Role if Permission.APPROVE in ROLES[one])
+    #: the provider of identities (OpenID Connect), as it calls itself; our client id there, its secret (none:
+    #: a public client), this server's .../api/v1/session/oidc/callback as browsers reach it
+    oidc_issuer: Annotated[
+        Annotated[str, AfterValidator(_check_https)] | None, BeforeValidator(_none_if_empty)
+    ] = None
+    oidc_client_id: Annotated[str | None, BeforeValidator(_none_if_empty)] = None
+    oidc_client_secret: _OptionalSecret = None
+    oidc_redirect_url: Annotated[
+        Annotated[str, AfterValidator(_check_https)] | None, BeforeValidator(_none_if_empty)
+    ] = None
+    #: what the values of a claim are worth: {"headend-operators": ["operator:north", "viewer"]}. Then the
+    #: provider gives the roles, at each log-in; empty: they are given here. As a variable it is JSON
+    oidc_roles_claim: str = Field(default="groups", min_length=1, max_length=64)
+    oidc_roles: dict[str, tuple[Annotated[str, AfterValidator(_check_grant)], ...]] = Field(
+        default_factory=dict
+    )
+    #: whether a second factor was shown: as the claim amr says (RFC 8176), or always, by the provider
+    oidc_second_factor: Literal["amr", "provider"] = "amr"
     #: who acts on the command line instead of the host itself: a token of `headend token create`
     token: _OptionalSecret = None
 
@@ -336,6 +366,11 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if self.master_key is not None and self.master_key_file is not None:
             raise ValueError("master_key and master_key_file are both set: give one of them")
+        oidc = (self.oidc_issuer, self.oidc_client_id, self.oidc_redirect_url)
+        if any(oidc) and not all(oidc):
+            raise ValueError(
+                "oidc_issuer, oidc_client_id and oidc_redirect_url go together: give all of them"
+            )
         if self.sample_tolerance_s * 2 >= self.sample_period_s:
             raise ValueError("sample_tolerance_s must be less than half of sample_period_s")
         for name in ("retry", "breaker"):

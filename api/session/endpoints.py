@@ -45,7 +45,7 @@ async def log_in(
 ) -> Who:
     """The session comes as a cookie. 401 does not say what was not right; 429 when to try again. Where the
     account has a second factor and no code was sent, the 401's type is ``/problems/code-needed``."""
-    _check_way(request, house)
+    check_way(request, house)
     now = house.clock()
     former = cookies.session(request)
     ask = Ask(
@@ -185,7 +185,7 @@ class _CodeNeeded(Unauthorized):
     slug, title = "code-needed", "The second factor is missing"
 
 
-def _check_way(request: Request, house: Services) -> None:
+def check_way(request: Request, house: Services) -> None:
     """A password comes over https, or does not leave the host; and no other site's page sends it."""
     if not (cookies.is_https(request) or cookies.is_local(request) or house.people.plain_http):
         raise Forbidden(

@@ -10,7 +10,11 @@ from api.docs import endpoints as docs
 from api.services import Services
 
 #: What somebody asks who is nobody yet.
-COMING_IN = {("/api/v1/session", "post")}
+COMING_IN = {
+    ("/api/v1/session", "post"),
+    ("/api/v1/session/oidc", "get"),
+    ("/api/v1/session/oidc/callback", "get"),
+}
 METHODS = {"get", "post", "put", "patch", "delete"}
 
 

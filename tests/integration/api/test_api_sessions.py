@@ -95,30 +95,30 @@ async def test_no_password_is_taken_over_a_network_in_the_clear(with_people: Any
     assert house.people.passwords.verified == 0
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"X-CSRF-Token": ""},
-        {"X-CSRF-Token": "0" * 64},
-        {"Origin": "http://evil"},
-        {"Origin": "null"},
-        {"Origin": "http://headend:8080"},
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "same-site"},
-    ],
-)
-async def test_what_another_page_sends_changes_nothing(with_people: Any, headers: dict[str, str]) -> None:
+FOREIGN: list[dict[str, str]] = [
+    {"X-CSRF-Token": ""},
+    {"X-CSRF-Token": "0" * 64},
+    {"Origin": "http://evil"},
+    {"Origin": "null"},
+    {"Origin": "http://headend:8080"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+]
+
+
+async def test_what_another_page_sends_changes_nothing(with_people: Any) -> None:
     house = with_people()
     await account(house.pool, house.people, "alice", "operator")
     async with browser(house) as page:
         await page.come_in()
-        refused = await page.post("/api/v1/groups", json={"name": "G"}, headers=headers)
-        assert refused.status_code == 403
-        assert refused.json()["type"] == "/problems/csrf"
-        assert (await page.delete(LOGIN, headers=headers)).status_code == 403
+        for headers in FOREIGN:
+            refused = await page.post("/api/v1/groups", json={"name": "G"}, headers=headers)
+            assert refused.status_code == 403, headers
+            assert refused.json()["type"] == "/problems/csrf"
+            assert (await page.delete(LOGIN, headers=headers)).status_code == 403
         assert (await page.get("/api/v1/groups/G")).status_code == 404
         told = [line for line in house.audit() if line[1] == "request.refused"]
-        assert [line[2] for line in told] == ["POST /api/v1/groups", f"DELETE {LOGIN}"]
+        assert [line[2] for line in told] == ["POST /api/v1/groups", f"DELETE {LOGIN}"] * len(FOREIGN)
         assert told[0][3] == {"reason": "CSRF"}
         same = {"Origin": "http://headend", "Sec-Fetch-Site": "same-origin"}
         assert (await page.post("/api/v1/groups", json={"name": "G"}, headers=same)).status_code == 201
