@@ -97,9 +97,7 @@ async def _check_csrf(request: Request, house: Services, asking: Caller) -> None
     """A cookie is sent by whichever page asks; the header is not."""
     why = cookies.foreign(request)
     if why is None and not cookies.is_csrf_token(asking.secret, request.headers.get(cookies.CSRF_HEADER)):
-        why = (
-            f"the header {cookies.CSRF_HEADER} is not that of this session: see GET /api/v1/session tells it"
-        )
+        why = f"the header {cookies.CSRF_HEADER} is not that of this session: see GET /api/v1/session"
     if why is not None:
         await _audit_refused(request, house, asking.principal, "CSRF")
         raise BadCsrf(why)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
-from headend.cli.people import ask_password, people_of
+from headend.cli.people import COUNTS, ask_password, people_of
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, err, out, print_json
 from headend.clock import utc_now
@@ -98,7 +98,10 @@ async def whoami(
         return
     out.print(who.actor)
     out.print(f"may   {', '.join(sorted(who.permissions)) or 'nothing'}", soft_wrap=True)
-    out.print(f"in    {'all areas' if who.areas is None else ', '.join(sorted(who.areas)) or 'no area'}")
+    if who.permissions:
+        out.print(f"in    {'all areas' if who.areas is None else ', '.join(sorted(who.areas)) or 'no area'}")
+    if who.account is not None and who.token is None:
+        out.print(f"its roles are looked at now, {COUNTS}", soft_wrap=True)
 
 
 async def _end(opened: Base) -> None:

@@ -14,6 +14,12 @@ from headend.store.sessions import OpenSession, SessionKind
 from headend.store.sql import Connection
 from schemas.people import Permission, Principal
 
+#: Why somebody may do less than his roles say.
+COUNTS = (
+    "and roles that need a second factor count once it was shown (`headend account totp` sets it up, then "
+    "`headend login`); a first password is changed before (`headend account password`)"
+)
+
 
 async def may(
     connection: Connection, opened: Base, object_: str, what: str, *, host_only: bool = False
@@ -23,7 +29,7 @@ async def may(
     who = await cli_principal(connection, opened.settings)
     why = None
     if not who.may(Permission.PEOPLE) or who.at(Permission.PEOPLE).areas is not None:
-        why = f"{who.actor} may not see to people: that is an administrator's"
+        why = f"{who.actor} may not see to people: that is an administrator's, {COUNTS}"
     elif host_only and who.actor != "cli":
         why = "credentials of others are set on the host itself, by nobody who is logged in: `headend logout`"
     if why is not None:
