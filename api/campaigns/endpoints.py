@@ -63,7 +63,7 @@ _MOST_PLACES: Final = 100
 
 Reads = Annotated[Principal, Depends(allowed(Permission.READ))]
 #: Whoever may ask for programs of some kind; of which, is checked with the program.
-Asks = Annotated[Principal, Depends(allowed(*OF_PROGRAM.values()))]
+Asks = Annotated[Principal, Depends(allowed(*OF_PROGRAM.values(), limited=True))]
 Steers = Annotated[Principal, Depends(allowed(*OF_PROGRAM.values(), Permission.STOP))]
 Number = Annotated[int, Path(ge=1, le=2**63 - 1, description="the campaign's number", examples=[12])]
 After = Annotated[str | None, Query(max_length=512, description="cursor of the last page")]

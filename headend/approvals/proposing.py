@@ -102,7 +102,7 @@ async def put_forward(
             actor=principal.actor,
             correlation_id=correlation_id,
             now=now,
-            areas=principal.areas,
+            areas=principal.at(OF_PROGRAM[kind]).areas,
         )
     except OutsideArea as error:
         raise NotPermitted(str(error)) from error
