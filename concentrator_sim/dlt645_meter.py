@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
-from concentrator_sim import dlt645_breaker, dlt645_clock
+from concentrator_sim import dlt645_breaker, dlt645_clock, dlt645_tariff
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.line_meters import LineMeter
 from concentrator_sim.meter import PROFILE_ROWS
@@ -68,7 +68,9 @@ class Dlt645Line:
         if asked.control.function is Function.READ and len(asked.data) >= _DI:
             told = _read(found, DataId.from_wire(asked.data[:_DI]), asked.data[_DI:])
         elif asked.control.function is Function.WRITE and len(asked.data) >= _DI:
-            refusal = dlt645_clock.write(found, DataId.from_wire(asked.data[:_DI]), asked.data[_DI:])
+            di = DataId.from_wire(asked.data[:_DI])
+            write = dlt645_tariff.write if dlt645_tariff.is_tariff(di) else dlt645_clock.write
+            refusal = write(found, di, asked.data[_DI:])
             told = b"" if not refusal else None
         elif asked.control.function is Function.SWITCH:
             refusal = dlt645_breaker.switch(found, asked.data)
@@ -93,12 +95,19 @@ def _read(one: LineMeter, di: DataId, parameters: bytes) -> bytes | None:
     elif di in (_FREEZE_TIME, _FREEZE_IMPORT):
         value = _freeze(one, di)
     elif di == dlt645_breaker.STATUS_3:
-        value = dlt645_breaker.status(one)
+        value = _either(dlt645_breaker.status(one), dlt645_tariff.status(one))
+    elif dlt645_tariff.is_tariff(di):
+        value = dlt645_tariff.read(one, di)
     elif di in (dlt645_clock.DATE, dlt645_clock.TIME):
         value = dlt645_clock.read(one, di)
     else:
         value = _values(one, di)
     return None if value is None else di.to_wire() + value
+
+
+def _either(one: bytes, other: bytes) -> bytes:
+    """Bits of both."""
+    return bytes(a | b for a, b in zip(one, other, strict=True))
 
 
 def _values(one: LineMeter, di: DataId) -> bytes | None:

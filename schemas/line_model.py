@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 
 from schemas.model import ModelError, ObisText, Scaler, explain, read_profile
 from schemas.model.parts import HexText, ZoneName
+from schemas.model.tariff import TariffLimits
 from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout
 from schemas.register_model import Sampling
 
@@ -98,6 +99,34 @@ class Dlt645Switch(_Part):
         return self
 
 
+class Dlt645Tariff(TariffLimits):
+    """How much of a tariff program DL/T 645 meters keep, and the password (level and three bytes, as they go
+    on the wire) and operator's code that they take it with. They know no weeks; public holidays are not
+    written."""
+
+    seasons: int = Field(default=14, ge=1, le=14)
+    weeks: int = Field(default=14, ge=1, le=255)
+    days: int = Field(default=8, ge=1, le=8)
+    switches: int = Field(default=14, ge=1, le=14)
+    special_days: int = Field(default=0, ge=0, le=0)
+    name_length: int = Field(default=64, ge=1, le=64)
+    day_ids: tuple[int, int] = (1, 8)
+    selectors: dict[int, int] = Field(default={n: n for n in range(1, 64)}, min_length=1)
+    one_day_weeks: bool = True
+    password: SecretStr
+    operator: HexText = "00000000"
+
+    @model_validator(mode="after")
+    def _four_bytes(self) -> "Dlt645Tariff":
+        try:
+            sizes = [len(bytes.fromhex(one)) for one in (self.password.get_secret_value(), self.operator)]
+        except ValueError:
+            raise ValueError("password must be hexadecimal digits") from None
+        if sizes != [4, 4]:
+            raise ValueError("password and operator have four bytes each")
+        return self
+
+
 class LineModel(_Part):
     """A kind of meter that tells values by name.
 
@@ -119,12 +148,14 @@ class LineModel(_Part):
     clock: Dlt645Clock = Dlt645Clock()
     #: how its relay is switched; None: it has none, or nobody may
     switch: Dlt645Switch | None = None
+    #: how its meters take tariff programs; None: they do not
+    tariff: Dlt645Tariff | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "LineModel":
-        own = self.identifiers or self.load_records or self.clock != Dlt645Clock() or self.switch
-        if self.driver != "dlt645" and own:
-            raise ValueError("identifiers, load_records, clock and switch are for driver dlt645")
+        programs = self.clock != Dlt645Clock() or self.switch or self.tariff
+        if self.driver != "dlt645" and (self.identifiers or self.load_records or programs):
+            raise ValueError("identifiers, load_records, clock, switch and tariff are for driver dlt645")
         if self.load_records is not None:
             if self.zone is None:
                 raise ValueError("load_records need a zone: their times are the meter's local ones")

@@ -256,8 +256,8 @@ class _Work:
         at, journal = self._later, self._journal
         if at is None:
             await journal.intend("activate", at="at once")
-            await self._meter.activate_tariff(None)
-            await journal.done("activate", activated=self._now().isoformat())
+            will_be = await self._meter.activate_tariff(None)
+            await journal.done("activate", activated=(will_be or self._now()).isoformat())
             self._has = await self._meter.read_tariff()
             return None if self._is_active else self._not_yet()
         if self._has.activates_at != at:

@@ -40,8 +40,9 @@ class TariffConversation(Protocol):
     async def disarm_tariff(self) -> None:
         """No passive calendar is to become active by itself. Raises DataAccessRefused."""
 
-    async def activate_tariff(self, at: datetime | None) -> None:
-        """Have the passive calendar activated at ``at`` (aware), or now. Raises PeerRefused."""
+    async def activate_tariff(self, at: datetime | None) -> datetime | None:
+        """Have the passive calendar activated at ``at`` (aware), or now; when that will be, None where it is
+        done. Raises PeerRefused."""
 
 
 def limits_of(model: object) -> TariffLimits | None:

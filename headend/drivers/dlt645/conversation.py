@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from headend.drivers.contract import Refusal, RegisterReadout
 from headend.drivers.dlt645.breaker import Dlt645Breakers
 from headend.drivers.dlt645.clock import Dlt645Clocks
+from headend.drivers.dlt645.tariff import Dlt645Tariffs
 from headend.drivers.line_driver import Answers, LineWay, by_quantity, silent
 from headend.drivers.samples import (
     Row,
@@ -47,7 +48,7 @@ _FAILURES: Final = 10
 _FRESH: Final = timedelta(hours=24)
 
 
-class Dlt645Conversation(Dlt645Clocks, Dlt645Breakers):
+class Dlt645Conversation(Dlt645Clocks, Dlt645Breakers, Dlt645Tariffs):
     """One meter's turn on its line, as a `headend.drivers.contract.Conversation`."""
 
     def __init__(self, stream: Stream, way: LineWay, *, answer_s: float, now: Callable[[], datetime]) -> None:

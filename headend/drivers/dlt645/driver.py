@@ -44,11 +44,12 @@ class Dlt645Driver(LineDriver):
         self._dial_mqtt = dial_mqtt
 
     def features(self, model: str) -> frozenset[Feature]:
-        """As all lines'; clocks and breakers where zone and passwords are known. Raises ModelError."""
+        """As all lines'; clocks, breakers, tariffs where zone and passwords are known. Raises ModelError."""
         found = self._model(model)
         can_change = found.tz is not None and (found.clock.broadcast or found.clock.password is not None)
         can_switch = found.tz is not None and found.switch is not None
-        programs = {Feature.CLOCK: can_change, Feature.SWITCH: can_switch}
+        takes = found.tz is not None and found.tariff is not None
+        programs = {Feature.CLOCK: can_change, Feature.SWITCH: can_switch, Feature.TARIFF: takes}
         return super().features(model) | {one for one, can in programs.items() if can}
 
     @asynccontextmanager

@@ -119,15 +119,16 @@ class TariffCommands(Commands):
         model = self._tariff_model()
         await self._session.set(self._calendar(model, calendars.ACTIVATION_TIME), axdr.encode(value))
 
-    async def activate_tariff(self, at: datetime | None) -> None:
+    async def activate_tariff(self, at: datetime | None) -> datetime | None:
         """Attribute activate_passive_calendar_time, or the method."""
         model = self._tariff_model()
         if at is None:
             method = Method(ClassId.ACTIVITY_CALENDAR, Obis.parse(model.calendar), calendars.ACTIVATE)
             await self._session.action(method, axdr.encode(axdr.i8(0)))
-            return
+            return None
         value = axdr.octets(stamp(at, self._model).to_bytes())
         await self._session.set(self._calendar(model, calendars.ACTIVATION_TIME), axdr.encode(value))
+        return at
 
     def _tariff_model(self) -> Tariff:
         found = self._model.tariff
