@@ -95,6 +95,14 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_line() -> None:
     assert [one.line for one in found.findings if one.severity is Severity.WARNING] == [8]
 
 
+def test_the_document_of_the_readme_is_right() -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+    text = readme.split("## Time-of-use programs")[1].split("```toml\n")[1].split("```")[0]
+    found = read(text, limits=LIMITS, now=NOW)
+    assert found.is_right
+    assert found.findings == ()
+
+
 def _changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
     whole = deepcopy(THREE)
     at: Any = whole
