@@ -30,6 +30,8 @@ from headend.drivers.contract import Conversation, Target
 from headend.programs.contract import Failed, Finished, Journal, Later, Outcome, Task, Unfit
 from headend.session.access import Connect
 from headend.store import tariffs
+from headend.store.errors import ConflictError
+from headend.store.sql import Connection
 from protocols.errors import LocalProtocolError
 from schemas.model import ModelError
 from schemas.model.tariff import TariffLimits
@@ -94,7 +96,7 @@ class StoredHistory:
 
 
 class TariffProcedure:
-    """The `headend.programs.contract.Procedure` of tariff programs."""
+    """The `headend.programs.contract.Guarded` procedure of tariff programs."""
 
     kind: ProgramKind = ProgramKind.TARIFF
 
@@ -120,6 +122,19 @@ class TariffProcedure:
             return f"meter model {target.meter.model} says nothing of tariffs: it needs a section [tariff]"
         wrong = errors_in(check(document, limits=limits))
         return "; ".join(map(str, wrong[:_MOST_TOLD])) or None
+
+    async def forbidden(
+        self, connection: Connection, program: Program, meters: Sequence[int], now: datetime
+    ) -> Mapping[int, str]:
+        """No meter. Raises ConflictError where the program's activation is past already: a meter that is
+        reached late activates at once, a campaign that begins late was not meant so."""
+        wrong = [one for one in check(_document(program), now=now) if one.path == ("activation",)]
+        if wrong:
+            raise ConflictError("; ".join(map(str, wrong)))
+        return {}
+
+    async def admit(self, connection: Connection, task: Task) -> None:
+        """Always: nothing counts before it is proven."""
 
     async def apply(self, conversation: Conversation, task: Task, journal: Journal) -> Outcome:
         """See the module."""

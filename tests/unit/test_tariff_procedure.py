@@ -16,6 +16,7 @@ from headend.drivers.contract import Target
 from headend.drivers.dlms.commands.tariff import TariffCommands
 from headend.programs.contract import Failed, Finished, Later, Outcome, Task, Unfit
 from headend.programs.tariff import TariffProcedure
+from headend.store.errors import ConflictError
 from protocols.dlms import axdr
 from protocols.dlms.apdu.fields import AttributeItem
 from protocols.dlms.cosem import Attribute, Method
@@ -346,6 +347,21 @@ async def test_scripts_and_masks_of_the_meter_are_checked(selectors: dict[int, i
     assert isinstance(outcome, Unfit)
     assert told in outcome.reason
     assert scene.session.effects == []
+
+
+async def test_an_activation_in_the_past_is_no_campaign() -> None:
+    scene = Scene(program(AT))
+    connection: Any = None
+    assert await scene.procedure.forbidden(connection, scene.program, [7], AT - timedelta(seconds=1)) == {}
+    with pytest.raises(ConflictError, match="is past: name a time to come"):
+        await scene.procedure.forbidden(connection, scene.program, [7], AT)
+
+
+async def test_a_meter_that_is_reached_late_activates_at_once() -> None:
+    scene = Scene(program(AT))
+    scene.clock.now = AT + timedelta(hours=3)
+    assert isinstance(await scene.visit(), Finished)
+    assert scene.history.rows[-1] == ("began", "THREE", scene.clock.now)
 
 
 def test_what_a_model_does_not_take_is_unfit() -> None:

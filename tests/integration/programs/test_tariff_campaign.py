@@ -3,7 +3,10 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from headend.store import tariffs
+from headend.store.errors import ConflictError
 from schemas.campaign import MeterProgress
 from tests.integration.programs.field import EVERYBODY, Works, works
 from tests.integration.programs.tariffs import program
@@ -47,6 +50,8 @@ async def test_every_meter_has_it_and_the_wrong_ones_are_found(embedded_database
             ("special_days", "intended"),
             ("special_days", "done"),
         ]
+        with pytest.raises(ConflictError, match="is past"):
+            await here.propose(program(before))
         again = await here.apply(program(), TO_THE_END)
         assert {one.state for one in again if one.meter_id not in failed} == {MeterProgress.UNCHANGED}
         assert len(await _history(here, good.meter_id)) == 2
