@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from headend.approvals import four_eyes
 from headend.audit.verify import seal
 from headend.clock import utc_now
 from headend.foundation import Base, database, open_base, sealer_if_any
@@ -164,6 +165,8 @@ async def scheduling(stack: AsyncExitStack, tasks: Tasks, base: Base) -> None:
     async def tick(now: datetime) -> None:
         async with base.pool.connection() as connection:
             await plan_due(connection, now, folders=base.settings.profile_folders)
+        async with base.pool.connection() as connection:
+            await four_eyes.expire(connection, now)
         await advance_all(base.pool.connection, now)
         await rotations.tick(now)
         vault = await base.vault_if_any()

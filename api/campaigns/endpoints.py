@@ -44,7 +44,7 @@ from headend.approvals.proposing import (
 from headend.approvals.steering import ChangedSince, MayNot, Steer, Steering
 from headend.moment import following
 from headend.moment.campaign_feed import CampaignFeeds, CampaignProgress, look
-from headend.programs.proposal import EmptySelection
+from headend.programs.proposal import EmptySelection, PlanError
 from headend.programs.report import report
 from headend.store import approvals, campaign_views, campaigns, programs
 from headend.store.sql import Connection
@@ -142,6 +142,11 @@ async def _proposed(
     except UnknownNames as error:
         places = [Place(pointer=f"/plan/selection{one.pointer}", detail=one.reason) for one in error.names]
         raise BadValue(f"{error}; nothing was begun", places=places[:_MOST_PLACES]) from error
+    except PlanError as error:
+        places = [Place(pointer=f"/plan{one.pointer}", detail=one.reason) for one in error.wrong]
+        raise BadValue(
+            "; ".join(f"/plan{one}" for one in error.wrong[:3]), places=places[:_MOST_PLACES]
+        ) from error
     except EmptySelection as error:
         raise BadValue.field("/plan/selection", str(error)) from error
 

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from headend.clock import utc_now
 from headend.programs import waves
-from headend.programs.proposal import digest_of
+from headend.programs.proposal import digest_now
 from headend.store import campaign_views, campaigns, programs
 from headend.store.approvals import Approval
 from headend.store.campaigns import Campaign
@@ -46,13 +46,6 @@ class CampaignSubject:
                 before=[CampaignState.PROPOSED],
                 reason=reason,
             )
-
-
-async def digest_now(connection: Connection, campaign: Campaign) -> bytes:
-    """The digest of a campaign that has not begun, made anew from all that is stored of it."""
-    stored = await programs.find(connection, campaign.program_id)
-    placed = await campaign_views.placed(connection, campaign.campaign_id)
-    return digest_of(stored.content, campaign.plan, placed)
 
 
 async def shown(connection: Connection, campaign: Campaign) -> dict[str, Any]:

@@ -12,8 +12,15 @@ from headend.moment.campaign_feed import CampaignProgress
 from headend.store.approvals import Approval
 from headend.store.campaign_views import Named
 from headend.store.campaigns import Campaign
-from schemas.campaign import MeterProgress
+from schemas.campaign import MeterProgress, Plan
 
+#: Fields of what is shown that `_campaign_lines` tells in words.
+_TOLD: Final = frozenset(
+    ("kind", "title", "program", "meters", "unfit", "models", "first", "last", "plan", "waves",
+    "program_name",  "program_digest")
+)  # fmt: skip
+#: Characters of a list of names that a line has.
+_LONGEST: Final = 400
 #: What a person has to look at.
 BAD: Final = (MeterProgress.FAILED, MeterProgress.UNSURE, MeterProgress.CANCELLED)
 
@@ -87,20 +94,75 @@ def _plain(value: Any) -> str:
 
 
 def approval_card(one: Approval) -> Table:
-    """Everything that is to be approved: nothing of it is left out."""
-    table = Table("", f"approval {one.approval_id} of {one.subject}")
+    """Everything that is to be approved: what, to whom, when, within which limits."""
+    table = Table("", f"approval {one.approval_id} of {one.subject}", show_header=True)
     table.add_row("state", f"{one.state}" + (f": {one.reason}" if one.reason else ""))
-    table.add_row("asked for by", one.requested_by)
-    table.add_row("asked at", f"{one.created_at:%F %T}Z, waits until {one.expires_at:%F %R}Z")
-    if one.decided_at is not None:
+    table.add_row("asked for by", f"{one.requested_by} at {one.created_at:%F %T}Z")
+    if one.decided_at is None:
+        table.add_row("waits until", f"{one.expires_at:%F %R}Z")
+        table.add_row("who may", f"another person with the permissions approve and {one.needs}")
+    else:
         table.add_row("decided", f"by {one.decided_by} at {one.decided_at:%F %T}Z")
-    table.add_row("who may", f"another person with the permissions approve and {one.needs}")
     table.add_section()
-    for name, value in lines(one.shown):
+    for name, value in _campaign_lines(one.shown) if "plan" in one.shown else lines(one.shown):
         table.add_row(name, value)
     table.add_section()
     table.add_row("digest", one.digest.hex())
     return table
+
+
+def _campaign_lines(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is shown of a campaign, its plan in words: each of its fields is in one of them."""
+    yield "what", f"{shown['kind']}: {shown['title']}"
+    program = {name: value for name, value in shown["program"].items() if name != "kind"}
+    yield from ((f"  {name}", value) for name, value in lines(program))
+    told = f"{shown['meters']:,} meters"
+    if shown["unfit"]:
+        told += f"; {shown['unfit']:,} of the selection are not fit for it, and are not touched"
+    yield "whom", told
+    yield "  models", ", ".join(f"{model} {count:,}" for model, count in shown["models"].items())
+    first, last = shown["first"], shown["last"]
+    if shown["meters"] <= len(first):
+        yield "  meters", ", ".join(first)
+    else:
+        yield "  first", ", ".join(first)
+        yield "  last", ", ".join(last)
+    plan = Plan.model_validate(shown["plan"])
+    chosen = [*lines(plan.selection.model_dump(mode="json", exclude_defaults=True))]
+    yield "  selected by", "; ".join(f"{name} {_short(value)}" for name, value in chosen) or "all meters"
+    yield (
+        "when",
+        "as soon as it is approved" if plan.starts_at is None else f"from {plan.starts_at:%F %R%z} on",
+    )
+    if plan.window is not None:
+        days = "" if len(plan.window.days) == 7 else " on days " + ", ".join(map(str, plan.window.days))
+        yield "  window", f"{plan.window.opens:%R}-{plan.window.closes:%R} {plan.window.zone}{days}"
+    else:
+        yield "  window", "at any time of day"
+    yield "  waves", ", ".join(f"{wave_name(one['wave'])} {one['meters']:,}" for one in shown["waves"])
+    if plan.canary_meters:
+        yield "  canaries", ", ".join(plan.canary_meters)
+    if len(shown["waves"]) > 1:
+        yield "  between waves", f"{plan.soak_s:,} s at least"
+    yield (
+        "limits",
+        f"stops when more than {plan.stop_percent:g} % fail, from {plan.stop_from:,} ended meters on",
+    )
+    if plan.per_station is not None:
+        yield "  at once", f"{plan.per_station:,} meters behind a station"
+    longest = f"paused {plan.retry.first_s:g} to {plan.retry.longest_s:g} s"
+    if plan.retry.drop_dead_s is not None:
+        longest += f", none after {plan.retry.drop_dead_s:,} s"
+    yield "  attempts", f"{plan.retry.attempts} at each meter, {longest}"
+    yield "  expires", f"{plan.expires_s:,} s after a wave has begun"
+    if plan.urgent:
+        yield "  urgent", "before what nobody waits for"
+    rest = {name: value for name, value in shown.items() if name not in _TOLD}
+    yield from lines(rest)
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST else f"{value[:_LONGEST]}... (all of it: --json)"
 
 
 def approval_json(one: Approval) -> dict[str, Any]:

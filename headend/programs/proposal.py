@@ -15,7 +15,7 @@ from headend.jobs.forwarding import station_targets
 from headend.programs.contract import Guarded, Procedure
 from headend.programs.dealing import Fit, deal
 from headend.programs.windows import opening
-from headend.store import audit, campaign_course, campaigns, programs, selection
+from headend.store import audit, campaign_course, campaign_views, campaigns, programs, selection
 from headend.store.campaigns import Campaign, Placed
 from headend.store.errors import ConflictError
 from headend.store.sql import Connection
@@ -123,6 +123,13 @@ def digest_of(program: Program, plan: Plan, placed: Sequence[Placed]) -> bytes:
         "meters": [[one.meter_id, one.wave, one.unfit] for one in sorted(placed)],
     }
     return hashlib.sha256(canonical(plain)).digest()
+
+
+async def digest_now(connection: Connection, campaign: Campaign) -> bytes:
+    """The digest of a campaign that has not begun, made anew from all that is stored of it."""
+    stored = await programs.find(connection, campaign.program_id)
+    placed = await campaign_views.placed(connection, campaign.campaign_id)
+    return digest_of(stored.content, campaign.plan, placed)
 
 
 def check_times(plan: Plan, now: datetime) -> list[Wrong]:

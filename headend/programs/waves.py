@@ -14,8 +14,9 @@ from typing import Final
 
 from headend.links.permits import Urgency
 from headend.programs.dealing import CANARIES
+from headend.programs.proposal import digest_now
 from headend.programs.windows import opening
-from headend.store import audit, campaign_course, campaigns, jobs, queue
+from headend.store import approvals, audit, campaign_course, campaigns, jobs, queue
 from headend.store.campaign_course import Standing
 from headend.store.campaigns import Campaign
 from headend.store.jobs import NewJob
@@ -49,7 +50,8 @@ async def advance(connection: Connection, campaign_id: int, now: datetime) -> No
 
 
 async def _start(connection: Connection, campaign: Campaign, now: datetime) -> bool:
-    """Whether its time has come. One that could not begin in time begins no more."""
+    """Whether its time has come. One that could not begin in time begins no more, nor does one that is not
+    exactly what was approved."""
     plan, number = campaign.plan, campaign.campaign_id
     if now >= last_start(plan, campaign.created_at):
         reason = f"it did not begin within {timedelta(seconds=plan.expires_s)}: propose it anew"
@@ -60,6 +62,14 @@ async def _start(connection: Connection, campaign: Campaign, now: datetime) -> b
         await _record(connection, number, "campaign.aborted", reason)
         return False
     if (plan.starts_at is not None and now < plan.starts_at) or opening(plan.window, now) > now:
+        return False
+    if not await approvals.holds(connection, f"campaign:{number}", await digest_now(connection, campaign)):
+        reason = "what was approved is not what is there now: propose it anew"
+        await campaigns.move(
+            connection, number, CampaignState.ABORTED, before=[CampaignState.APPROVED], reason=reason
+        )
+        await campaign_course.let_go(connection, number, reason=reason)
+        await _record(connection, number, "campaign.aborted", reason)
         return False
     await campaigns.move(connection, number, CampaignState.RUNNING, before=[CampaignState.APPROVED])
     await _record(connection, number, "campaign.started", None)

@@ -60,10 +60,11 @@ async def test_a_campaign_from_proposal_to_report(
         assert here.rows("SELECT count(*) FROM requests") == [(0,)]
         for shown in (said(waits), said(await cli("approvals", "show", "1"))):
             for told in (
-                "program.kind clock",
-                "program.leave_s 5",
-                "meters 2",
-                "plan.canaries 1",
+                "what clock: spring",
+                "leave_s 5",
+                "whom 2 meters",
+                "canaries 1, wave",
+                "00:00-23:59 UTC",
                 first,
                 second,
             ):

@@ -129,6 +129,7 @@ BAD: list[tuple[str, Change, int, str]] = [
     ("no such program", lambda b: (b.pop("program"), b.update(program_id=77)), 404, "number 77"),
     ("none fit", lambda b: b["plan"].update(selection={"meters": ["M-9"]}), 409, "no breaker"),
     ("waves", lambda b: b["plan"].update(waves=[10, 20]), 422, "add up to 100"),
+    ("past", lambda b: b["plan"].update(starts_at="2026-03-01T00:00:00Z"), 422, "/plan/starts_at"),
     ("reason", lambda b: b["program"].update(reason="because"), 422, "/program/reason"),
 ]
 

@@ -12,6 +12,7 @@ from headend.approvals.four_eyes import Changed, NotYours
 from headend.approvals.policy import Policy
 from headend.approvals.proposing import Key, KeyReused, NotPermitted, Proposed, UnknownNames, put_forward
 from headend.drivers.contract import Target
+from headend.programs import waves
 from headend.programs.contract import Procedure
 from headend.store import approvals, campaigns
 from headend.store.approvals import ApprovalState
@@ -192,6 +193,29 @@ async def test_any_change_kills_it(pool: Pool) -> None:
             ("policy", "approval.void"), ("bob", "approval.refused"),
         ]  # fmt: skip
         async with pool.connection() as connection:
+            await connection.execute(b"DELETE FROM campaigns")
+            await connection.execute(b"DELETE FROM programs")
+    assert await requests(pool) == 0
+
+
+async def test_nothing_begins_but_what_was_approved(pool: Pool) -> None:
+    """Changed behind the approval and before the start, or the approval void: it does not begin."""
+    later = PLAN.model_copy(update={"starts_at": datetime.now(UTC) + timedelta(hours=1)})
+    for change in ("another reason", "another wave", "void"):
+        made = await forward(pool, plan=later)
+        await decide(pool, made, BOB)
+        number = made.campaign.campaign_id
+        assert (await state(pool, made))[1] is CampaignState.APPROVED
+        async with pool.connection() as connection:
+            if change == "void":
+                await four_eyes.void(connection, made.approval.subject, reason="x", actor="x")
+            else:
+                await connection.execute(CHANGES[change](number).encode())
+            await waves.advance(connection, number, datetime.now(UTC) + timedelta(hours=2))
+            campaign = await campaigns.find(connection, number)
+            assert campaign.state is CampaignState.ABORTED, change
+            assert campaign.reason is not None
+            assert "not what is there now" in campaign.reason
             await connection.execute(b"DELETE FROM campaigns")
             await connection.execute(b"DELETE FROM programs")
     assert await requests(pool) == 0
