@@ -99,7 +99,7 @@ async def decide(
     """
     async with connect() as connection:
         found = await approvals.find(connection, approval_id)
-        why, stale = _why_not(found, principal), None
+        why, stale = why_not(found, principal), None
         if why is None:
             # the subject is locked before its approval, as by whoever changes the subject
             there = await _subject(found).digest(connection, found.subject)
@@ -144,8 +144,8 @@ async def expire(connection: Connection, now: datetime) -> int:
     return len(overdue)
 
 
-def _why_not(approval: Approval, principal: Principal) -> str | None:
-    """Why he may not decide."""
+def why_not(approval: Approval, principal: Principal) -> str | None:
+    """Why he may not decide of it; None where he may."""
     if principal.account is None:
         return (
             "who approves is a person with an account: the host's command line and tokens of nobody cannot; "

@@ -1,12 +1,13 @@
 """headend approvals: what waits for a second person."""
 
+import sys
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from headend.approvals.four_eyes import NotYours, decide
+from headend.approvals.four_eyes import NotYours, decide, why_not
 from headend.cli.campaign_view import approval_card, approval_json
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, out, print_json
@@ -96,7 +97,12 @@ async def _decide(number: int, digest: str | None, reason: str | None, *, approv
         async with opened.pool.connection() as connection:
             principal = await cli_principal(connection, opened.settings)
             found = await approvals.find(connection, number)
-        seen = _digest(digest) if digest is not None else _asked(found, approving=approving)
+        if digest is not None:
+            seen = _digest(digest)
+        elif why_not(found, principal) is not None:
+            seen = found.digest  # it is refused below, and audited: nothing is to be shown or asked
+        else:
+            seen = _asked(found, approving=approving)
         try:
             done = await decide(
                 opened.pool.connection,
@@ -121,6 +127,11 @@ def _digest(text: str) -> bytes:
 
 def _asked(found: Approval, *, approving: bool) -> bytes:
     """The digest of what was shown now, if the person says so."""
+    if not sys.stdin.isatty():
+        raise CommandError(
+            f"nobody can be asked here: look with `headend approvals show {found.approval_id}`, and give the "
+            "--digest that it tells"
+        )
     _tell(found, as_json=False)
     if found.state is ApprovalState.WAITING:
         what = "Approve" if approving else "Refuse"

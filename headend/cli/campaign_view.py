@@ -108,6 +108,8 @@ def approval_card(one: Approval) -> Table:
         table.add_row(name, value)
     table.add_section()
     table.add_row("digest", one.digest.hex())
+    if "program_digest" in one.shown:
+        table.add_row("  of the program", f"{one.shown['program_digest']} ({one.shown['program_name']})")
     return table
 
 
