@@ -271,7 +271,7 @@ async def _kill(land: County, house: House, campaign_id: int, kills: int, say: S
 async def _night(house: House, day: datetime, within_s: float, say: Say) -> tuple[Counts, float]:
     """Read yesterday of all meters; what became of it by its end, and the seconds until the last."""
     began = utc_now()
-    job_id = await house.begin(day, within_s)
+    job_id = await house.begin(day, within_s, attempts=100)
     await house.cut_off(job_id)
     counts = await house.counts(job_id)
     last = await house.number(

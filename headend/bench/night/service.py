@@ -193,6 +193,7 @@ class House:
         seconds: float,
         meters: Sequence[int] | None = None,
         until: datetime | None = None,
+        attempts: int = 5,
     ) -> int:
         """A job that reads [since, until), or a day, of all meters or of these; no attempt begins after so
         many seconds. Its number."""
@@ -202,7 +203,7 @@ class House:
         async with self._land.pool.connection() as connection:
             new = NewJob(
                 JobKind.SCHEDULED, "night", work, 5, drop_dead, drop_dead, "bench", "bench",
-                retry=Retry(attempts=5, first_s=1, longest_s=10),
+                retry=Retry(attempts=attempts, first_s=1, longest_s=10),
             )  # fmt: skip
             job_id = await jobs.create(connection, new)
             assert job_id is not None

@@ -1,5 +1,6 @@
 """Meters are given another program, over real sockets: as it should go, and as it goes."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from concentrator_sim.image import ImageStore, Troubles, simulated_image
 from headend.firmware.package import Manifest, pack
 from headend.firmware.upload import upload
 from headend.store.errors import ConflictError
-from schemas.campaign import MeterProgress
+from schemas.campaign import CampaignState, MeterProgress
 from schemas.programs.firmware import FirmwareProgram
 from tests.integration.programs.field import EVERYBODY, Works, works
 
@@ -193,3 +194,26 @@ async def test_a_campaign_goes_on_with_what_another_began(embedded_database: Any
         assert (found.state, memory.version) == (MeterProgress.DONE, "2.0.0")
         assert (memory.counts.initiated, memory.counts.again_told) == (3, 0)
         assert memory.counts.blocks == 7 + -(-SIZE // 500)
+
+
+async def test_a_campaign_whose_canaries_brick_stops_before_the_first_wave(embedded_database: Any) -> None:
+    settings = {"breaker_first_s": 0.1, "breaker_longest_s": 0.2, "answer_shortest_s": 0.2}
+    async with field(embedded_database.dsn, meters=6, faults=[{"kind": "brick"}], settings=settings) as here:
+        plan = EVERYBODY.model_copy(update={"canaries": 2})
+        campaign = await here.propose(await uploaded(here, packed()), plan)
+        await here.approve(campaign.campaign_id)
+        async with asyncio.timeout(40):
+            while (await here.advance(campaign.campaign_id)).state is not CampaignState.STOPPED:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        standing = {one.meter_id: one for one in await here.standing(campaign.campaign_id)}
+        canaries = [one for one in standing.values() if one.wave == 0]
+        assert len(canaries) == 2
+        assert {one.state for one in canaries} <= {
+            MeterProgress.FAILED,
+            MeterProgress.UNSURE,
+            MeterProgress.OPEN,
+        }
+        assert {one.state for one in standing.values() if one.wave > 0} == {MeterProgress.WAITING}
+        touched = [n for n in range(6) if here.simulated(n).part_if_any(ImageStore).counts.initiated]
+        assert {here.meters[here.simulated(n).serial] for n in touched} <= {one.meter_id for one in canaries}
+        assert touched
