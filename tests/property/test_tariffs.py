@@ -32,6 +32,8 @@ from schemas.tariff.explain import explain, rule_of
 from schemas.tariff.locate import json_lines, toml_lines
 from tests.integration.programs.tariffs import THREE
 
+#: No example is judged by how long it takes.
+UNHURRIED = settings(max_examples=50, deadline=None)
 OCTETS = st.binary(max_size=16)
 TIME = st.builds(
     CosemTime, st.integers(0, 23), st.integers(0, 59), st.integers(0, 59) | st.none(), st.none() | st.just(0)
@@ -80,6 +82,7 @@ def _through(data: axdr.Data) -> axdr.Data:
     return axdr.decode_exact(axdr.encode(data))
 
 
+@UNHURRIED
 @given(SEASONS, WEEKS, DAYS, SPECIALS)
 def test_calendars_come_back_as_they_were_written(seasons: Any, weeks: Any, days: Any, specials: Any) -> None:
     assert calendars.seasons(_through(calendars.table(seasons))) == tuple(seasons)
@@ -88,6 +91,7 @@ def test_calendars_come_back_as_they_were_written(seasons: Any, weeks: Any, days
     assert special_days.special_days(_through(special_days.entries(specials))) == tuple(specials)
 
 
+@UNHURRIED
 @given(SCRIPTS, MASKS, ASSIGNED)
 def test_scripts_and_masks_come_back_as_they_were_written(scripts: Any, masks: Any, assigned: Any) -> None:
     assert script_table.scripts(_through(axdr.array(one.encode() for one in scripts))) == tuple(scripts)
@@ -101,6 +105,7 @@ _DECODERS = (
 )  # fmt: skip
 
 
+@UNHURRIED
 @given(st.sampled_from(_DECODERS), st.binary(max_size=80))
 def test_any_bytes_are_tables_or_refused(decode: Any, raw: bytes) -> None:
     for text in (raw, b"\x01\x01\x02" + raw):
@@ -135,6 +140,7 @@ VALUES = st.recursive(
 )
 
 
+@UNHURRIED
 @given(st.dictionaries(NAME, VALUES, max_size=4), st.sampled_from((None, 0, 2)))
 def test_every_path_of_a_json_text_has_a_line(value: Any, indent: int | None) -> None:
     text = json.dumps(value, indent=indent)
@@ -156,6 +162,7 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
+@UNHURRIED
 @given(
     st.dictionaries(NAME, SCALAR, max_size=3),
     st.dictionaries(
@@ -183,6 +190,7 @@ def test_every_path_of_a_toml_text_has_a_line(top: Any, tables: Any) -> None:
 DOCUMENT = TariffDocument.model_validate(THREE)
 
 
+@UNHURRIED
 @given(st.frozensets(st.integers(1, 40), max_size=40), st.integers(2, 40))
 def test_day_numbers_are_apart_from_the_old_ones_where_there_are_enough(
     taken: frozenset[int], last: int
@@ -201,6 +209,7 @@ def _compiled(first: int) -> Compiled:
     return compiled(DOCUMENT, LIMITS, {"work": first, "rest": first + 1})
 
 
+@UNHURRIED
 @given(st.integers(1, 200), st.integers(1, 200))
 def test_a_calendar_means_the_same_whatever_its_days_are_called(one: int, other: int) -> None:
     first, second = _compiled(one), _compiled(other)
@@ -208,6 +217,7 @@ def test_a_calendar_means_the_same_whatever_its_days_are_called(one: int, other:
     assert bool(differences(first.calendar, second.calendar)) == (one != other)
 
 
+@UNHURRIED
 @given(st.data())
 def test_any_change_of_a_calendar_is_a_difference(data: st.DataObject) -> None:
     whole = _compiled(1).calendar
@@ -239,6 +249,7 @@ def test_what_is_explained_holds_until_the_next_switching(day: date, minute: int
         assert explain(DOCUMENT, within).period == told.period
 
 
+@UNHURRIED
 @given(
     st.integers(2026, 2028) | st.none(), st.integers(1, 12), st.integers(1, 31),
     st.dates(date(2026, 1, 1), date(2027, 12, 31)), st.integers(0, 400),

@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concentrator_sim.dlt645_clock import CHINA
@@ -29,6 +29,8 @@ from schemas.programs.tariff import TariffProgram
 from tests.integration.programs.tariffs import program
 from tests.unit.test_tariff_procedure import Kept, Remembered, _target
 
+#: No example is judged by how long it takes.
+UNHURRIED = settings(max_examples=50, deadline=None)
 NOON = datetime(2026, 11, 30, 12, 5, 7, tzinfo=CHINA)
 SAID = {"password": "02000000", "operator": "11223344"}
 _ALL = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -98,12 +100,14 @@ PERIODS = st.lists(
 )
 
 
+@UNHURRIED
 @given(ZONES, PERIODS)
 def test_tables_come_back_as_they_were_written(zones: Any, periods: Any) -> None:
     assert tables.decode_zones(tables.encode_zones(zones)) == tuple(zones)
     assert tables.decode_table(tables.encode_table(periods)) == tuple(periods)
 
 
+@UNHURRIED
 @given(
     st.binary(max_size=45), st.sampled_from((tables.decode_zones, tables.decode_table, tables.decode_time))
 )
