@@ -42,6 +42,7 @@ def read(text: str, *, limits: TariffLimits | None = None, now: datetime | None 
     is_json = text.lstrip().startswith("{")
     try:
         plain = json.loads(text) if is_json else tomllib.loads(text)
+        lines = json_lines(text) if is_json else toml_lines(text)
     except json.JSONDecodeError as error:
         return Checked(None, (Finding((), f"not JSON: {error.msg}", line=error.lineno),))
     except tomllib.TOMLDecodeError as error:
@@ -50,7 +51,6 @@ def read(text: str, *, limits: TariffLimits | None = None, now: datetime | None 
         return Checked(None, (Finding((), f"not TOML: {reason}", line=None if at is None else int(at[1])),))
     except (RecursionError, ValueError):
         return Checked(None, (Finding((), "nested too deep, or a number of too many digits"),))
-    lines = json_lines(text) if is_json else toml_lines(text)
     found = read_plain(plain, limits=limits, now=now)
     findings = [one._replace(line=line_of(lines, one.path)) for one in found.findings]
     return Checked(found.document, tuple(sorted(findings, key=lambda one: (one.severity, one.line or 0))))

@@ -172,6 +172,7 @@ def test_what_a_model_does_not_take_is_told(limits: dict[str, Any], message: str
         ('{\n "name": 3,\n', 3),
         ('name = "x"\nzone = 06:\n', 2),
         ("[" * 5000, None),
+        *(('{"a":' + "[" * deep + "]" * deep + "}", None) for deep in (600, 900, 5000)),
         ("x" * (1 << 20) + "x", None),
     ],
 )
