@@ -104,8 +104,11 @@ async def _run(connection: Connection, campaign: Campaign, now: datetime) -> Non
         ended_at = max((one.ended_at for one in begun if one.ended_at is not None), default=None)
         if ended_at is not None and now < ended_at + timedelta(seconds=plan.soak_s):
             return
-        await campaigns.begin_wave(connection, number, ahead[0].wave)
-    fed = await campaign_course.feed(connection, number, per_station=plan.per_station)
+        wave = ahead[0].wave
+        await campaigns.begin_wave(connection, number, wave)
+    else:
+        wave = begun[-1].wave
+    fed = await campaign_course.feed(connection, number, wave=wave, per_station=plan.per_station)
     await _request(connection, campaign, fed, now)
 
 

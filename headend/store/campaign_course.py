@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from headend.store import sql
 from headend.store.sql import Connection
@@ -13,6 +13,9 @@ _QUERIES: Final = sql.load("campaign_course")
 GOES_ON: Final = "headend_campaigns"
 #: Whoever may be in the middle of a step, though his request is closed, has so long to say what came of it.
 GRACE_S: Final = 120.0
+#: Meters that one transaction opens, puts off or cancels: who decides waits for no county, and nobody else
+#: waits long for the campaign's row. The rest follows as the campaign tells that it may go on.
+MOST: Final = 10_000
 
 
 class Standing(NamedTuple):
@@ -54,12 +57,21 @@ async def judge_anew(connection: Connection, campaign_id: int) -> None:
     await connection.execute(_QUERIES["judge_anew"], {"campaign": campaign_id})
 
 
-async def feed(connection: Connection, campaign_id: int, *, per_station: int | None) -> list[int]:
-    """Open what waits of the waves that have begun; the numbers of the meters, in order."""
-    cursor = await connection.execute(
-        _QUERIES["feed"], {"campaign": campaign_id, "per_station": per_station}, prepare=False
-    )
-    return sorted(meter_id for (meter_id,) in await cursor.fetchall())
+async def feed(connection: Connection, campaign_id: int, *, wave: int, per_station: int | None) -> list[int]:
+    """Open what waits of the waves up to ``wave``, `MOST` at once and so many meters of each station; those
+    that another campaign of the same kind is at go on waiting. The numbers of the meters, in order. The
+    campaign is locked by the caller."""
+    told: dict[str, Any] = {
+        "campaign": campaign_id, "wave": wave, "per_station": per_station, "most": MOST,
+    }  # fmt: skip
+    cursor = await connection.execute(_QUERIES["engaged"], told)
+    told["engaged"] = [meter_id for (meter_id,) in await cursor.fetchall()]
+    cursor = await connection.execute(_QUERIES["turn"], told, prepare=False)
+    found = [meter_id for (meter_id,) in await cursor.fetchall()]
+    if found:
+        await connection.execute(_QUERIES["open"], {"campaign": campaign_id, "meters": found}, prepare=False)
+    await _go_on(connection, campaign_id, len(found))
+    return found
 
 
 async def bereft(connection: Connection, campaign_id: int) -> list[int]:
@@ -75,21 +87,25 @@ async def follow(connection: Connection, campaign_id: int) -> int:
 
 
 async def let_go(connection: Connection, campaign_id: int, *, reason: str) -> int:
-    """Cancel the meters at which no step is in the middle, with their requests; how many."""
-    told = {"campaign": campaign_id, "reason": reason}
+    """Cancel `MOST` meters at which no step is in the middle, with their requests; how many."""
+    told = {"campaign": campaign_id, "reason": reason, "most": MOST}
     cursor = await connection.execute(_QUERIES["cancel_waiting"], told)
     found = [request_id for (request_id,) in await cursor.fetchall()]
     requests = [one for one in found if one is not None]
     if requests:
         await connection.execute(_QUERIES["cancel_requests"], {"requests": requests, "reason": reason})
+    await _go_on(connection, campaign_id, len(found))
     return len(found)
 
 
 async def put_off(connection: Connection, campaign_id: int, until: datetime, *, midway: bool) -> int:
-    """No visit begins before the aware ``until``; with ``midway`` not even where a step is in the middle."""
+    """No visit begins before the aware ``until``, of `MOST` meters; with ``midway`` not even where a step is
+    in the middle. Of the others none begins either: who is about to looks at the campaign first."""
     cursor = await connection.execute(
-        _QUERIES["put_off"], {"campaign": campaign_id, "until": sql.aware(until), "midway": midway}
+        _QUERIES["put_off"],
+        {"campaign": campaign_id, "until": sql.aware(until), "midway": midway, "most": MOST},
     )
+    await _go_on(connection, campaign_id, cursor.rowcount)
     return cursor.rowcount
 
 
@@ -118,3 +134,8 @@ async def rival(connection: Connection, campaign_id: int) -> int | None:
 async def say(connection: Connection, campaign_id: int) -> None:
     """Tell, when the transaction is committed, that the campaign may go on."""
     await connection.execute(_QUERIES["say"], {"campaign": campaign_id})
+
+
+async def _go_on(connection: Connection, campaign_id: int, number: int) -> None:
+    if number >= MOST:
+        await say(connection, campaign_id)

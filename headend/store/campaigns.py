@@ -15,6 +15,8 @@ from schemas.failure import Stage
 from schemas.program import ProgramKind
 
 _QUERIES: Final = sql.load("campaigns")
+#: Meters of a new campaign that change what the planner has to know.
+_MANY: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ async def create(
         },
         prepare=False,
     )
+    if len(meters) > _MANY:  # plans that were made for a small campaign take minutes for a large one
+        await connection.execute(_QUERIES["know_them"])
     return number
 
 
@@ -297,7 +301,7 @@ async def begin_wave(connection: Connection, campaign_id: int, wave: int) -> Non
 
 async def requested(connection: Connection, campaign_id: int, job_id: int) -> None:
     """The requests of this job work at the campaign's meters."""
-    await connection.execute(_QUERIES["requested"], {"campaign": campaign_id, "job": job_id})
+    await connection.execute(_QUERIES["requested"], {"campaign": campaign_id, "job": job_id}, prepare=False)
 
 
 async def _one(connection: Connection, query: str, campaign_id: int) -> Campaign:

@@ -24,25 +24,32 @@ SELECT m.wave,
 -- From now on failures are counted anew.
 UPDATE campaigns SET judged_from = clock_timestamp() WHERE campaign_id = %(campaign)s;
 
--- name: feed
--- Waiting meters of the waves that have begun become open, so many of each station at once (NULL: any number); those that another campaign of the same kind is at go on waiting. Their numbers.
-WITH this AS (
-    SELECT c.campaign_id, c.wave, p.kind FROM campaigns c JOIN programs p USING (program_id) WHERE campaign_id = %(campaign)s
-), busy AS (
+-- name: engaged
+-- Meters that another campaign of the same kind is at: one that was stopped only where a step is in the middle.
+SELECT o.meter_id
+  FROM campaigns oc JOIN programs op USING (program_id) JOIN campaign_meters o USING (campaign_id)
+ WHERE oc.campaign_id <> %(campaign)s AND oc.state IN ('running', 'paused', 'stopped', 'aborted') AND o.state = 'open'
+   AND op.kind = (SELECT kind FROM campaigns JOIN programs USING (program_id) WHERE campaign_id = %(campaign)s)
+   AND (oc.state <> 'stopped' OR o.steps @? '$.* ? (@ == "intended")');
+
+-- name: turn
+-- Waiting meters of the waves that have begun whose turn it is, a limited number of them: so many of each station at once (NULL: any number), and none of those that are engaged.
+WITH busy AS (
     SELECT station, count(*) AS number FROM campaign_meters
      WHERE campaign_id = %(campaign)s AND state = 'open' AND station IS NOT NULL GROUP BY station
 ), turn AS (
-    SELECT m.meter_id, m.station, row_number() OVER (PARTITION BY m.station ORDER BY m.wave, m.meter_id) AS place
-      FROM this JOIN campaign_meters m ON m.campaign_id = this.campaign_id AND m.state = 'waiting' AND m.wave <= this.wave
-     WHERE NOT EXISTS (SELECT FROM campaign_meters o JOIN campaigns oc USING (campaign_id) JOIN programs op USING (program_id)
-                        WHERE o.meter_id = m.meter_id AND o.state = 'open' AND o.campaign_id <> this.campaign_id
-                          AND op.kind = this.kind AND (oc.state <> 'stopped' OR o.steps @? '$.* ? (@ == "intended")'))
+    SELECT meter_id, station, row_number() OVER (PARTITION BY station ORDER BY wave, meter_id) AS place
+      FROM campaign_meters
+     WHERE campaign_id = %(campaign)s AND state = 'waiting' AND wave <= %(wave)s AND meter_id <> ALL (%(engaged)s::integer[])
 )
-UPDATE campaign_meters m SET state = 'open', request_id = NULL
-  FROM turn LEFT JOIN busy USING (station)
- WHERE m.campaign_id = %(campaign)s AND m.meter_id = turn.meter_id AND m.state = 'waiting'
-   AND (%(per_station)s::integer IS NULL OR turn.station IS NULL OR turn.place <= %(per_station)s - coalesce(busy.number, 0))
-RETURNING m.meter_id;
+SELECT turn.meter_id FROM turn LEFT JOIN busy USING (station)
+ WHERE %(per_station)s::integer IS NULL OR turn.station IS NULL OR turn.place <= %(per_station)s - coalesce(busy.number, 0)
+ ORDER BY turn.meter_id LIMIT %(most)s;
+
+-- name: open
+-- These meters are open now.
+UPDATE campaign_meters SET state = 'open', request_id = NULL
+ WHERE campaign_id = %(campaign)s AND meter_id = ANY (%(meters)s::integer[]) AND state = 'waiting';
 
 -- name: bereft
 -- Open meters that no request works at, though none has failed: it was forgotten, or never made; their numbers.
@@ -54,22 +61,24 @@ SELECT m.meter_id FROM campaign_meters m LEFT JOIN requests r USING (request_id)
 -- name: follow
 -- Meters end as their requests did: failed with stage and reason, unsure where a step is begun of which nobody knows whether it took effect (whoever may still be at it is given some time), cancelled where somebody cancelled the request.
 UPDATE campaign_meters m
-   SET state = CASE WHEN t.midway THEN 'unsure' WHEN t.state = 'cancelled' THEN 'cancelled' ELSE 'failed' END,
-       stage = t.stage, ended_at = clock_timestamp(),
-       reason = t.told || CASE WHEN t.midway THEN '; nobody knows whether ' || coalesce(t.step, 'its last step') || ' took effect' ELSE '' END
-  FROM (SELECT o.meter_id, o.step, r.state, r.stage, r.ended_at,
-               coalesce(r.reason, CASE r.state WHEN 'cancelled' THEN 'its request was cancelled'
-                                               WHEN 'expired' THEN 'its turn did not come in time' ELSE 'its request failed' END) AS told,
-               o.steps @? '$.* ? (@ == "intended")' AS midway
-          FROM campaign_meters o JOIN requests r USING (request_id)
-         WHERE o.campaign_id = %(campaign)s AND o.state = 'open' AND r.state IN ('failed', 'expired', 'cancelled')) AS t
- WHERE m.campaign_id = %(campaign)s AND m.meter_id = t.meter_id AND m.ended_at IS NULL
-   AND NOT (t.midway AND t.ended_at > clock_timestamp() - make_interval(secs => %(grace_s)s));
+   SET state = CASE WHEN m.steps @? '$.* ? (@ == "intended")' THEN 'unsure' WHEN r.state = 'cancelled' THEN 'cancelled' ELSE 'failed' END,
+       stage = r.stage, ended_at = clock_timestamp(),
+       reason = coalesce(r.reason, CASE r.state WHEN 'cancelled' THEN 'its request was cancelled'
+                                                WHEN 'expired' THEN 'its turn did not come in time' ELSE 'its request failed' END)
+                || CASE WHEN m.steps @? '$.* ? (@ == "intended")' THEN '; nobody knows whether ' || coalesce(m.step, 'its last step') || ' took effect' ELSE '' END
+  FROM requests r
+ WHERE m.campaign_id = %(campaign)s AND m.state = 'open' AND m.ended_at IS NULL
+   AND r.request_id = m.request_id AND r.state IN ('failed', 'expired', 'cancelled')
+   AND NOT (m.steps @? '$.* ? (@ == "intended")' AND r.ended_at > clock_timestamp() - make_interval(secs => %(grace_s)s));
 
 -- name: cancel_waiting
--- Meters that were not begun with are cancelled, and open ones at which no step is in the middle; the requests of those.
+-- Meters that were not begun with are cancelled, and open ones at which no step is in the middle, a limited number of them; the requests of those.
 UPDATE campaign_meters SET state = 'cancelled', reason = %(reason)s, ended_at = clock_timestamp()
  WHERE campaign_id = %(campaign)s AND ended_at IS NULL
+   AND meter_id IN (SELECT meter_id FROM campaign_meters
+                     WHERE campaign_id = %(campaign)s AND ended_at IS NULL
+                       AND NOT (state = 'open' AND steps @? '$.* ? (@ == "intended")')
+                     ORDER BY meter_id LIMIT %(most)s FOR UPDATE)
    AND NOT (state = 'open' AND steps @? '$.* ? (@ == "intended")')
 RETURNING request_id;
 
@@ -80,13 +89,13 @@ UPDATE requests SET state = 'cancelled', reason = %(reason)s, ended_at = clock_t
                        ORDER BY request_id FOR UPDATE SKIP LOCKED);
 
 -- name: put_off
--- No visit of open meters begins before a time (at most: until their requests expire), save of those at which a step is in the middle.
+-- No visit of open meters begins before a time (at most: until their requests expire), save of those at which a step is in the middle; a limited number of them.
 UPDATE requests r SET next_at = least(%(until)s, r.drop_dead)
  WHERE request_id IN (SELECT r.request_id FROM campaign_meters m JOIN requests r USING (request_id)
                        WHERE m.campaign_id = %(campaign)s AND m.state = 'open' AND r.state = 'open'
                          AND r.next_at < least(%(until)s, r.drop_dead)
                          AND (%(midway)s OR NOT m.steps @? '$.* ? (@ == "intended")')
-                       ORDER BY r.request_id FOR UPDATE OF r SKIP LOCKED);
+                       ORDER BY r.request_id LIMIT %(most)s FOR UPDATE OF r SKIP LOCKED);
 
 -- name: bring_on
 -- Open meters are visited from now on, all of them or those at which a step is in the middle; the lanes, to be woken.

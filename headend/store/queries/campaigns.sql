@@ -11,6 +11,10 @@ SELECT %(campaign)s, t.meter_id, t.wave, t.state, t.reason, t.station, CASE WHEN
   FROM unnest(%(meters)s::integer[], %(waves)s::smallint[], %(states)s::text[], %(reasons)s::text[], %(stations)s::integer[])
        AS t (meter_id, wave, state, reason, station);
 
+-- name: know_them
+-- Have the planner know how many meters there are by now.
+ANALYZE campaign_meters;
+
 -- name: find
 -- One campaign by its number.
 SELECT campaign_id, program_id, title, plan, digest, state, reason, wave, wave_at, version, actor, correlation_id,
