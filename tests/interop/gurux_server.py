@@ -12,7 +12,7 @@ import select
 import socket
 import threading
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -129,6 +129,8 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
         self.selections: list[tuple[int, Any]] = []
         self.requests: list[int] = []
         self.counters: list[int] = []
+        self.transfers: list[dict[int, bytes]] = []
+        self.unwrap: Callable[[bytes], bytes] = bytes
         self.public = public
         settings = self.settings
         settings.maxServerPDUSize = max_pdu
@@ -342,17 +344,25 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
         self.replyData.set(bytes([0x63, len(body)]) + body)
 
     def handle_method(self, data: Any) -> None:
-        """ACTION: reply_to_HLS_authentication alone; its own stops at an ``int()`` of the parameters."""
+        """ACTION: reply_to_HLS_authentication and key_transfer alone; its own stops at an ``int()`` of the
+        parameters, and its unwrapping of keys at an error of its own: ``unwrap`` is the test's."""
         data.getUInt8()
         invoke = data.getUInt8()
         self.settings.updateInvokeId(invoke)
         class_id = data.getUInt16()
         data.position = data.position + 6
         method = data.getUInt8()
-        proof = bytes(_GXCommon.getData(self.settings, data, _GXDataInfo())) if data.getUInt8() else b""
+        given = _GXCommon.getData(self.settings, data, _GXDataInfo()) if data.getUInt8() else b""
         out, error = GXByteBuffer(), ErrorCode.OK
-        answer = self.prove(proof) if (class_id, method) == (15, 1) else None
-        if answer is None:
+        answer, new = None, {}
+        if (class_id, method) == (15, 1):
+            answer = self.prove(bytes(given))
+        elif (class_id, method) == (64, 2):
+            new = {int(key_id): self.unwrap(bytes(wrapped)) for key_id, wrapped in given}
+        if new:
+            self.transfers.append(new)
+            out.setUInt8(0)
+        elif answer is None:
             error = ErrorCode.READ_WRITE_DENIED
             out.setUInt8(0)
         else:
@@ -362,6 +372,11 @@ class GuruxMeter(GXDLMSServer):  # type: ignore[misc]
             GXDLMSLNParameters(self.settings, invoke, Command.METHOD_RESPONSE, 1, None, out, error),
             self.replyData,
         )
+        # from here on: the answer is under the keys of before
+        if new:
+            cipher = self.settings.cipher
+            cipher.blockCipherKey = new.get(0, cipher.blockCipherKey)
+            cipher.authenticationKey = new.get(2, cipher.authenticationKey)
 
     def prove(self, proof: bytes) -> bytes | None:
         """The answer to the client's proof by Gurux' HLS functions, None when the proof is wrong."""
