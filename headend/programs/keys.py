@@ -213,6 +213,8 @@ class KeysProcedure:
     async def _go_on(self, visit: _Visit, pending: Pending | None = None) -> Outcome:
         """A transfer was sent, or nearly, before this conversation began."""
         pending = pending or visit.pending
+        if pending is not None and pending.campaign_id != visit.task.campaign_id:
+            pending = None  # another campaign changes them meanwhile: what is pending is its affair
         left = set() if pending is None else set(pending.keys)
         if pending is not None and pending.sent_at is None and not visit.journal.is_done(TRANSFER):
             return await self._send(visit, pending)

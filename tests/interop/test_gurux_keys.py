@@ -1,8 +1,8 @@
 """New keys by key_transfer, with a Gurux client at our simulated meter and our client at a Gurux meter.
 
-There is no recorded trace of a transfer: a captured one would be of use only with the meter's keys. Gurux wraps
-under master keys of 128 bits alone, and cannot unwrap; the wrapping itself is held by the vectors of RFC 3394
-(tests/unit/test_security.py).
+There is no recorded trace of a transfer: a captured one would be of use only with the meter's keys. Gurux
+wraps under master keys of 128 bits alone, and cannot unwrap; the wrapping itself is held by the vectors of
+RFC 3394 (tests/unit/test_security.py).
 """
 
 import asyncio
