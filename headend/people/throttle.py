@@ -6,6 +6,7 @@ most; what is tried before its time is refused without being looked at, and leng
 """
 
 import hashlib
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -45,12 +46,25 @@ def wait_s(failures: int, free: int) -> int:
     return 0 if failures < free else min(_LONGEST_S, 2 ** min(failures - free, 20))
 
 
+def network(address: str) -> str:
+    """What one subscriber has of addresses: an IPv4 address, or the 64 bits before an IPv6 interface."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address[:64]
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False))
+
+
 async def charge(connection: Connection, login: str, address: str | None, *, now: datetime) -> Charged:
     """Hold a try against the name and the address. Raises Throttled, and then holds nothing. In a transaction
     that is committed before the password is looked at."""
     # Names that nobody has are counted too, and are not kept: somebody may have typed his password there.
     digest = hashlib.sha256(login.encode()).hexdigest()[:32]
-    charged = Charged(f"login:{digest}", None if address is None else f"address:{address}")
+    charged = Charged(f"login:{digest}", None if address is None else f"address:{network(address)}")
     held = await sessions.attempts(connection, charged.keys, now=now)
     wait = max(one.until for one in held.values()) - now
     if wait > timedelta(0):

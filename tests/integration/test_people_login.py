@@ -291,6 +291,18 @@ def test_how_long_is_waited() -> None:
     assert [throttle.wait_s(n, 5) for n in (0, 4, 5, 6, 14, 15, 10_000)] == [0, 0, 1, 2, 512, 900, 900]
 
 
+def test_an_address_is_what_one_subscriber_has() -> None:
+    for address, same in (
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::ffff:1", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("a socket", "a socket"),
+    ):
+        assert throttle.network(address) == same
+
+
 async def test_passwords_that_are_guessed_first_are_not_taken(pool: Any) -> None:
     for wrong in ("short", "aaaaaaaaaaaaaaaa", "alice1234567", "x" * 300):
         with pytest.raises(ValueError, match="password"):

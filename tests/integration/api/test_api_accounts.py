@@ -1,7 +1,7 @@
 """Accounts by their administrators, roles under four eyes, one's own second factor, and areas."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pyotp
 import pytest
@@ -9,14 +9,17 @@ import pytest
 from api.app import create_app
 from headend.approvals import four_eyes
 from headend.approvals.four_eyes import Changed, NotYours
+from headend.approvals.policy import EVERYTHING
 from headend.people import changes
 from headend.people.identity import principal
+from headend.programs.contract import Procedure
 from headend.store import accounts, approvals, groups, meters, network
 from headend.store.network import Hanging, NewNode
 from headend.store.tokens import Scope
 from schemas.meter import MeterState
 from schemas.network import LinkKind, NodeKind
 from schemas.people import Grant
+from schemas.program import ProgramKind
 from tests.integration.api.test_api_sessions import IN, LOGIN, browser
 from tests.integration.people import APPROVING, NOW, PASSWORD, account, people, with_totp
 
@@ -273,3 +276,80 @@ async def test_second_factors_in_hand_count_for_areas_too(with_people: Any) -> N
         assert bare.json()["areas"] == ["north"], "the role that was not proved gives no area either"
         totp, _ = await with_totp(house.pool, house.people, alice)
         assert (await page.come_in(code=totp.at(NOW))).json()["areas"] is None
+
+
+# ---- four eyes ------------------------------------------------------------------------------------------
+
+
+class _Fits:
+    """A procedure of switching that fits every meter; nobody applies it here."""
+
+    kind = ProgramKind.SWITCH
+
+    def unfit(self, _program: Any, _target: Any) -> str | None:
+        return None
+
+
+async def test_an_operator_alone_disconnects_nobody(with_people: Any) -> None:
+    house = with_people(APPROVING)
+    await _fleet(house)
+    house.app = create_app(
+        replace(house.app.state.services, procedures=(cast("Procedure", _Fits()),), policy=EVERYTHING)
+    )
+    totps = {}
+    for login, role in (("alice", "operator"), ("nora", "operator:north"), ("bob", "operator")):
+        one = await account(house.pool, house.people, login, role)
+        totps[login], _ = await with_totp(house.pool, house.people, one)
+
+    def ask(meter: str) -> dict[str, Any]:
+        program = {"kind": "switch", "action": "disconnect", "reason": "arrears"}
+        return {"title": "arrears", "program": program, "plan": {"selection": {"meters": [meter]}}}
+
+    async with browser(house) as alice, browser(house) as nora, browser(house) as bob:
+        for login, page in (("alice", alice), ("nora", nora), ("bob", bob)):
+            came = await page.come_in(login=login, code=totps[login].at(NOW))
+            assert came.status_code == 201, login
+        made = await alice.post("/api/v1/campaigns", json=ask("X-1"))
+        assert (made.status_code, made.json()["state"]) == (201, "proposed")
+        waiting = made.json()["approval"]
+        approve = f"/api/v1/approvals/{waiting['id']}/approve"
+        same = {"digest": waiting["digest"]}
+        token = await alice.post("/api/v1/tokens", json={"name": "t", "scopes": ["admin"]})
+        bearer = {"Authorization": f"Bearer {token.json()['token']}"}
+        async with house.client(None) as outside:
+            by_token = await outside.post(approve, json=same, headers=bearer)
+        of_nobody = house.client(Scope.ADMIN)
+        refusals = [
+            await alice.post(approve, json=same),
+            by_token,
+            await nora.post(approve, json=same),
+            await of_nobody.post(approve, json=same),
+        ]
+        assert [one.status_code for one in refusals] == [403] * 4
+        said = [line for line in house.audit() if line[1] in {"approval.refused", "request.refused"}]
+        assert len(said) == 4, "each is on record"
+        beyond = await nora.post("/api/v1/campaigns", json=ask("X-1"))
+        assert beyond.status_code == 403, beyond.text
+        own = await nora.post("/api/v1/campaigns", json=ask("N-1"))
+        assert own.status_code == 201, own.text
+        done = await bob.post(approve, json=same)
+        assert (done.status_code, done.json()["state"]) == (200, "approved")
+
+
+async def test_roles_are_approved_of_over_the_api_too(with_people: Any) -> None:
+    house = with_people()
+    for login in ("adam", "eve"):
+        await account(house.pool, house.people, login, "administrator")
+    await account(house.pool, house.people, "bob")
+    async with browser(house) as adam, browser(house) as eve:
+        await adam.come_in(login="adam")
+        await eve.come_in(login="eve")
+        asked = await adam.put(f"{ACCOUNTS}/bob/roles", json={"roles": ["operator", "viewer"]})
+        number = asked.json()["approval"]
+        shown = (await eve.get(f"/api/v1/approvals/{number}")).json()
+        assert (shown["subject"], shown["shown"]["to"]) == ("role:bob", ["operator", "viewer"])
+        same = {"digest": shown["digest"]}
+        assert (await adam.post(f"/api/v1/approvals/{number}/approve", json=same)).status_code == 403
+        assert (await eve.post(f"/api/v1/approvals/{number}/approve", json=same)).status_code == 200
+        found = (await adam.get(f"{ACCOUNTS}/bob")).json()
+        assert found["roles"] == ["operator", "viewer"]
