@@ -41,7 +41,7 @@ from headend.parameters.allowed import dlms_model
 from headend.parameters.procedure import ParametersProcedure
 from headend.processes.presence import this_process
 from headend.programs.applier import Applier
-from headend.programs.clock import ClockProcedure
+from headend.programs.clocks.procedure import ClockProcedure
 from headend.programs.contract import Procedure
 from headend.programs.firmware.packages import Packages
 from headend.programs.firmware.procedure import FirmwareProcedure

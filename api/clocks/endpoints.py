@@ -14,8 +14,8 @@ from api.services import Services, services
 from api.shapes import AssetId, Limit
 from api.times import instant, rfc3339
 from headend.clock import utc_now
-from headend.programs import drift as drifts
-from headend.programs.drift import Drift
+from headend.programs.clocks import drift as drifts
+from headend.programs.clocks.drift import Drift
 from headend.store import clocks
 from headend.store.clocks import Kept, Newest
 

@@ -20,7 +20,7 @@ from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, err, out, print_json
 from headend.clock import utc_now
 from headend.moment.reads import Ask, begin
-from headend.programs.drift import Bin, Drift, drift
+from headend.programs.clocks.drift import Bin, Drift, drift
 from headend.store import clocks, on_demand, results
 from headend.store.clocks import Kept, Newest
 from headend.store.results import Result

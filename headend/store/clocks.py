@@ -6,7 +6,7 @@ Times are aware UTC.
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from headend.store import sql
 from headend.store.sql import Connection
@@ -14,9 +14,8 @@ from schemas.clock import ClockReading, MeterClockReading
 
 _QUERIES: Final = sql.load("clocks")
 _MS: Final = timedelta(milliseconds=1)
-#: A rate is told where it is above this many uncertainties over the time of the readings, or where these are
-#: less than so many ppm: that a clock goes right is known after some days.
-_CLEAR: Final = 2
+#: A rate is told where it is beyond what the readings are uncertain by, or where that is less than so many
+#: ppm: that a clock goes right is known after some days.
 _FINE_PPM: Final = 5
 
 
@@ -81,21 +80,32 @@ async def series(
 
 
 async def fleet(connection: Connection, since: datetime) -> list[Newest]:
-    """The newest reading of each meter's clock that was read since, by asset id."""
+    """The newest reading of each clock that was read since, by the name of its meter or concentrator."""
     cursor = await connection.execute(_QUERIES["fleet"], {"since": sql.aware(since)})
     return [
-        Newest(asset_id, model, at.astimezone(UTC), offset * _MS, uncertainty * _MS, _ppm(*slope))
-        for asset_id, model, at, offset, uncertainty, *slope in await cursor.fetchall()
+        Newest(name, model, at.astimezone(UTC), offset * _MS, blur * _MS, _ppm(at, offset, blur, *oldest))
+        for name, model, at, offset, blur, *oldest in await cursor.fetchall()
     ]
 
 
-def _ppm(slope: Any, span: timedelta | None, uncertainty_ms: int | None) -> Decimal | None:
-    """Parts in a million of a slope in ms per second; None where the uncertainty is as large."""
-    if slope is None or not span or uncertainty_ms is None:
+def _ppm(
+    at: datetime, offset_ms: int, blur_ms: int, oldest: datetime, was_ms: int, was_blur_ms: int
+) -> Decimal | None:
+    """Parts in a million between two readings; None where both are less certain than that, and no fine rate
+    can be told either."""
+    span = at - oldest
+    if not span:
         return None
-    ppm = Decimal(str(slope)) * 1000
-    blur = Decimal(_CLEAR * uncertainty_ms) * 1000 / Decimal(str(span.total_seconds()))
+    seconds = Decimal(span // timedelta(seconds=1)) or Decimal(1)
+    ppm = Decimal(offset_ms - was_ms) * 1000 / seconds
+    blur = Decimal(blur_ms + was_blur_ms) * 1000 / seconds
     return round(ppm, 1) if abs(ppm) > blur or blur < _FINE_PPM else None
+
+
+async def forget(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Drop at most ``limit`` readings from before a moment; how many."""
+    cursor = await connection.execute(_QUERIES["forget"], {"before": sql.aware(before), "limit": limit})
+    return cursor.rowcount
 
 
 async def intend_change(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headend.drivers.contract import Curve, Recall
-from headend.programs.clock_policy import Verdict, moment, shift_of, took_effect, verdict
+from headend.programs.clocks.policy import Verdict, moment, shift_of, took_effect, verdict
 from schemas.clock import ClockReading
 from schemas.programs.clock import ClockProgram
 

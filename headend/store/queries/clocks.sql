@@ -14,28 +14,29 @@ SELECT at, offset_ms, uncertainty_ms, deviation_min, status, source
  LIMIT %(limit)s;
 
 -- name: fleet
--- The newest reading of each clock since a moment, and the slope of its offsets since it was changed last, in ms per second.
-WITH recent AS (
-    SELECT r.meter_id, r.at, r.offset_ms, r.uncertainty_ms
-      FROM clock_readings r
-     WHERE r.at >= %(since)s
-), changed AS (
+-- The newest reading of each clock since a moment, and the oldest since then that lies behind its last change.
+WITH clocks (meter_id, name, model) AS (
+    SELECT meter_id, asset_id, model FROM meters
+    UNION ALL
+    SELECT -node_id, code, coalesce(model, '?') FROM network_nodes WHERE address IS NOT NULL
+), changed AS MATERIALIZED (
     SELECT meter_id, max(at) AS at FROM clock_changes WHERE took_effect IS DISTINCT FROM false GROUP BY meter_id
-), slopes AS (
-    SELECT r.meter_id, regr_slope(r.offset_ms, extract(epoch FROM r.at)) AS slope,
-           max(r.at) - min(r.at) AS span, max(r.uncertainty_ms) AS uncertainty_ms
-      FROM recent r
-      LEFT JOIN changed c USING (meter_id)
-     WHERE r.at > coalesce(c.at, '-infinity')
-     GROUP BY r.meter_id
 )
-SELECT coalesce(m.asset_id, d.code) AS name, coalesce(m.model, d.model, '?'), n.at, n.offset_ms, n.uncertainty_ms, s.slope, s.span, s.uncertainty_ms
-  FROM (SELECT DISTINCT ON (meter_id) * FROM recent ORDER BY meter_id, at DESC) n
-  LEFT JOIN meters m ON m.meter_id = n.meter_id
-  LEFT JOIN network_nodes d ON d.node_id = -n.meter_id
-  LEFT JOIN slopes s ON s.meter_id = n.meter_id
- WHERE coalesce(m.asset_id, d.code) IS NOT NULL
- ORDER BY name;
+SELECT c.name, c.model, n.at, n.offset_ms, n.uncertainty_ms, o.at, o.offset_ms, o.uncertainty_ms
+  FROM clocks c
+ CROSS JOIN LATERAL (SELECT * FROM clock_readings r
+                      WHERE r.meter_id = c.meter_id AND r.at >= %(since)s ORDER BY r.at DESC LIMIT 1) n
+  LEFT JOIN changed ON changed.meter_id = c.meter_id
+ CROSS JOIN LATERAL (SELECT * FROM clock_readings r
+                      WHERE r.meter_id = c.meter_id AND r.at >= greatest(%(since)s, changed.at)
+                      UNION ALL SELECT n.*
+                      ORDER BY at LIMIT 1) o
+ ORDER BY c.name;
+
+-- name: forget
+-- Readings from before a moment, a portion of them.
+DELETE FROM clock_readings
+ WHERE ctid = ANY (ARRAY(SELECT ctid FROM clock_readings WHERE at < %(before)s LIMIT %(limit)s));
 
 -- name: intend
 -- A change that will be made now. The same step again: it was not begun before.

@@ -14,7 +14,7 @@ from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.meter_clock import MeterClock
 from headend.drivers.dlms.commands import clock as clock_commands
 from headend.drivers.dlms.commands.clock import ClockCommands
-from headend.programs.clock import ClockProcedure
+from headend.programs.clocks.procedure import ClockProcedure
 from headend.store import clocks
 from protocols.dlms.cosem import clock as cosem_clock
 from protocols.dlms.cosem_time import CosemDateTime

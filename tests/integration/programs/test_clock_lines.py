@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from concentrator_sim.meter_clock import MeterClock
-from headend.programs.clock import ClockProcedure
+from headend.programs.clocks.procedure import ClockProcedure
 from schemas.campaign import MeterProgress
 from schemas.job import Clock
 from schemas.programs.clock import ClockProgram

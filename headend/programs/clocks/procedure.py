@@ -24,13 +24,13 @@ from headend.drivers.commands.clock import (
 from headend.drivers.contract import Conversation, Curve, Feature, Target
 from headend.drivers.registry import Drivers
 from headend.jobs.ranges import wanted_ranges
-from headend.programs import clock_policy
-from headend.programs.clock_policy import Verdict
+from headend.programs.clocks import policy, summer_time
+from headend.programs.clocks.line import Line
+from headend.programs.clocks.policy import Verdict
 from headend.programs.contract import Failed, Finished, Journal, Later, Outcome, Task, Unfit, Unsure
 from headend.session.access import Connect
 from headend.store import clocks, coverage
-from headend.store.clocks import Broadcast
-from protocols.errors import DataAccessRefused, LocalProtocolError, PeerRefused
+from protocols.errors import LocalProtocolError, PeerRefused
 from schemas.clock import ClockReading, MeterClockReading
 from schemas.model import ModelError
 from schemas.program import Program, ProgramKind
@@ -43,10 +43,6 @@ FETCHED_DAYS: Final = 7
 #: A clock is changed so often by one campaign, a way that is refused not counted.
 MOST_CHANGES: Final = 2
 _MS: Final = timedelta(milliseconds=1)
-_SUMMER: Final = "summer-time"
-_JOINED: Final = "broadcast-joined"
-#: A reading so long before a broadcast tells how far a clock was off then.
-_RECENT: Final = timedelta(hours=24)
 
 
 class ClockProcedure:
@@ -106,16 +102,24 @@ class _Turn:
         self._program = program
         self._journal = journal
         self._curves = procedure.curves(task.target)
+        self._line = (
+            Line(self._connect, conversation, task, self._now)
+            if isinstance(conversation, LineClockConversation)
+            else None
+        )
 
     async def take(self) -> Outcome:
         reading = await self._read()
         if (unsure := await self._resolve(reading)) is not None:
             return unsure
-        await self._joined(reading)
-        if (later := await self._summer_time()) is not None:
-            return later
+        if self._line is not None:
+            await self._line.join(self._program, self._journal, reading)
+        if self._program.summer_time and isinstance(self._conversation, SummerTimeConversation):
+            failed = await summer_time.correct(self._conversation, self._journal)
+            if failed is not None:
+                return failed
         while True:
-            wanted = clock_policy.verdict(self._program, reading)
+            wanted = policy.verdict(self._program, reading)
             if wanted is Verdict.LEAVE:
                 return self._finished(reading)
             change = await self._way(wanted, reading)
@@ -127,7 +131,7 @@ class _Turn:
             if (later := await self._fetch()) is not None:
                 return later
             reading = await self._read()
-            if clock_policy.verdict(self._program, reading) is not wanted:
+            if policy.verdict(self._program, reading) is not wanted:
                 continue
             if isinstance(again := self._step(reading, change), Later):
                 return again
@@ -187,7 +191,7 @@ class _Turn:
                     return change
             elif abs(reading.offset) + reading.uncertainty > rules.most:
                 why_not.append(f"by broadcast it takes {rules.most.total_seconds():.0f} s at most")
-            elif (told := await self._told_today()) is not None and told.at < reading.at:
+            elif (told := await self._broadcast_line().told_today()) is not None and told.at < reading.at:
                 why_not.append(
                     f"its line was told the time today, at {told.at:%T} UTC, and it did not take it"
                 )
@@ -196,24 +200,29 @@ class _Turn:
         reason = "; ".join(why_not) or "its model names no way to change it so far"
         return Failed(f"it is off by {_s(reading)}: {reason}", _told(reading))
 
+    def _broadcast_line(self) -> Line:
+        if self._line is None:
+            raise LocalProtocolError("its language has no broadcast")
+        return self._line
+
     def _step(self, reading: ClockReading, change: ClockChange) -> "str | Later":
         """The step that may be taken now; else when."""
         margin = timedelta(seconds=self._program.boundary_s)
         now = self._now()
-        if isinstance(self._conversation, LineClockConversation):
-            after_midnight = self._conversation.takes_broadcast(now)
+        if self._line is not None:
+            after_midnight = self._line.takes_broadcast()
             if after_midnight > now:
                 return Later(
                     after_midnight, f"it is off by {_s(reading)}, and meters take no time near midnight"
                 )
-        at = clock_policy.moment(now, reading, self._curves, margin)
+        at = policy.moment(now, reading, self._curves, margin)
         if at > now:
             return Later(at, f"it is off by {_s(reading)}, and an interval ends too soon before or after")
         return f"{change}-{self._journal.facts.get('steps', 0) + 1}"
 
     async def _change(self, step: str, change: ClockChange, before: ClockReading) -> ClockReading:
         journal, conversation, task = self._journal, self._conversation, self._task
-        by = clock_policy.shift_of(before)
+        by = policy.shift_of(before)
         expected = before.offset + by if change is ClockChange.SHIFT else timedelta(0)
         now = self._now()
         async with self._connect() as connection:
@@ -232,7 +241,7 @@ class _Turn:
             if change is ClockChange.SHIFT:
                 await conversation.shift_clock(by)
             elif change is ClockChange.BROADCAST:
-                await self._broadcast()
+                await self._broadcast_line().tell()
             else:
                 await conversation.set_clock(before, change)
         except PeerRefused as refused:
@@ -256,9 +265,9 @@ class _Turn:
         if open_ is None or not self._journal.is_intended(open_["step"]):
             return None
         before = _reading(open_["before"])
-        found = clock_policy.took_effect(before, open_["expected_ms"] * _MS, reading)
+        found = policy.took_effect(before, open_["expected_ms"] * _MS, reading)
         is_absolute = open_["change"] != ClockChange.SHIFT
-        if found is None and is_absolute and clock_policy.verdict(self._program, reading) is Verdict.LEAVE:
+        if found is None and is_absolute and policy.verdict(self._program, reading) is Verdict.LEAVE:
             found = True
         if found is None and not is_absolute:
             return Unsure(
@@ -268,85 +277,6 @@ class _Turn:
         # set, and neither as it was nor right: setting it again with the time of then is the same as once
         made = self._made + (found is not False)
         await self._settle(open_["step"], took_effect=found is not False, made=made, after=_told(reading))
-        return None
-
-    # ---- lines that are told the time at once -------------------------------------------------------
-
-    def _line(self) -> LineClockConversation:
-        if not isinstance(self._conversation, LineClockConversation):
-            raise LocalProtocolError("its language has no broadcast")
-        return self._conversation
-
-    async def _told_today(self) -> Broadcast | None:
-        line = self._line()
-        async with self._connect() as connection:
-            return await clocks.broadcast_of(connection, line.line, line.day(self._now()))
-
-    async def _broadcast(self) -> None:
-        """Written down behind it: a line that is told twice takes it once."""
-        line, now = self._line(), self._now()
-        await line.broadcast_clock()
-        async with self._connect() as connection:
-            await clocks.note_broadcast(
-                connection, line.line, line.day(now), at=now, campaign_id=self._task.campaign_id,
-                meter_id=self._task.meter_id,
-            )  # fmt: skip
-
-    async def _joined(self, reading: ClockReading) -> None:
-        """Its line was told the time at the turn of another meter of the campaign. How far off it was is
-        known where its clock was read that day before, else by no more than a meter takes."""
-        conversation, task = self._conversation, self._task
-        if not isinstance(conversation, LineClockConversation) or "joined" in self._journal.facts:
-            return
-        told = await self._told_today()
-        if told is None or told.campaign_id != task.campaign_id or told.meter_id == task.meter_id:
-            return
-        async with self._connect() as connection:
-            before = await clocks.series(connection, task.meter_id, told.at - _RECENT, told.at, limit=1)
-            off = before[0].reading.offset if before else None
-            if off is None or abs(off) > timedelta(seconds=self._program.leave_s):
-                most = conversation.clock_rules.most
-                shown = (told.at - most, told.at + most) if off is None else (told.at, told.at + off)
-                await clocks.intend_change(
-                    connection, task.campaign_id, task.meter_id, _JOINED, at=told.at,
-                    change=ClockChange.BROADCAST, shown=shown,
-                )  # fmt: skip
-                took = clock_policy.verdict(self._program, reading) is Verdict.LEAVE
-                await clocks.settle_change(
-                    connection, task.campaign_id, task.meter_id, _JOINED, took_effect=took
-                )
-        await self._journal.note(_JOINED, joined=told.at.isoformat())
-
-    # ---- summer time --------------------------------------------------------------------------------
-
-    async def _summer_time(self) -> Outcome | None:
-        """Its own rules of summer time. Setting them twice is the same as once."""
-        conversation, journal = self._conversation, self._journal
-        if not self._program.summer_time or not isinstance(conversation, SummerTimeConversation):
-            return None
-        if "rules" in journal.facts and not journal.is_intended(_SUMMER):
-            return None
-        try:
-            told, right = await conversation.summer_time()
-        except DataAccessRefused as refused:
-            await journal.note("rules of summer time", rules=f"not told: {refused.reason}")
-            return None
-        if right:
-            if journal.is_intended(_SUMMER):
-                await journal.done(_SUMMER, rules=told)
-            else:
-                await journal.note("rules of summer time", rules=told)
-            return None
-        await journal.intend(_SUMMER, rules_before=told)
-        try:
-            await conversation.set_summer_time()
-        except PeerRefused as refused:
-            await journal.done(_SUMMER, rules=told)
-            return Failed(f"it does not take the rules of summer time of its zone: {refused.reason}")
-        told, right = await conversation.summer_time()
-        await journal.done(_SUMMER, rules=told)
-        if not right:
-            return Failed(f"it took the rules of summer time, and tells others: {told}", {"rules": told})
         return None
 
     def _finished(self, reading: ClockReading) -> Finished:
