@@ -158,7 +158,7 @@ class _Turn:
             batch = await self._conversation.read_load_curve(one.profile, one.since, one.until)
             await task.commit(batch)
             if self._journal.must_yield():
-                return Later(self._now(), "its intervals are read before its clock is changed")
+                return Later(task.now, "its intervals are read before its clock is changed")
         return None
 
     # ---- changing -----------------------------------------------------------------------------------
