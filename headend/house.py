@@ -187,7 +187,7 @@ def procedures_of(base: Base) -> tuple[Procedure, ...]:
         ClockProcedure(connect, drivers),
         FirmwareProcedure(connect, Packages(connect, settings.firmware_keys), features),
         SwitchProcedure(connect, features, rules),
-        LimitProcedure(features, rules),
+        LimitProcedure(connect, features, rules),
         ParametersProcedure(connect, drivers, lambda model: dlms_model(model, settings.profile_folders)),
         KeysProcedure(connect, base.vault, profile_folders=settings.profile_folders),
         TariffProcedure(StoredHistory(connect), profile_folders=settings.profile_folders),

@@ -47,6 +47,7 @@ from headend.moment.campaign_feed import CampaignFeeds, CampaignProgress, look
 from headend.programs.proposal import EmptySelection, PlanError
 from headend.programs.report import report
 from headend.store import approvals, campaign_views, campaigns, programs
+from headend.store.errors import ConflictError
 from headend.store.sql import Connection
 from schemas.campaign import CampaignState, MeterProgress
 from schemas.people import OF_PROGRAM, Permission, Principal
@@ -149,6 +150,10 @@ async def _proposed(
         ) from error
     except EmptySelection as error:
         raise BadValue.field("/plan/selection", str(error)) from error
+    except ConflictError as error:
+        async with house.pool.connection() as connection:
+            await audit_refusal(connection, caller, program, str(error))
+        raise
 
 
 @router.get(

@@ -37,6 +37,7 @@ from headend.people.identity import cli_principal
 from headend.store import campaign_views
 from headend.store.approvals import ApprovalState
 from headend.store.campaign_views import Named
+from headend.store.errors import ConflictError
 from schemas.campaign import CampaignState, Plan
 from schemas.program import Program
 
@@ -150,3 +151,7 @@ async def _put_forward(opened: Base, program: Program, plan: Plan, *, title: str
         raise CommandError(f"{error}; you are {principal.actor}") from error
     except UnknownNames as error:
         raise CommandError("\n".join(one.reason for one in error.names[:_SHOWN])) from error
+    except ConflictError as error:
+        async with opened.pool.connection() as connection:
+            await audit_refusal(connection, principal, program, str(error))
+        raise

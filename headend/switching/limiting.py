@@ -7,7 +7,8 @@ from typing import Any, Final
 from headend.clock import utc_now
 from headend.drivers.commands.limit import Limitable, LoadLimit
 from headend.drivers.contract import Conversation, Feature, Target
-from headend.programs.contract import Failed, Finished, Journal, Outcome, Task
+from headend.programs.contract import Barred, Failed, Finished, Journal, Outcome, Task
+from headend.session.access import Connect
 from headend.store.sql import Connection
 from headend.switching.features import Features, why_not
 from headend.switching.rules import Rules
@@ -28,7 +29,10 @@ class LimitProcedure:
 
     kind = ProgramKind.LIMIT
 
-    def __init__(self, features: Features, rules: Rules, *, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, connect: Connect, features: Features, rules: Rules, *, now: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._connect = connect
         self._features = features
         self._rules = rules
         self._now = now
@@ -69,7 +73,11 @@ class LimitProcedure:
             )
         # whole seconds, as meters count
         begins = self._now().replace(microsecond=0) if known is None else datetime.fromisoformat(known)
-        await journal.intend(_STEP, begins=begins.isoformat(), before=_plain(before))
+        try:
+            await journal.intend(_STEP, begins=begins.isoformat(), before=_plain(before))
+        except Barred as barred:
+            await self._rules.refused(self._connect, task, ProgramKind.LIMIT, barred)
+            raise
         try:
             if program.for_s is None:
                 await conversation.limit(program.watts, program.over_s)

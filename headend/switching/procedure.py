@@ -18,7 +18,7 @@ from typing import Any, Final
 from headend.clock import utc_now
 from headend.drivers.commands.switch import Breaker, Control, Remote, Switchable
 from headend.drivers.contract import Conversation, Feature, Target
-from headend.programs.contract import Failed, Finished, Journal, Later, Outcome, Task
+from headend.programs.contract import Barred, Failed, Finished, Journal, Later, Outcome, Task
 from headend.session.access import Connect
 from headend.store import switching
 from headend.store.sql import Connection
@@ -86,7 +86,11 @@ class SwitchProcedure:
         remote = _remote(program.action, before)
         if remote is None:
             return Failed(_why_none(program.action, before), {"before": _plain(before)})
-        await journal.intend(_STEP, before=_plain(before), sent=remote)
+        try:
+            await journal.intend(_STEP, before=_plain(before), sent=remote)
+        except Barred as barred:
+            await self._rules.refused(self._connect, task, program.action, barred)
+            raise
         try:
             await conversation.switch(remote)
         except PeerRefused as refused:

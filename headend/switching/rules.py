@@ -5,12 +5,14 @@ That one waits its turn behind all others that switch or stop switching, so that
 count.
 """
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from headend.clock import utc_now
 from headend.programs.contract import Barred, Later, Task, Unfit
+from headend.session.access import Connect
 from headend.store import approvals, audit, campaigns, switching
 from headend.store.errors import ConflictError
 from headend.store.sql import Connection
@@ -18,6 +20,8 @@ from schemas.program import Program
 from schemas.programs.switch import LimitProgram, SwitchAction, SwitchProgram
 
 HOUR: Final = timedelta(hours=1)
+#: Meters that wait for the hour come back one after the other within so much.
+_SPREAD: Final = timedelta(minutes=10)
 #: A meter that an emergency stop keeps from being switched is looked at again so much later.
 _STOPPED: Final = timedelta(minutes=5)
 
@@ -88,6 +92,19 @@ class Rules:
             detail={"campaign": task.campaign_id, "reason": program.reason},
         )
 
+    async def refused(self, connect: Connect, task: Task, what: str, barred: Barred) -> None:
+        """Audit what was not admitted for good; what only waits is no refusal."""
+        if not isinstance(barred.outcome, Unfit):
+            return
+        async with connect() as connection:
+            await audit.record(
+                connection,
+                actor=task.actor,
+                action="switch.refused",
+                object_=f"meter:{task.target.meter.asset_id}",
+                detail={"campaign": task.campaign_id, "what": what, "why": barred.outcome.reason},
+            )
+
     async def _within_the_hour(self, connection: Connection, task: Task, now: datetime) -> None:
         count, first = await switching.disconnected(
             connection, now - HOUR, but=(task.campaign_id, task.meter_id)
@@ -100,7 +117,7 @@ class Rules:
             return
         raise Barred(
             Later(
-                (first or now) + HOUR,
+                (first or now) + HOUR + random.random() * _SPREAD,  # noqa: S311 - no secret
                 f"{count} customers were disconnected within the hour, {self._per_hour} may be: it goes on "
                 f"when the hour allows, or when {subject} is approved",
             )

@@ -131,6 +131,8 @@ async def test_a_critical_customer_is_refused_at_proposal_and_before_the_sending
         assert found[numbers[0]].state is MeterProgress.INCOMPATIBLE
         assert "dialysis" in (found[numbers[0]].reason or "")
         assert found[numbers[1]].state is MeterProgress.DONE  # its flag had run out
+        refused = "SELECT detail ->> 'why' LIKE '%dialysis%' FROM audit_log WHERE action = 'switch.refused'"
+        assert here.rows(refused) == [(True,)]
         async with pool.connection() as connection:
             await switching.add_critical(
                 connection, meter_id=numbers[1], point_id=None, why="hospital", until=None, actor="test"
