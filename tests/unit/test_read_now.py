@@ -35,7 +35,9 @@ from schemas.model import MeterModel
 
 DAY = dt.datetime(2026, 3, 10, tzinfo=dt.UTC)
 ENERGY, PROFILE, CLOCK = (Obis.parse(text) for text in ("1-0:1.8.0*255", "1-0:99.1.0*255", "0-0:1.0.0*255"))
-METER = SimpleNamespace(meter_id=7, asset_id="M7", model="test")
+METER = SimpleNamespace(
+    meter_id=7, asset_id="M7", model="test", updated_at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+)
 CURVE = CurveRange(1, DAY, DAY + dt.timedelta(hours=1))
 ROWS = [(DAY + dt.timedelta(minutes=15 * (i + 1)), i) for i in range(4)]
 MODEL = MeterModel.model_validate(

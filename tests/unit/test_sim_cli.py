@@ -44,7 +44,8 @@ def test_serve_says_ready_and_stops_on_a_signal(tmp_path, number):
         with socket.create_connection(("127.0.0.1", port), timeout=20):
             process.send_signal(number)
             out, err = process.communicate(timeout=60)
-        assert (process.returncode, out, err) == (0, "", "")
+        assert (process.returncode, err) == (0, "")
+        assert json.loads(out)["event"] == "ended"
     finally:
         process.kill()
         process.wait()
@@ -56,7 +57,8 @@ def test_serve_for_some_seconds():
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["meters"] == 1
+    ready, ended = map(json.loads, done.stdout.splitlines())
+    assert (ready["meters"], ended["images"]["blocks"]) == (1, 0)
 
 
 def test_a_taken_port_is_one_line_and_a_status():
