@@ -31,9 +31,9 @@ class Line:
         self._task = task
         self._now = now
 
-    def takes_broadcast(self) -> datetime:
-        """From when on its meters take the time: now, or when it is no longer around midnight."""
-        return max(self._now(), self._conversation.takes_broadcast(self._now()))
+    def takes_broadcast(self, now: datetime) -> datetime:
+        """From when on its meters take the time: ``now``, or when it is no longer around midnight."""
+        return max(now, self._conversation.takes_broadcast(now))
 
     async def told_today(self) -> Broadcast | None:
         """When it was told the time today."""

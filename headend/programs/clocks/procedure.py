@@ -210,7 +210,7 @@ class _Turn:
         margin = timedelta(seconds=self._program.boundary_s)
         now = self._now()
         if self._line is not None:
-            after_midnight = self._line.takes_broadcast()
+            after_midnight = self._line.takes_broadcast(now)
             if after_midnight > now:
                 return Later(
                     after_midnight, f"it is off by {_s(reading)}, and meters take no time near midnight"
