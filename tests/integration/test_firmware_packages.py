@@ -1,6 +1,7 @@
 """Packages by command line and API: made, signed, uploaded, refused, and all of it audited."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,17 @@ async def test_versions_are_noted_where_they_change(embedded_database: Any) -> N
     assert [(one.version, (one.read_at - now) // timedelta(hours=1)) for one in found] == [
         ("1.0", 3), ("1.1", 2), ("1.0", 0),
     ]  # fmt: skip
+
+
+def test_it_is_put_forward_by_its_digest(
+    embedded_database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADEND_DATABASE_URL", embedded_database.dsn)
+    package, public = made(tmp_path)
+    monkeypatch.setenv("HEADEND_FIRMWARE_KEYS", f'["{public}"]')
+    assert told("upload", str(package))[0] == 0
+    digest = json.loads(told("verify", str(package), "--json")[1])["package"]
+    assert "0 packages begin with" in told("apply", "0" * 64, "--meter", "M-1")[1]
+    assert "has no offset" in told("apply", digest[:12], "--all-meters", "--at", "2027-03-01T02:00:00")[1]
+    status, output = told("apply", digest[:12], "--all-meters")
+    assert (status, "no commissioned meter" in output) == (1, True), output

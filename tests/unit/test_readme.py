@@ -15,7 +15,7 @@ README = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
 
 
 def test_the_example_model_loads(tmp_path: Path) -> None:
-    example = README.split("```toml\n")[1].split("```")[0]
+    example = README.split("## Add a meter model")[1].split("```toml\n")[1].split("```")[0]
     (tmp_path / "example.toml").write_text(example, "utf-8")
     model = load_model("example", (tmp_path,))
     assert model.association.protection == "authenticated+encrypted"
