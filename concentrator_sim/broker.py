@@ -23,6 +23,10 @@ LAST_RETRY_S: Final = 30.0
 _KEEPALIVE_S: Final = 30
 _LOOK_S: Final = 1.0
 _QOS: Final = 1
+#: An answer is not held back until the broker has acknowledged what came before it.
+_SOCKET: Final = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
+#: Topics of one subscription.
+_TOPICS: Final = 100
 
 
 class Heard(NamedTuple):
@@ -74,14 +78,20 @@ class Device:
         if self.will is not None:
             will = aiomqtt.Will(self.will[0], self.will[1], qos=_QOS, retain=True)
         client = aiomqtt.Client(
-            host, port, identifier=self.identity, will=will, timeout=TIMEOUT_S, keepalive=_KEEPALIVE_S
+            host,
+            port,
+            identifier=self.identity,
+            will=will,
+            timeout=TIMEOUT_S,
+            keepalive=_KEEPALIVE_S,
+            socket_options=_SOCKET,
         )
         async with client:
             _heed_cancelling()
             self.connects += 1
             outlet = Outlet(client, self.faults, self.clock)
-            for topic in self.topics:
-                await client.subscribe(topic, qos=_QOS)
+            for n in range(0, len(self.topics), _TOPICS):
+                await client.subscribe([(topic, _QOS) for topic in self.topics[n : n + _TOPICS]])
                 _heed_cancelling()
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -97,11 +107,14 @@ class Device:
                 await self.hear(outlet, Heard(str(message.topic), message.payload))
 
     async def _restart(self, client: aiomqtt.Client) -> None:
-        """A device that restarts says no goodbye, so that the broker publishes its last will."""
+        """A device that restarts says no goodbye, so that the broker publishes its last will. A connection
+        that ended is left, whoever still waits at it."""
         while True:
             await asyncio.sleep(_LOOK_S)
             if self.faults.is_down(self.clock()):
                 cut(client)
+            if client._disconnected.done():  # noqa: SLF001 - who waits for an acknowledgement is not told
+                raise aiomqtt.MqttError("the broker went away")
 
 
 def _heed_cancelling() -> None:

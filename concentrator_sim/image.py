@@ -77,8 +77,9 @@ class ImageStore:
     """The memory of one meter: what came of an image, and what it runs."""
 
     __slots__ = (
-        "_blocks", "_forgets", "_plan", "_restarts", "_told", "_verify_end", "activates_at_s", "away_until",
-        "counts", "enabled", "identifier", "images", "size", "status", "troubles", "version",
+        "_block_size", "_blocks", "_forgets", "_plan", "_restarts", "_sha256", "_told", "_verify_end",
+        "activates_at_s", "away_until", "counts", "enabled", "identifier", "images", "size", "status",
+        "troubles", "version",
     )  # fmt: skip
 
     def __init__(self, meter: Meter) -> None:
@@ -94,6 +95,8 @@ class ImageStore:
         self.counts = Counts()
         self.activates_at_s: int | None = None
         self.away_until = 0.0
+        self._block_size = self._plan.block_size
+        self._sha256: bytes | None = None
         self._blocks: list[bytes | None] = []
         self._told: set[int] = set()
         self._verify_end: float | None = None
@@ -135,7 +138,7 @@ class ImageStore:
     @property
     def block_size(self) -> int:
         """Bytes of a block."""
-        return self._plan.block_size
+        return self._block_size
 
     @property
     def first_missing(self) -> int:
@@ -143,6 +146,12 @@ class ImageStore:
         first = next((n for n, block in enumerate(self._blocks) if block is None), len(self._blocks))
         self._told.update(range(first))
         return first
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Numbers of the blocks that are not there."""
+        self._told |= {n for n, block in enumerate(self._blocks) if block is not None}
+        return tuple(n for n, block in enumerate(self._blocks) if block is None)
 
     @property
     def bitmap(self) -> axdr.BitString:
@@ -153,10 +162,14 @@ class ImageStore:
 
     # ---- what is done -------------------------------------------------------------------------------
 
-    def initiate(self, identifier: bytes, size: int) -> ActionResult:
-        """Take another image: whatever was there is gone."""
+    def initiate(
+        self, identifier: bytes, size: int, *, block_size: int | None = None, sha256: bytes | None = None
+    ) -> ActionResult:
+        """Take another image: whatever was there is gone. ``block_size`` where the client chooses it,
+        ``sha256`` of the image where it tells that."""
         if not self.enabled or not size:
             return ActionResult.OTHER_REASON
+        self._block_size, self._sha256 = block_size or self._plan.block_size, sha256
         self.identifier, self.size = identifier, size
         self._blocks = [None] * -(-size // self.block_size)
         self._told.clear()
@@ -164,6 +177,17 @@ class ImageStore:
         self.status = TransferStatus.INITIATED
         self.counts = self.counts._replace(initiated=self.counts.initiated + 1)
         return ActionResult.SUCCESS
+
+    def has_again(self, number: int) -> bool:
+        """Whether a block that comes while the meter takes blocks is there already; counted if it is."""
+        is_there = (
+            self.status is TransferStatus.INITIATED
+            and number < len(self._blocks)
+            and self._blocks[number] is not None
+        )
+        if is_there:
+            self._count(number)
+        return is_there
 
     def write(self, number: int, value: bytes, now_s: float) -> ActionResult:
         """A block."""
@@ -174,14 +198,17 @@ class ImageStore:
             return ActionResult.OTHER_REASON
         if self.troubles.flash_refuses(now_s):
             return ActionResult.HARDWARE_FAULT
-        blocks, told, untold, initiated = self.counts
-        if self._blocks[number] is not None:
-            told, untold = (told + 1, untold) if number in self._told else (told, untold + 1)
-        self.counts = Counts(blocks + 1, told, untold, initiated)
+        self._count(number)
         if self.troubles.flash_spoils(now_s):
             value = value[:-1] + bytes((value[-1] ^ 1,))
         self._blocks[number] = _share(value)
         return ActionResult.SUCCESS
+
+    def _count(self, number: int) -> None:
+        blocks, told, untold, initiated = self.counts
+        if self._blocks[number] is not None:
+            told, untold = (told + 1, untold) if number in self._told else (told, untold + 1)
+        self.counts = Counts(blocks + 1, told, untold, initiated)
 
     def verify(self, now_s: float) -> ActionResult:
         """Begin, or tell how it stands."""
@@ -213,6 +240,9 @@ class ImageStore:
     def _verified(self) -> None:
         content = self._content()
         digest = content[-_DIGEST:]
+        if self._sha256 is not None and hashlib.sha256(content).digest() != self._sha256:
+            self.status = TransferStatus.VERIFICATION_FAILED
+            return
         if content.startswith(_HEAD) and hashlib.sha256(content[:-_DIGEST]).digest() != digest:
             self.status = TransferStatus.VERIFICATION_FAILED
             return

@@ -1,10 +1,12 @@
-"""A concentrator that sends its meters' load curves over MQTT, in batches of our own schema."""
+"""A concentrator that sends its meters' load curves over MQTT, in batches of our own schema, and hands them
+the chunks of a new program."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from concentrator_sim.broker import Device, Heard, Outlet
+from concentrator_sim.image_talk import ImageTalk
 from concentrator_sim.meter import serial_of
 from concentrator_sim.outbox import Outbox
 from concentrator_sim.plan import Form
@@ -50,6 +52,7 @@ class MqttConcentrator(PublishingStation):
             capacity=plan.buffer,
         )
         self._topic = f"headend/batch/{station.code}"
+        self._images = {f"headend/image/{one.serial}": (one, ImageTalk(one.meter)) for one in self.publishers}
 
     @property
     def address(self) -> str:
@@ -65,7 +68,7 @@ class MqttConcentrator(PublishingStation):
             self._faults,
             self.house.now,
             will=(f"headend/presence/{code}", "offline"),
-            topics=(f"headend/request/{code}", f"headend/ack/{code}"),
+            topics=(f"headend/request/{code}", f"headend/ack/{code}", *self._images),
             hear=self._hear,
         )
         async with asyncio.TaskGroup() as tasks:
@@ -107,6 +110,9 @@ class MqttConcentrator(PublishingStation):
             await asyncio.sleep(_LOOK_S)
 
     async def _hear(self, outlet: Outlet, heard: Heard) -> None:
+        if heard.topic in self._images:
+            await self._pass_on(outlet, heard)
+            return
         try:
             message = batches.decode(heard.payload)
         except RemoteProtocolError:
@@ -115,6 +121,14 @@ class MqttConcentrator(PublishingStation):
             self.outbox.acknowledged(message)
         elif isinstance(message, BatchRequest):
             await self._send(outlet, self.outbox.asked(message))
+
+    async def _pass_on(self, outlet: Outlet, heard: Heard) -> None:
+        """A meter is asked of its image; it answers if the line carries it."""
+        (one, talk), now = self._images[heard.topic], self.house.now()
+        if one.is_reached(now, len(heard.payload)):
+            answer = talk.answer(heard.payload, now)
+            if answer is not None:
+                await outlet.publish(f"headend/image-told/{one.serial}", answer)
 
     async def _send(self, outlet: Outlet, messages: Sequence[BatchMessage]) -> None:
         is_compact = self.station.plan.form is Form.CBOR

@@ -7,6 +7,7 @@ from typing import ClassVar, Final
 from concentrator_sim.dice import Dice
 from concentrator_sim.faults import Faults
 from concentrator_sim.generator import moment_of, quarter_of
+from concentrator_sim.image import ImageStore, troubles_of
 from concentrator_sim.instant import Instant
 from concentrator_sim.medium import Route
 from concentrator_sim.meter import SimulatedMeter
@@ -24,13 +25,15 @@ class Publisher:
     """A meter that pushes, alone or through a station."""
 
     def __init__(self, station: Station, leaf: Leaf, house: House) -> None:
-        self.meter = SimulatedMeter(station.seed, leaf.number)
+        self.meter = SimulatedMeter(station.seed, leaf.number, image_plan=house.scenario.image)
         self.leaf = leaf
         self.faults: Faults = house.faults_of(self.meter.serial)
         self._route: Route = station.route(leaf)
         reset_s = self.faults.counter_reset_s()
         if reset_s is not None:
             self.meter.consumption.reset_at(reset_s)
+        if self.faults.touches_images:
+            self.meter.part(ImageStore).troubles = troubles_of(self.faults)
 
     @property
     def serial(self) -> str:

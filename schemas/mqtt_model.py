@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from schemas.image_message import LEAST_CHUNK, MAX_CHUNK
 from schemas.model import ModelError, ObisText, Scaler, explain, model_names, read_profile
 from schemas.model.parts import Part, ZoneName
 from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout
@@ -205,6 +206,27 @@ class Ask(Part):
     answer: Annotated[str, AfterValidator(_check_answer)]
 
 
+class Firmware(Part):
+    """How the device is given another program: by the messages of `schemas.image_message`.
+
+    It listens at ``topic`` and answers at ``answer``. ``chunk_size`` is how many bytes a chunk of an image
+    has, ``restart_s`` how long the device is away when it activates, ``verify_s`` how long it verifies at
+    most.
+    """
+
+    topic: NamedTopic
+    answer: NamedTopic
+    chunk_size: int = Field(default=4096, ge=LEAST_CHUNK, le=MAX_CHUNK)
+    restart_s: float = Field(default=60, ge=0, le=86_400)
+    verify_s: float = Field(default=1_800, gt=0, le=86_400)
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.topic == self.answer:
+            raise ValueError("the device must answer elsewhere than it listens")
+        return self
+
+
 class MqttModel(Part):
     """A kind of device that pushes by MQTT.
 
@@ -226,6 +248,7 @@ class MqttModel(Part):
     curves: tuple[SampledCurve, ...] = ()
     zcl: ZclScaling | None = None
     ask: Ask | None = None
+    firmware: Firmware | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -11,6 +11,7 @@ same client id. An acknowledgement is only sent on the connection that delivered
 
 import asyncio
 import logging
+import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -35,6 +36,8 @@ MOST_BYTES: Final = 64 << 20
 #: Packets that are read in one go, before others on the event loop have their turn.
 _PACKETS: Final = 200
 _QOS: Final = 1
+#: An acknowledgement and what follows it are not held back for the broker's own.
+_SOCKET: Final = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
 #: Return code of a subscription that the broker refuses (MQTT 3.1.1, 3.9.3).
 _REFUSED: Final = 0x80
 
@@ -224,6 +227,7 @@ async def connect(
         tls_context=broker.tls(),
         timeout=broker.timeout_s,
         keepalive=broker.keepalive_s,
+        socket_options=_SOCKET,
         logger=log.getChild("paho"),
     )
     client.pending_calls_threshold = 1_000

@@ -25,14 +25,14 @@ class BrokerExchange:
         self._client_id = client_id
 
     @asynccontextmanager
-    async def asking(self, answers: str) -> AsyncIterator["BrokerAsking"]:
+    async def asking(self, *answers: str) -> AsyncIterator["BrokerAsking"]:
         """Subscribed to ``answers`` inside. Raises LinkError, and what the broker refuses as PeerRefused."""
         name = f"{self._client_id}-ask-{secrets.token_hex(6)}"
         try:
             async with connect(
                 self._broker, name, keep_session=False, room=_ROOM, most_bytes=_BYTES
             ) as connection:
-                await connection.subscribe([answers])
+                await connection.subscribe(answers)
                 yield BrokerAsking(connection)
         except BrokerRefused as error:
             raise PeerRefused(str(error)) from error

@@ -33,9 +33,10 @@ class MemoryBroker:
         return len(self._askings)
 
     @asynccontextmanager
-    async def asking(self, answers: str) -> AsyncIterator["MemoryAsking"]:
+    async def asking(self, *answers: str) -> AsyncIterator["MemoryAsking"]:
         asking = MemoryAsking(self, answers)
-        asking.queue.put_nowait(Answer(answers, b'{"retained": "is no answer"}', True))
+        for topic in answers:
+            asking.queue.put_nowait(Answer(topic, b'{"retained": "is no answer"}', True))
         self._askings.append(asking)
         try:
             yield asking
@@ -48,14 +49,14 @@ class MemoryBroker:
             return
         answer, said = device(topic, payload)
         for asking in self._askings:
-            if asking.answers == answer:
+            if answer in asking.answers:
                 if not answer.endswith("/rpc"):  # other topics are not for answers alone
                     asking.queue.put_nowait(Answer(answer, b'{"linkquality": 3}', False))
                 asking.queue.put_nowait(Answer(answer, said, False))
 
 
 class MemoryAsking:
-    def __init__(self, broker: MemoryBroker, answers: str) -> None:
+    def __init__(self, broker: MemoryBroker, answers: tuple[str, ...]) -> None:
         self._broker = broker
         self.answers = answers
         self.queue: asyncio.Queue[Answer] = asyncio.Queue()

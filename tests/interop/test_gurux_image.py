@@ -123,7 +123,7 @@ def test_our_client_gives_a_foreign_meter_an_image() -> None:
         async with session_of(plan_for(f"tcp://127.0.0.1:{port}", the_model)) as session:
             ours = FirmwareCommands(session, the_model)
             assert (await ours.read_image_state()).block_size == 200
-            await ours.initiate_image(b"FW2", 500)
+            await ours.initiate_image(b"FW2", 500, bytes(32))
             assert (await ours.read_image_state()).missing == (0, 1, 2)
             await ours.send_block(1, IMAGE[200:400])
             assert (await ours.read_image_state()).missing == (0, 2)

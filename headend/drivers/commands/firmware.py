@@ -77,8 +77,9 @@ class Upgradable(Protocol):
     async def enable_images(self) -> None:
         """Let it take images."""
 
-    async def initiate_image(self, identifier: bytes, size: int) -> None:
-        """Begin a transfer: what it held of another image, or of the same, is gone."""
+    async def initiate_image(self, identifier: bytes, size: int, sha256: bytes) -> None:
+        """Begin a transfer: what it held of another image, or of the same, is gone. ``sha256`` of the image,
+        for languages that tell it."""
 
     async def send_block(self, number: int, value: bytes) -> None:
         """Block ``number``, from 0. Raises PeerRefused where the meter cannot keep it."""

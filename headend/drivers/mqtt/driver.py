@@ -2,7 +2,7 @@
 
 Asking is publishing where the device listens and waiting where it answers, as its model says (``[ask]``).
 What is retained is no answer. Where the model can, each asking has a word of its own, so that no late answer
-is taken for another.
+is taken for another. Firmware is in `headend.drivers.mqtt.firmware`.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from headend.clock import utc_now
 from headend.drivers.contract import (
@@ -27,6 +27,7 @@ from headend.drivers.contract import (
     Target,
     Way,
 )
+from headend.drivers.mqtt.firmware import FirmwareCommands
 from headend.drivers.mqtt.message import read_object
 from headend.drivers.mqtt.meters import Known
 from headend.drivers.mqtt.sampling import Sampler
@@ -37,7 +38,7 @@ from protocols.dlms.obis import Obis
 from protocols.errors import LinkTimeout, LocalProtocolError, PeerRefused
 from protocols.mqtt import documents
 from schemas.address import LinkAddress, Scheme
-from schemas.mqtt_model import ASK, Ask, MqttModel, load_mqtt_model
+from schemas.mqtt_model import ASK, Firmware, MqttModel, load_mqtt_model
 from schemas.reading import Quality, ReadingBatch, registers_only
 
 MQTT: Final = "mqtt"
@@ -45,6 +46,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
 _VALUE: Final = 2
 _ANSWER_S: Final = 10.0
+
+T = TypeVar("T")
 
 
 class Answer(NamedTuple):
@@ -68,7 +71,7 @@ class Asking(Protocol):
 class Exchange(Protocol):
     """Where devices can be asked: a broker."""
 
-    def asking(self, answers: str) -> AbstractAsyncContextManager[Asking]:
+    def asking(self, *answers: str) -> AbstractAsyncContextManager[Asking]:
         """Subscribed to ``answers`` inside. Raises LinkError, and what the broker refuses as PeerRefused."""
 
 
@@ -80,7 +83,6 @@ class MqttWay:
     address: LinkAddress
     identity: str
     model: MqttModel
-    ask: Ask
 
     def __str__(self) -> str:
         return str(self.address)
@@ -103,9 +105,10 @@ class MqttDriver:
         self._now = now
 
     def features(self, model: str) -> frozenset[Feature]:
-        """Registers, where the model says how to ask. Raises ModelError."""
+        """Registers and firmware, where the model says how to ask. Raises ModelError."""
         loaded = load_mqtt_model(model, self._folders)
-        return frozenset() if loaded.ask is None else frozenset({Feature.REGISTERS})
+        said = {Feature.REGISTERS: loaded.ask, Feature.FIRMWARE: loaded.firmware}
+        return frozenset(feature for feature, how in said.items() if how is not None)
 
     def curves(self, model: str) -> tuple[Curve, ...]:
         """The curves that come by themselves. Raises ModelError."""
@@ -128,8 +131,9 @@ class MqttDriver:
         if self._exchange is None:
             raise LocalProtocolError(f"{way}: this head-end has no broker: set HEADEND_MQTT_URL")
         nonce = secrets.token_hex(8)
-        answers = fill(way.ask.answer, way.identity).replace(ASK, nonce)
-        async with self._exchange.asking(answers) as asking:
+        spoken = [one.answer for one in (way.model.ask, way.model.firmware) if one is not None]
+        answers = [fill(one, way.identity).replace(ASK, nonce) for one in spoken]
+        async with self._exchange.asking(*answers) as asking:
             yield MqttConversation(asking, way, nonce, answer_s or _ANSWER_S, self._now)
 
     def _way(self, target: Target) -> MqttWay:
@@ -138,14 +142,14 @@ class MqttDriver:
         model, address = settled(target, partial(load_mqtt_model, folders=self._folders))
         if address.scheme is not Scheme.MQTT or address.identity is None:
             raise LocalProtocolError(f"{meter.asset_id}: {address} is no device of a broker, as mqtt:NAME is")
-        if model.ask is None:
+        if model.ask is None and model.firmware is None:
             raise LocalProtocolError(
                 f"{meter.asset_id}: meters of model {model.name} push, and cannot be asked"
             )
-        return MqttWay(target, address, address.identity, model, model.ask)
+        return MqttWay(target, address, address.identity, model)
 
 
-class MqttConversation:
+class MqttConversation(FirmwareCommands):
     """One device, as a `headend.drivers.contract.Conversation`."""
 
     def __init__(
@@ -196,17 +200,50 @@ class MqttConversation:
 
     async def _ask(self) -> Readings:
         """The first message with readings; a gateway may speak of other things in between."""
-        way, loop = self._way, asyncio.get_running_loop()
+        way, ask = self._way, self._way.model.ask
+        if ask is None:
+            raise LocalProtocolError(f"{way}: meters of model {way.model.name} cannot be asked for registers")
+        payload = fill(ask.payload, way.identity).replace(ASK, self._nonce).encode()
+        return await self._first(fill(ask.topic, way.identity), payload, self._readings)
+
+    def _readings(self, answer: Answer) -> Readings | None:
+        firmware = self._way.model.firmware
+        if firmware is not None and answer.topic == fill(firmware.answer, self._way.identity):
+            return None
+        told = self._read(answer)
+        return told if told.registers else None
+
+    @property
+    def _firmware(self) -> Firmware:
+        model = self._way.model
+        if model.firmware is None:
+            raise LocalProtocolError(f"model {model.name} has no [firmware]: its meters take no images")
+        return model.firmware
+
+    async def _exchange(
+        self, topic: str, payload: bytes, answers: str, take: Callable[[bytes], T | None]
+    ) -> T:
+        identity = self._way.identity
+        wanted = fill(answers, identity)
+
+        def of_topic(answer: Answer) -> T | None:
+            return None if answer.retained or answer.topic != wanted else take(answer.payload)
+
+        return await self._first(fill(topic, identity), payload, of_topic)
+
+    async def _first(self, topic: str, payload: bytes, take: Callable[[Answer], T | None]) -> T:
+        """Publish, and what ``take`` makes of the first message of which it makes something."""
+        loop = asyncio.get_running_loop()
         asked = loop.time()
         try:
             async with asyncio.timeout(self._answer_s):
-                await self._asking.publish(fill(way.ask.topic, way.identity), self._payload())
-                while not (told := self._read(await self._asking.next())).registers:
+                await self._asking.publish(topic, payload)
+                while (found := take(await self._asking.next())) is None:
                     pass
         except TimeoutError:
-            raise LinkTimeout(f"{way}: no answer within {self._answer_s:g} s") from None
+            raise LinkTimeout(f"{self._way}: no answer within {self._answer_s:g} s") from None
         self._answers_s.append(loop.time() - asked)
-        return told
+        return found
 
     def _read(self, answer: Answer) -> Readings:
         way, meter = self._way, self._way.target.meter
@@ -219,9 +256,6 @@ class MqttConversation:
         found = read_object(model, answer.topic, document)
         known = Known(meter.meter_id, meter.asset_id, model)
         return Sampler().explain(known, model, found, (self._now() - _EPOCH) // _US)
-
-    def _payload(self) -> bytes:
-        return fill(self._way.ask.payload, self._way.identity).replace(ASK, self._nonce).encode()
 
 
 def _code(text: str) -> str:

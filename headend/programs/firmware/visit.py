@@ -123,7 +123,9 @@ class Visit:
             "at": self._now().isoformat(),
         }
         await self._journal.intend("initiate", image=image, initiated=times, initiated_because=why)
-        await self._meter.initiate_image(self._wanted.identifier, self._wanted.size)
+        await self._meter.initiate_image(
+            self._wanted.identifier, self._wanted.size, bytes.fromhex(self._package.manifest.image_sha256)
+        )
         await self._journal.done("initiate", polls=0, verifies_since=None)
         return None
 

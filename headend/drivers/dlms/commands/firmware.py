@@ -79,8 +79,8 @@ class FirmwareCommands(Commands):
         attribute = Attribute(ClassId.IMAGE_TRANSFER, self._transfer, it.IMAGE_TRANSFER_ENABLED)
         await self._session.set(attribute, axdr.encode(axdr.boolean(True)))
 
-    async def initiate_image(self, identifier: bytes, size: int) -> None:
-        """Invoke image_transfer_initiate."""
+    async def initiate_image(self, identifier: bytes, size: int, sha256: bytes) -> None:
+        """Invoke image_transfer_initiate, which tells no digest."""
         await self._invoke(it.IMAGE_TRANSFER_INITIATE, it.encode_initiate(identifier, size))
 
     async def send_block(self, number: int, value: bytes) -> None:
