@@ -13,14 +13,14 @@ import os
 import random
 import signal
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -187,13 +187,15 @@ async def clean(meters: int, size: int, *, say: Say) -> Clean:
     return Clean(round_trip_s, rates)
 
 
-def _served(meters: int, delay_ms: int, parts: int, faults: str) -> Any:
-    folder = Path(tempfile.mkdtemp(prefix="headend-firmware-"))
-    scenario = folder / "firmware.toml"
-    scenario.write_text(
-        _FIELD.format(meters=meters, pdu=_MAX_PDU, delay_ms=delay_ms, block=BLOCK) + faults, "utf-8"
-    )
-    return served(str(scenario), None, parts)
+@asynccontextmanager
+async def _served(meters: int, delay_ms: int, parts: int, faults: str) -> AsyncIterator[Served]:
+    with tempfile.TemporaryDirectory(prefix="headend-firmware-") as folder:
+        scenario = Path(folder) / "firmware.toml"
+        scenario.write_text(
+            _FIELD.format(meters=meters, pdu=_MAX_PDU, delay_ms=delay_ms, block=BLOCK) + faults, "utf-8"
+        )
+        async with served(str(scenario), None, parts) as there:
+            yield there
 
 
 async def _land(stack: AsyncExitStack, there: Served, conversations: int) -> tuple[County, Ed25519PrivateKey]:
