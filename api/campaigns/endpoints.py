@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api import paging
-from api.auth import allowed
+from api.auth import ReaderWithin, allowed
 from api.campaigns.models import (
     STREAM,
     CampaignBody,
@@ -27,6 +27,7 @@ from api.campaigns.models import (
 )
 from api.errors import BadValue, Forbidden, NotFound, Place, Stale, Unavailable, responses
 from api.headers import CorrelationId, IdempotencyKey, correlation, visible
+from api.meters.lookup import meters_within
 from api.services import Services, services
 from api.shapes import AssetId, Limit
 from api.strict_json import StrictRoute
@@ -47,7 +48,7 @@ from headend.moment.campaign_feed import CampaignFeeds, CampaignProgress, look
 from headend.programs.proposal import EmptySelection, PlanError
 from headend.programs.report import report
 from headend.store import approvals, campaign_views, campaigns, programs
-from headend.store.errors import ConflictError
+from headend.store.errors import ConflictError, UnknownError
 from headend.store.sql import Connection
 from schemas.campaign import CampaignState, MeterProgress
 from schemas.people import OF_PROGRAM, Permission, Principal
@@ -62,10 +63,10 @@ _COME_AGAIN_MS: Final = (1_000, 5_000)
 #: Names of a selection that a refusal tells.
 _MOST_PLACES: Final = 100
 
-Reads = Annotated[Principal, Depends(allowed(Permission.READ))]
 #: Whoever may ask for programs of some kind; of which, is checked with the program.
 Asks = Annotated[Principal, Depends(allowed(*OF_PROGRAM.values(), limited=True))]
-Steers = Annotated[Principal, Depends(allowed(*OF_PROGRAM.values(), Permission.STOP))]
+#: The same of what he may steer: where, is checked with the campaign.
+Steers = Annotated[Principal, Depends(allowed(*OF_PROGRAM.values(), Permission.STOP, limited=True))]
 Number = Annotated[int, Path(ge=1, le=2**63 - 1, description="the campaign's number", examples=[12])]
 After = Annotated[str | None, Query(max_length=512, description="cursor of the last page")]
 IfMatch = Annotated[
@@ -160,7 +161,7 @@ async def _proposed(
     "/campaigns", summary="Campaigns, paged and filtered", responses=responses(400, 401, 403, 422, 503)
 )
 async def list_campaigns(
-    _caller: Reads,
+    caller: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     request: Request,
     response: Response,
@@ -169,10 +170,14 @@ async def list_campaigns(
     limit: Limit = 100,
     after: After = None,
 ) -> CampaignPage:
-    """Newest first. ``next`` in the answer and the Link header lead to the next page."""
+    """Newest first. ``next`` in the answer and the Link header lead to the next page. Whoever is limited to
+    areas sees those that are for meters of these alone."""
     before = None if after is None else paging.number(after)
     async with house.pool.connection() as connection:
-        found = await campaigns.page(connection, limit=limit + 1, before=before, states=state, kind=kind)
+        within = await meters_within(connection, caller)
+        found = await campaigns.page(
+            connection, limit=limit + 1, before=before, states=state, kind=kind, within=within
+        )
         page = found[:limit]
         counts = await campaigns.counts(connection, [one.campaign_id for one in page])
     cursor = paging.encode([page[-1].campaign_id]) if len(found) > limit else None
@@ -183,15 +188,20 @@ async def list_campaigns(
 
 @router.get("/campaigns/{campaign_id}", summary="One campaign and how far it is", responses=_READ)
 async def get_campaign(
-    _caller: Reads, house: Annotated[Services, Depends(services)], response: Response, campaign_id: Number
+    caller: ReaderWithin,
+    house: Annotated[Services, Depends(services)],
+    response: Response,
+    campaign_id: Number,
 ) -> CampaignDetail:
     """Its meters by wave and state, and its approval. Its ETag is for If-Match of what is done to it."""
+    async with house.pool.connection() as connection:
+        await _known(connection, campaign_id, caller)
     return await _told(house, response, campaign_id)
 
 
 @router.get("/campaigns/{campaign_id}/meters", summary="What came of each meter", responses=_READ)
 async def list_campaign_meters(
-    _caller: Reads,
+    caller: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     request: Request,
     response: Response,
@@ -204,7 +214,7 @@ async def list_campaign_meters(
     """In order of asset ids, each with its proof. ``next`` and the Link header lead to the next page."""
     last = None if after is None else paging.decode(after, str)[0]
     async with house.pool.connection() as connection:
-        await campaigns.find(connection, campaign_id)
+        await _known(connection, campaign_id, caller)
         found = await campaign_views.named(
             connection, campaign_id, limit=limit + 1, after=last, wave=wave, states=state
         )
@@ -220,10 +230,14 @@ async def list_campaign_meters(
     responses=_READ,
 )
 async def get_campaign_meter(
-    _caller: Reads, house: Annotated[Services, Depends(services)], campaign_id: Number, asset_id: AssetId
+    caller: ReaderWithin,
+    house: Annotated[Services, Depends(services)],
+    campaign_id: Number,
+    asset_id: AssetId,
 ) -> CampaignMeterDetail:
     """Its state, its proof, and each step that was taken there."""
     async with house.pool.connection() as connection:
+        await _known(connection, campaign_id, caller)
         number = await campaign_views.number(connection, asset_id)
         meter = None if number is None else await campaigns.of_meter(connection, campaign_id, number)
         if meter is None:
@@ -274,10 +288,12 @@ async def abort_campaign(
     return await _steer(house, response, campaign_id, Steering.ABORT, caller, body.reason, if_match)
 
 
-async def _followed(house: Annotated[Services, Depends(services)], campaign_id: Number) -> CampaignFeeds:
+async def _followed(
+    caller: ReaderWithin, house: Annotated[Services, Depends(services)], campaign_id: Number
+) -> CampaignFeeds:
     """The feeds, where there is such a campaign and room: a stream that has begun can refuse nothing."""
     async with house.pool.connection() as connection:
-        await campaigns.find(connection, campaign_id)
+        await _known(connection, campaign_id, caller)
     try:
         house.moment.campaigns.check_room()
     except following.TooMany as error:
@@ -298,7 +314,7 @@ async def _followed(house: Annotated[Services, Depends(services)], campaign_id: 
     },
 )
 async def campaign_events(
-    _caller: Reads, campaign_id: Number, feeds: Annotated[CampaignFeeds, Depends(_followed)]
+    _caller: ReaderWithin, campaign_id: Number, feeds: Annotated[CampaignFeeds, Depends(_followed)]
 ) -> AsyncIterator[ServerSentEvent]:
     """Begins with everything as it is; then each change, until the campaign ends or the service stops.
 
@@ -339,12 +355,12 @@ async def campaign_events(
     },
 )
 async def campaign_report(
-    _caller: Reads, house: Annotated[Services, Depends(services)], campaign_id: Number
+    caller: ReaderWithin, house: Annotated[Services, Depends(services)], campaign_id: Number
 ) -> StreamingResponse:
     """With the proof of each meter as JSON. A cell that a spreadsheet would take for a formula begins with an
     apostrophe."""
     async with house.pool.connection() as connection:
-        await campaigns.find(connection, campaign_id)
+        await _known(connection, campaign_id, caller)
     return StreamingResponse(
         report(house.pool.connection, campaign_id),
         media_type="text/csv; charset=utf-8; header=present",
@@ -369,6 +385,14 @@ async def _steer(
     except ChangedSince as error:
         raise Stale(str(error)) from error
     return await _told(house, response, number)
+
+
+async def _known(connection: Connection, campaign_id: int, asking: Principal) -> None:
+    """404 where there is none, and, told alike, where not all of its meters are in the areas of who asks."""
+    within = await meters_within(connection, asking)
+    if within is not None and not await campaigns.is_within(connection, campaign_id, within):
+        raise UnknownError(f"no campaign has the number {campaign_id}")
+    await campaigns.find(connection, campaign_id)
 
 
 async def _told(house: Services, response: Response, number: int) -> CampaignDetail:

@@ -8,7 +8,8 @@
               └───────> void         it is not what was shown any longer
 
 The approver is another person than the requester: another account, and another actor. Who has no account (the
-host's bare command line, a token of nobody) may ask and never approve. He has the permission `approve` and
+host's bare command line, a token of nobody) may ask and never approve; nor does anybody decide of his own
+roles, whoever asked for them. He has the permission `approve` and
 that of the kind, names the digest of what he saw, and what he saw is compared with what is there. Each
 decision is audited, and each refused one.
 """
@@ -20,6 +21,7 @@ from typing import Any, Final
 
 from headend.approvals.policy import Policy
 from headend.approvals.subjects import SUBJECTS, Subject
+from headend.people.role_subject import is_own
 from headend.session.access import Connect
 from headend.store import approvals, audit
 from headend.store.approvals import Approval, ApprovalState
@@ -153,6 +155,8 @@ def why_not(approval: Approval, principal: Principal) -> str | None:
         )
     if principal.account == approval.requested_account or principal.actor == approval.requested_by:
         return "who asked for it cannot approve it: another person with the permission has to"
+    if is_own(approval, principal.account):
+        return "nobody decides of his own roles, whoever asked for them: another person has to"
     lacking = [one for one in (Permission.APPROVE, approval.needs) if not principal.may(one)]
     if lacking:
         return f"deciding of this needs the permissions {Permission.APPROVE} and {approval.needs}"

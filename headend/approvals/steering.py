@@ -9,8 +9,9 @@ from headend.approvals import four_eyes
 from headend.approvals.campaigns import subject_of
 from headend.programs import control
 from headend.session.access import Connect
-from headend.store import audit, campaigns, programs
+from headend.store import accounts, audit, campaigns, programs
 from headend.store.campaigns import Campaign
+from headend.store.sql import Connection
 from schemas.people import OF_PROGRAM, Permission, Principal
 
 
@@ -52,6 +53,7 @@ async def steer(connect: Connect, asked: Steer, principal: Principal) -> Campaig
     """Do it; the campaign as it is then.
 
     It takes the permission of the campaign's kind; to pause or to end it, that of the emergency stop will do.
+    Whoever has it in areas alone, moves campaigns for none but their meters, as these are now.
     Raises MayNot (audited), ChangedSince, UnknownError, ConflictError.
     """
     number = asked.campaign_id
@@ -59,8 +61,8 @@ async def steer(connect: Connect, asked: Steer, principal: Principal) -> Campaig
         campaign = await campaigns.lock(connection, number)
         kind = (await programs.find(connection, campaign.program_id)).kind
         enough = {OF_PROGRAM[kind]} if asked.what is Steering.RESUME else {OF_PROGRAM[kind], Permission.STOP}
-        may = bool(enough & principal.permissions)
-        if may:
+        why = await _why_not(connection, number, asked.what, enough, principal)
+        if why is None:
             if asked.version is not None and asked.version != campaign.version:
                 raise ChangedSince(f"campaign {number} was changed since it was looked at: look again")
             done = await _CONTROL[asked.what](connection, number, actor=principal.actor, reason=asked.reason)
@@ -68,7 +70,6 @@ async def steer(connect: Connect, asked: Steer, principal: Principal) -> Campaig
                 why = f"the campaign was ended: {asked.reason}"
                 await four_eyes.void(connection, subject_of(number), reason=why, actor=principal.actor)
             return done
-        why = f"to {asked.what} this needs the permission {' or '.join(sorted(enough))}"
         await audit.record(
             connection,
             actor=principal.actor,
@@ -77,3 +78,23 @@ async def steer(connect: Connect, asked: Steer, principal: Principal) -> Campaig
             detail={"asked": asked.what, "why": why},
         )
     raise MayNot(why)
+
+
+async def _why_not(
+    connection: Connection, number: int, what: Steering, enough: set[Permission], principal: Principal
+) -> str | None:
+    has = [one for one in enough if principal.may(one)]
+    if not has:
+        return f"to {what} this needs the permission {' or '.join(sorted(enough))}"
+    limits: set[str] = set()
+    for permission in has:
+        areas = principal.at(permission).areas
+        if areas is None or await campaigns.is_within(
+            connection, number, await accounts.meters_of(connection, areas)
+        ):
+            return None
+        limits |= areas
+    return (
+        f"its meters lie outside of {', '.join(sorted(limits)) or 'any area'}, to which you are limited: ask "
+        f"somebody of that area to {what} it"
+    )

@@ -63,6 +63,11 @@ def shown(account: Account, wanted: Iterable[Grant]) -> dict[str, Any]:
     }
 
 
+def is_own(approval: Approval, account: int) -> bool:
+    """Whether it is the roles of this account that would change: whoever asked, nobody decides of his own."""
+    return approval.subject.startswith("role:") and approval.shown["account"] == account
+
+
 def digest_of(step: dict[str, Any]) -> bytes:
     """Of what is shown."""
     return hashlib.sha256(canonical(step)).digest()

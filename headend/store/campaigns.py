@@ -1,6 +1,6 @@
 """Campaigns, where each of their meters stands, and the steps that were taken there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -145,8 +145,10 @@ async def page(
     before: int | None = None,
     states: Sequence[CampaignState] | None = None,
     kind: ProgramKind | None = None,
+    within: Collection[int] | None = None,
 ) -> list[Campaign]:
-    """At most ``limit`` campaigns with numbers below ``before``, newest first."""
+    """At most ``limit`` campaigns with numbers below ``before``, newest first; of those that are for none but
+    the meters ``within``, where that is given."""
     cursor = await connection.execute(
         _QUERIES["page"],
         {
@@ -154,9 +156,17 @@ async def page(
             "before": before,
             "states": None if states is None else [one.value for one in states],
             "kind": None if kind is None else kind.value,
+            "within": None if within is None else list(within),
         },
     )
     return [_campaign(row) for row in await cursor.fetchall()]
+
+
+async def is_within(connection: Connection, campaign_id: int, meters: Collection[int]) -> bool:
+    """Whether the campaign is for none but these meters; concentrators are none of them."""
+    told = {"campaign": campaign_id, "within": list(meters)}
+    row = await (await connection.execute(_QUERIES["outside"], told, prepare=False)).fetchone()
+    return row is not None and not row[0]
 
 
 async def move(

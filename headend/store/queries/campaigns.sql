@@ -28,14 +28,22 @@ SELECT campaign_id, program_id, title, plan, digest, state, reason, wave, wave_a
   FROM campaigns WHERE campaign_id = %(campaign)s FOR UPDATE;
 
 -- name: page
--- Campaigns below a number, newest first: in some states or in all, of one program kind or of all.
+-- Campaigns below a number, newest first: in some states or in all, of one program kind or of all; all of whose meters
+-- are among some, or all.
 SELECT c.campaign_id, c.program_id, c.title, c.plan, c.digest, c.state, c.reason, c.wave, c.wave_at, c.version, c.actor,
        c.correlation_id, c.created_at, c.started_at, c.ended_at, c.judged_from
   FROM campaigns c JOIN programs p USING (program_id)
  WHERE (%(before)s::bigint IS NULL OR c.campaign_id < %(before)s)
    AND (%(states)s::text[] IS NULL OR c.state = ANY (%(states)s))
    AND (%(kind)s::text IS NULL OR p.kind = %(kind)s)
+   AND (%(within)s::integer[] IS NULL OR NOT EXISTS (
+        SELECT FROM campaign_meters m WHERE m.campaign_id = c.campaign_id AND m.meter_id <> ALL (%(within)s::integer[])))
  ORDER BY c.campaign_id DESC LIMIT %(limit)s;
+
+-- name: outside
+-- Whether a meter of a campaign, or a concentrator, is not among some.
+SELECT EXISTS (SELECT FROM campaign_meters
+                WHERE campaign_id = %(campaign)s AND meter_id <> ALL (%(within)s::integer[]));
 
 -- name: move
 -- Another state, from one of these, which is told; nothing where it is in none of them.

@@ -12,6 +12,7 @@ from headend.approvals.four_eyes import Changed, NotYours
 from headend.approvals.policy import EVERYTHING
 from headend.people import changes
 from headend.people.identity import principal
+from headend.people.role_change import ask_roles
 from headend.programs.contract import Procedure
 from headend.store import accounts, approvals, groups, meters, network
 from headend.store.network import Hanging, NewNode
@@ -144,6 +145,28 @@ async def test_roles_change_by_two_people(with_people: Any) -> None:
         assert mine.status_code == 202, "nobody gives himself a role"
         with pytest.raises(NotYours):
             await decide(mine.json()["approval"], asked_by)
+
+
+async def test_nobody_approves_of_his_own_roles(with_people: Any) -> None:
+    house = with_people()
+    adam, eve, ivy = [
+        await account(house.pool, house.people, login, "administrator") for login in ("adam", "eve", "ivy")
+    ]
+    eve_asks, own, third = (principal(one.actor, one.account_id, one.grants) for one in (eve, adam, ivy))
+    connect = house.pool.connection
+    async with connect() as connection:
+        wanted = [*adam.grants, Grant.parse("security_officer")]
+        asked = await ask_roles(connection, adam, wanted, eve_asks, policy=EVERYTHING, now=NOW)
+    assert asked is not None
+    decision = {"seen": asked.digest, "reason": None, "now": NOW}
+    for approve in (True, False):
+        with pytest.raises(NotYours, match="own roles"):
+            await four_eyes.decide(connect, asked.approval_id, own, approve=approve, **decision)
+    refused = [line for line in house.audit() if line[1] == "approval.refused"]
+    assert [(line[0], line[2]) for line in refused] == [(adam.actor, "role:adam")] * 2
+    await four_eyes.decide(connect, asked.approval_id, third, approve=True, **decision)
+    async with connect() as connection:
+        assert (await accounts.by_login(connection, "adam")).grants == tuple(sorted(wanted, key=str))
 
 
 async def test_somebody_is_left_to_see_to_people(with_people: Any) -> None:
@@ -353,3 +376,53 @@ async def test_roles_are_approved_of_over_the_api_too(with_people: Any) -> None:
         assert (await eve.post(f"/api/v1/approvals/{number}/approve", json=same)).status_code == 200
         found = (await adam.get(f"{ACCOUNTS}/bob")).json()
         assert found["roles"] == ["operator", "viewer"]
+
+
+async def test_who_is_limited_sees_and_steers_campaigns_of_his_meters(with_people: Any) -> None:
+    house = with_people(APPROVING)
+    await _fleet(house)
+    house.app = create_app(
+        replace(house.app.state.services, procedures=(cast("Procedure", _Fits()),), policy=EVERYTHING)
+    )
+    totps = {}
+    for login, role in (("alice", "operator"), ("nora", "operator:north")):
+        one = await account(house.pool, house.people, login, role)
+        totps[login], _ = await with_totp(house.pool, house.people, one)
+
+    def ask(*named: str) -> dict[str, Any]:
+        program = {"kind": "switch", "action": "disconnect", "reason": "arrears"}
+        return {"title": "arrears", "program": program, "plan": {"selection": {"meters": list(named)}}}
+
+    async with browser(house) as alice, browser(house) as nora:
+        for login, page in (("alice", alice), ("nora", nora)):
+            assert (await page.come_in(login=login, code=totps[login].at(NOW))).status_code == 201, login
+        made = [
+            await page.post("/api/v1/campaigns", json=ask(*named))
+            for page, named in ((nora, ["N-1"]), (alice, ["N-2"]), (alice, ["X-1", "S-1"]))
+        ]
+        assert [one.status_code for one in made] == [201] * 3, [one.text for one in made]
+        own, theirs, mixed = (one.headers["location"] for one in made)
+        async with house.pool.connection() as connection:  # one of the north, one of elsewhere
+            await groups.change_members(connection, "north", add=["S-1"], actor="test")
+        listed = (await nora.get("/api/v1/campaigns")).json()["campaigns"]
+        assert [f"/api/v1/campaigns/{one['id']}" for one in listed] == [theirs, own]
+        assert len((await alice.get("/api/v1/campaigns")).json()["campaigns"]) == 3
+        for path in ("", "/meters", "/meters/S-1", "/report.csv", "/events"):
+            hidden, unknown = await nora.get(f"{mixed}{path}"), await nora.get(f"/api/v1/campaigns/99{path}")
+            assert (hidden.status_code, unknown.status_code) == (404, 404), path
+            number = mixed.rpartition("/")[2]
+            assert hidden.json()["detail"].replace(number, "99") == unknown.json()["detail"], "told alike"
+        for path in ("", "/meters", "/meters/N-1", "/report.csv"):
+            assert (await nora.get(f"{own}{path}")).status_code == 200, path
+        why = {"reason": "he has paid"}
+        for what in ("pause", "resume", "abort"):
+            refused = await nora.post(f"{mixed}/{what}", json=why)
+            assert (refused.status_code, "north" in refused.json()["detail"]) == (403, True), what
+        assert sum(line[1] == "campaign.refused" for line in house.audit()) == 3
+        for one in (own, theirs):
+            ended = await nora.post(f"{one}/abort", json=why)
+            assert (ended.status_code, ended.json()["state"]) == (200, "aborted"), ended.text
+        assert (await alice.get(mixed)).json()["state"] == "proposed"
+        async with house.pool.connection() as connection:  # what has left the area is not seen any longer
+            await groups.change_members(connection, "north", remove=["N-1"], actor="test")
+        assert (await nora.get(own)).status_code == 404
