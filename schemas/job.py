@@ -70,6 +70,12 @@ class Clock(_Shape):
     kind: Literal["clock"] = "clock"
 
 
+class Breaker(_Shape):
+    """Where the breaker stands, and nothing else. Nothing is switched."""
+
+    kind: Literal["breaker"] = "breaker"
+
+
 class Forwarded(_Shape):
     """Of a concentrator that stores and forwards: what it keeps."""
 
@@ -77,7 +83,7 @@ class Forwarded(_Shape):
 
 
 #: What may be asked for by whoever makes jobs and schedules.
-Reading = Curves | CurveRange | Registers | Events | Billing | Clock | Forwarded
+Reading = Curves | CurveRange | Registers | Events | Billing | Clock | Breaker | Forwarded
 Work = Annotated[Reading, Field(discriminator="kind")]
 
 

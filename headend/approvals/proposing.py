@@ -43,6 +43,7 @@ class Proposed:
 
     campaign: Campaign
     approval: Approval
+    mass: Approval | None = None  # of a mass disconnection, which has an approval of its own
     is_new: bool = True
 
 
@@ -119,9 +120,10 @@ async def put_forward(
         kind=kind,
         now=now,
     )
+    mass = None
     too_many = await why_mass(connection, program, policy.disconnections_per_hour, now)
     if too_many is not None:
-        await four_eyes.ask(
+        mass = await four_eyes.ask(
             connection,
             mass_subject(campaign.campaign_id),
             campaign.digest,
@@ -135,7 +137,7 @@ async def put_forward(
     if approval.state is ApprovalState.APPROVED:
         await CampaignSubject().approved(connection, approval)
         campaign = await campaigns.find(connection, campaign.campaign_id)
-    return Proposed(campaign, approval)
+    return Proposed(campaign, approval, mass)
 
 
 async def audit_refusal(connection: Connection, principal: Principal, program: Program, why: str) -> None:
@@ -156,4 +158,5 @@ async def _again(connection: Connection, claimed: campaign_views.Claimed, key: K
     approval = await approvals.newest(connection, subject_of(campaign.campaign_id))
     if approval is None:
         raise ConflictError(f"campaign {campaign.campaign_id} was never put before anybody")
-    return Proposed(campaign, approval, is_new=False)
+    mass = await approvals.newest(connection, mass_subject(campaign.campaign_id))
+    return Proposed(campaign, approval, mass, is_new=False)

@@ -35,7 +35,7 @@ from headend.house import procedures_of
 from headend.moment.feed import SMALL
 from headend.people.identity import cli_principal
 from headend.store import campaign_views
-from headend.store.approvals import ApprovalState
+from headend.store.approvals import Approval, ApprovalState
 from headend.store.campaign_views import Named
 from headend.store.errors import ConflictError
 from schemas.campaign import CampaignState, Plan
@@ -79,25 +79,42 @@ async def submit_in(
     """The same, over a database that is open."""
     made = await _put_forward(opened, program, plan, title=title, name=name or title)
     number = made.campaign.campaign_id
-    if made.approval.state is ApprovalState.WAITING:
+    own = made.approval if made.approval.state is ApprovalState.WAITING else None
+    mass = made.mass if made.mass is not None and made.mass.state is ApprovalState.WAITING else None
+    told = {"campaign": number, "state": made.campaign.state} | {
+        name: None if one is None else approval_json(one)
+        for name, one in (("approval", own), ("mass_approval", mass))
+    }
+    if own is not None:
         if as_json:
-            print_json(
-                {"campaign": number, "state": made.campaign.state, "approval": approval_json(made.approval)}
-            )
+            print_json(told)
         else:
-            out.print(approval_card(made.approval))
+            out.print(approval_card(own))
             out.print(
                 f"campaign {number} waits for another person, and nothing is sent before: "
-                f"headend approvals approve {made.approval.approval_id}"
+                f"headend approvals approve {own.approval_id}"
             )
+            _tell_mass(mass)
         return WAITS
+    if not as_json:
+        _tell_mass(mass)
     if not follow:
         if as_json:
-            print_json({"campaign": number, "state": made.campaign.state, "approval": None})
+            print_json(told)
         else:
             out.print(f"campaign {number} is {made.campaign.state}: headend campaign follow {number}")
         return 0
     return await follow_to_end(opened, number, as_json=as_json)
+
+
+def _tell_mass(waiting: Approval | None) -> None:
+    if waiting is not None:
+        out.print(approval_card(waiting))
+        out.print(
+            f"it is a mass disconnection: until another person approves of that beside, no more than "
+            f"{waiting.shown['allowed_an_hour']:,} customers are disconnected within an hour: "
+            f"headend approvals approve {waiting.approval_id}"
+        )
 
 
 async def follow_to_end(opened: Base, number: int, *, as_json: bool = False) -> int:

@@ -1,7 +1,7 @@
 """headend switch: customers switched off and on, limits of load, critical customers, the emergency stop."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Annotated, Any, Final
 
 import typer
@@ -12,11 +12,14 @@ from headend.cli import schedule_options as options
 from headend.cli.campaigns import submit
 from headend.cli.schedule_options import selected
 from headend.cli.shell import base, reported
+from headend.cli.switch_state import read_breakers, tell_state
 from headend.cli.terminal import CommandError, err, moment, out, print_json
+from headend.clock import utc_now
 from headend.people.identity import cli_principal
 from headend.store import meters, switching
 from headend.store.errors import UnknownError
 from headend.switching import critical, stopping
+from schemas.meter import Meter
 from schemas.people import Permission, Principal
 from schemas.programs.switch import LimitProgram, SwitchAction, SwitchProgram, SwitchReason
 
@@ -189,65 +192,49 @@ async def limit(
 @reported
 async def state(
     named: Annotated[list[str], typer.Argument(help="Asset ids of meters.", metavar="METER...")],
+    stored: Annotated[
+        bool, typer.Option("--stored", help="Do not ask the meters: what was read of them before.")
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Show where breakers stood when they were last read, and what was switched, by and approved by whom."""
+    """Read where breakers stand now, and show what was switched, by and approved by whom.
+
+    Nothing is switched. Exit status 1 where one was not read; what was read of it before is shown then.
+    """
+    failed: dict[str, str] = {}
+    known: dict[str, Meter] = {}
     shown: list[dict[str, Any]] = []
-    missing = 0
-    async with base() as opened, opened.pool.connection() as connection:
-        for name in named:
-            try:
-                meter = await meters.by_asset(connection, name)
-            except UnknownError as error:
-                missing += 1
-                err.print(f"headend: {error}", style="red", markup=False)
-                continue
-            now = datetime.now(UTC)
-            found = await switching.state(connection, meter.meter_id)
-            history = await switching.history(connection, meter.meter_id, limit=_HISTORY)
-            flagged = await switching.critical(connection, [meter.meter_id], now)
-            shown.append(
-                {
-                    "meter": name,
-                    "state": None if found is None else found._asdict(),
-                    "critical": flagged.get(meter.meter_id),
-                    "history": [one._asdict() for one in history],
-                }
-            )
+    async with base() as opened:
+        async with opened.pool.connection() as connection:
+            for name in dict.fromkeys(named):
+                try:
+                    known[name] = await meters.by_asset(connection, name)
+                except UnknownError as error:
+                    failed[name] = str(error)
+        if not stored:
+            failed |= await read_breakers(opened, known)
+        async with opened.pool.connection() as connection:
+            for name, meter in known.items():
+                found = await switching.state(connection, meter.meter_id)
+                history = await switching.history(connection, meter.meter_id, limit=_HISTORY)
+                flagged = await switching.critical(connection, [meter.meter_id], utc_now())
+                shown.append(
+                    {
+                        "meter": name,
+                        "state": None if found is None else found._asdict(),
+                        "failure": failed.get(name),
+                        "critical": flagged.get(meter.meter_id),
+                        "history": [one._asdict() for one in history],
+                    }
+                )
     if as_json:
         print_json(shown)
-        return int(missing > 0)
-    for one in shown:
-        _tell_state(one)
-    return int(missing > 0)
-
-
-def _tell_state(one: dict[str, Any]) -> None:
-    found = one["state"]
-    if found is None:
-        out.print(f"{one['meter']}: its breaker was never read")
     else:
-        where = "connected" if found["output"] else "not connected"
-        mode = "" if found["mode"] is None else f", mode {found['mode']}"
-        out.print(
-            f"{one['meter']}: {where} (control: {found['control']}{mode}), read {found['read_at']:%F %T}Z"
-        )
-    if one["critical"]:
-        out.print(f"  critical customer: {one['critical']}", markup=False)
-    if not one["history"]:
-        return
-    table = Table("sent", "what", "reason", "by", "approved by", "campaign", "came to")
-    for row in one["history"]:
-        table.add_row(
-            f"{row['sent_at'].astimezone(UTC):%F %T}Z",
-            row["action"],
-            row["reason"] + (f": {row['note']}" if row["note"] else ""),
-            row["actor"],
-            row["approved_by"] or "",
-            str(row["campaign_id"]),
-            " ".join(part for part in (row["state"], row["failure"]) if part),
-        )
-    out.print(table)
+        for one in shown:
+            tell_state(one)
+    for name, why in failed.items():
+        err.print(f"{name}: {why}", style="red", markup=False, soft_wrap=True)
+    return int(bool(failed))
 
 
 @app.command()

@@ -30,6 +30,7 @@ from schemas.job import (
     AnyWork,
     Apply,
     Billing,
+    Breaker,
     Clock,
     CurveRange,
     Curves,
@@ -60,7 +61,7 @@ class Log(NamedTuple):
 
 
 #: What a conversation is asked for: a range of a load curve, or what a work says.
-Part = Due | Log | Registers | Billing | Clock | Forwarded | Apply
+Part = Due | Log | Registers | Billing | Clock | Breaker | Forwarded | Apply
 
 
 @dataclass(slots=True)
@@ -212,6 +213,9 @@ class Preparer:
                             of_events.append(one)
                     case Clock():
                         if self._has(target, Feature.CLOCK):
+                            parts[one.request_id].append(work)
+                    case Breaker():
+                        if self._has(target, Feature.SWITCH):
                             parts[one.request_id].append(work)
                     case _:
                         parts[one.request_id].append(work)

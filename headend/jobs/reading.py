@@ -6,14 +6,16 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from headend.drivers.commands.clock import ClockConversation
+from headend.drivers.commands.switch import Switchable
 from headend.drivers.contract import BillingConversation, Conversation
 from headend.jobs.asked import Asked, Log
 from headend.jobs.station_outcome import StationOutcome
 from headend.programs.contract import Outcome
 from headend.store.coverage import Due
+from headend.store.switching import BreakerState
 from protocols.errors import LocalProtocolError
 from schemas.clock import MeterClockReading
-from schemas.job import Apply, Billing, Clock, Forwarded, Registers
+from schemas.job import Apply, Billing, Breaker, Clock, Forwarded, Registers
 from schemas.read_result import ReadResult
 from schemas.reading import ReadingBatch, concatenate
 
@@ -35,6 +37,7 @@ class Gathered:
     station: StationOutcome | None = None
     outcome: Outcome | None = None  # of a program
     clocks: list[MeterClockReading] = field(default_factory=list)
+    breakers: list[tuple[int, BreakerState]] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -60,7 +63,7 @@ async def read(
     gives_way: Callable[[], bool],
     forwarding: Callable[[Conversation, StationOutcome], Awaitable[None]],
     applying: Callable[[Conversation], Awaitable[Outcome]],
-    now: datetime,
+    now: Callable[[], datetime],
 ) -> bool:
     """Read what is left of ``asked.parts``, into ``got``; False where it stopped since ``gives_way`` said
     that somebody more urgent waits. ``forwarding`` makes a round of a concentrator, ``applying`` applies a
@@ -91,13 +94,21 @@ async def read(
             case Billing() as billing:
                 if not isinstance(conversation, BillingConversation):
                     raise LocalProtocolError("its language has no billing profiles")
-                readout = await conversation.read_billing(billing.obis, now - billing.periods * _PERIOD, now)
+                until = now()
+                since = until - billing.periods * _PERIOD
+                readout = await conversation.read_billing(billing.obis, since, until)
                 got.batches.append(readout.batch)
                 got.refused += [(one.obis, one.reason) for one in readout.refusals]
             case Clock():
                 if not isinstance(conversation, ClockConversation):
                     raise LocalProtocolError("its language has no clock that can be read")
                 got.clocks.append(MeterClockReading(meter_id, await conversation.read_clock(), "read"))
+            case Breaker():
+                if not isinstance(conversation, Switchable):
+                    raise LocalProtocolError("its language has no breaker that can be read")
+                found = await conversation.read_breaker()
+                state = BreakerState(now(), found.output, found.control, found.mode)
+                got.breakers.append((meter_id, state))
             case Forwarded():
                 got.station = StationOutcome()
                 await forwarding(conversation, got.station)

@@ -216,7 +216,7 @@ class Visitor:
                 gives_way=lambda: self._links.wanted(way),
                 forwarding=forwarding,
                 applying=applying,
-                now=self._now(),
+                now=self._now,
             )
         except PeerRefused as refused:  # it would not give this; the conversation goes on
             course.todo.popleft()
@@ -268,6 +268,7 @@ class Visitor:
             self._lease_s,
             urgent := any(one.is_waited_for for one in course.over),
             tuple(clock for got in course.got for clock in got.clocks),
+            tuple(breaker for got in course.got for breaker in got.breakers),
         )
         over = course.over
         course.got, course.settled, course.over = [], [], []

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from headend.store import attempts, clocks, events, lanes, requests
+from headend.store import attempts, clocks, events, lanes, requests, switching
 from headend.store.attempts import Attempt
 from headend.store.lanes import Lease
 from headend.store.requests import Settled
 from headend.store.sql import Connection
+from headend.store.switching import BreakerState
 from schemas.clock import MeterClockReading
 
 
@@ -18,7 +19,7 @@ from schemas.clock import MeterClockReading
 class Settlement:
     """``leases`` are held through the transaction, or nothing of it is stored; ``urgent``: beside another one
     under the same lease, not behind it. ``cursors``: meters whose event logs were read up to a moment;
-    ``clocks``: what clocks showed."""
+    ``clocks``: what clocks showed; ``breakers``: where those of meters stood."""
 
     leases: frozenset[Lease] = frozenset()
     settled: tuple[Settled, ...] = ()
@@ -27,9 +28,12 @@ class Settlement:
     lease_s: float = 15.0
     urgent: bool = False
     clocks: tuple[MeterClockReading, ...] = ()
+    breakers: tuple[tuple[int, BreakerState], ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.leases or self.settled or self.attempts or self.cursors or self.clocks)
+        return bool(
+            self.leases or self.settled or self.attempts or self.cursors or self.clocks or self.breakers
+        )
 
     async def begin(self, connection: Connection) -> None:
         """Before anything is written. Raises LaneLost."""
@@ -46,6 +50,8 @@ class Settlement:
         if self.attempts:
             await attempts.insert(connection, self.attempts)
         await clocks.insert(connection, self.clocks)
+        for meter_id, state in sorted(self.breakers):  # in order: two settlements do not wait for each other
+            await switching.was_read(connection, meter_id, state)
         if self.settled:
             await requests.settle(connection, self.settled)
 
@@ -67,4 +73,5 @@ def together(several: Iterable[Settlement]) -> Settlement:
         min(one.lease_s for one in found),
         all(one.urgent for one in found),
         tuple(clock for one in found for clock in one.clocks),
+        tuple(breaker for one in found for breaker in one.breakers),
     )
