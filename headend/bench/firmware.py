@@ -25,6 +25,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from concentrator_sim.image import simulated_image
+from headend.bench.campaign import begun
 from headend.bench.night.cost import Cost
 from headend.bench.night.county import County, county
 from headend.bench.night.field import Served, served
@@ -35,8 +36,7 @@ from headend.drivers.commands.firmware import Upgradable
 from headend.drivers.targets import targets_of
 from headend.firmware.package import Manifest, pack
 from headend.firmware.upload import upload
-from headend.house import open_house, procedures_of
-from headend.programs.proposal import propose
+from headend.house import open_house
 from headend.store import campaigns
 from headend.store.jobs import Counts
 from schemas import campaign
@@ -225,15 +225,7 @@ async def _begin(land: County, program: FirmwareProgram) -> int:
     everybody = campaign.Plan(
         selection=Selection(), stop_percent=100.0, retry=Retry(attempts=100, first_s=1, longest_s=5)
     )
-    async with land.pool.connection() as connection:
-        made = await propose(
-            connection, program, everybody, name="bench", title="bench",
-            procedures=procedures_of(land.base), actor="bench", correlation_id="bench", now=utc_now(),
-        )  # fmt: skip
-        await campaigns.move(
-            connection, made.campaign_id, CampaignState.APPROVED, before=[CampaignState.PROPOSED]
-        )
-    return made.campaign_id
+    return await begun(land, program, everybody)
 
 
 async def _sent(land: County, campaign_id: int) -> int:
@@ -299,7 +291,7 @@ async def _ended(land: County, campaign_id: int, deadline_s: float, say: Say) ->
             for state, number in wave.items()
             if state in (MeterProgress.WAITING, MeterProgress.OPEN)
         )
-        if found.state in FINAL and found.started_at is not None:
+        if found.state is CampaignState.DONE and found.started_at is not None:
             async with land.pool.connection() as connection:
                 cursor = await connection.execute(
                     b"SELECT max(ended_at) FROM campaign_meters WHERE campaign_id = %s", (campaign_id,)
@@ -307,7 +299,7 @@ async def _ended(land: County, campaign_id: int, deadline_s: float, say: Say) ->
                 row = await cursor.fetchone()
             last: datetime = row[0] if row is not None and row[0] else found.started_at
             return (last - found.started_at).total_seconds()
-        if found.state is CampaignState.STOPPED or loop.time() > end:
+        if found.state in FINAL or found.state is CampaignState.STOPPED or loop.time() > end:
             raise BenchError(f"the campaign is {found.state}, {left:,} meters are open: {found.reason}")
         if loop.time() > tell:
             tell += 15

@@ -18,15 +18,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
+from headend.bench.campaign import begun
 from headend.bench.night.cost import Cost
 from headend.bench.night.county import County, county
 from headend.bench.night.field import Served, served
 from headend.bench.night.service import House, Plan
 from headend.bench.processes import BenchError
-from headend.clock import utc_now
 from headend.drivers.commands.tariff import limits_of
-from headend.house import procedures_of
-from headend.programs.proposal import propose
 from headend.store import campaigns, meters
 from headend.store.campaigns import CampaignMeter
 from schemas import campaign
@@ -167,19 +165,10 @@ async def measure(
 
 
 async def _begin(land: County) -> int:
-    """Proposed, and approved of by nobody: whoever runs a benchmark owns the field."""
     everybody = campaign.Plan(
         selection=Selection(), stop_percent=100.0, retry=Retry(attempts=5, first_s=1, longest_s=10)
     )
-    async with land.pool.connection() as connection:
-        made = await propose(
-            connection, _PROGRAM, everybody, name="bench", title="bench",
-            procedures=procedures_of(land.base), actor="bench", correlation_id="bench", now=utc_now(),
-        )  # fmt: skip
-        await campaigns.move(
-            connection, made.campaign_id, CampaignState.APPROVED, before=[CampaignState.PROPOSED]
-        )
-    return made.campaign_id
+    return await begun(land, _PROGRAM, everybody)
 
 
 async def _ended(land: County, campaign_id: int, deadline_s: float, say: Any) -> float:
@@ -199,7 +188,7 @@ async def _ended(land: County, campaign_id: int, deadline_s: float, say: Any) ->
         if total - told >= land.meters / 5:
             told = total
             say(f"{total:,} meters have ended")
-        if found.state in FINAL and found.started_at is not None:
+        if found.state is CampaignState.DONE and found.started_at is not None:
             async with land.pool.connection() as connection:
                 cursor = await connection.execute(
                     b"SELECT max(ended_at) FROM campaign_meters WHERE campaign_id = %s", (campaign_id,)
@@ -207,7 +196,7 @@ async def _ended(land: County, campaign_id: int, deadline_s: float, say: Any) ->
                 row = await cursor.fetchone()
             last: datetime = row[0] if row is not None else found.started_at
             return (last - found.started_at).total_seconds()
-        if found.state is CampaignState.STOPPED or loop.time() > end:
+        if found.state in FINAL or found.state is CampaignState.STOPPED or loop.time() > end:
             raise BenchError(f"the campaign is {found.state} after {total:,} meters: {found.reason}")
         await asyncio.sleep(_LOOK_S)
 
