@@ -1,7 +1,7 @@
 """Modbus slaves on one line, sans-I/O: RTU frames, as on RS-485 and behind a transparent gateway, or TCP.
 
 Each slave answers what its register map has, and silence is the answer of one that is dead, that is struck by
-a fault, or that does not exist. Nothing can be written.
+a fault, that restarts, or that does not exist. What can be written is what takes images, where a slave does.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from concentrator_sim.faults import Faults
+from concentrator_sim.image import is_away
 from concentrator_sim.instant import Instant
 from concentrator_sim.meter import SimulatedMeter
+from concentrator_sim.modbus_image import ILLEGAL_ADDRESS, ILLEGAL_VALUE, ImageFiles
 from concentrator_sim.registers import Map
 from protocols.errors import RemoteProtocolError
+from protocols.modbus import requests
 from protocols.modbus.frames import MAX_RTU, Kind, ModbusFrame, crc16, parse_rtu, parse_tcp
 from schemas.register_model import Space
 
 _SPACES: Final = {3: Space.HOLDING, 4: Space.INPUT}
 _ILLEGAL_FUNCTION: Final = 1
-_ILLEGAL_ADDRESS: Final = 2
 _NO_ANSWER: Final = 11
 _TCP_HEADER: Final = 6
 _MAX_TCP: Final = 260
@@ -26,12 +28,13 @@ _MAX_TCP: Final = 260
 
 @dataclass(frozen=True, slots=True)
 class Slave:
-    """A meter on the line. A ``dead`` one never answers."""
+    """A meter on the line. A ``dead`` one never answers; one without ``files`` takes no images."""
 
     meter: SimulatedMeter
     registers: Map
     faults: Faults
     dead: bool = False
+    files: ImageFiles | None = None
 
 
 class Bus:
@@ -46,6 +49,8 @@ class Bus:
         slave, now = self._slaves.get(request.unit), self._clock()
         if slave is None or slave.dead or slave.faults.is_down(now) or slave.faults.is_half_open(now):
             return None
+        if is_away(slave.meter, now):
+            return None
         pdu = self._pdu(slave, request, now)
         arrived = slave.faults.deliveries(pdu, now)
         # When it comes, and its check sum, are of the line's own making: so late is lost, and twice is once.
@@ -53,13 +58,40 @@ class Bus:
 
     def _pdu(self, slave: Slave, request: ModbusFrame, now: int) -> bytes:
         space = _SPACES.get(request.function)
+        if slave.files is not None and (written := _of_files(slave.files, request)) is not None:
+            return written
         if space is None or request.kind is not Kind.REQUEST:
             return bytes((request.function | 0x80, _ILLEGAL_FUNCTION))
         shows = Instant(slave.meter.consumption, slave.meter.number, slave.faults.clock(now))
         words = slave.registers.read(space, request.address or 0, request.count or 0, shows)
         if words is None:
-            return bytes((request.function | 0x80, _ILLEGAL_ADDRESS))
+            return bytes((request.function | 0x80, ILLEGAL_ADDRESS))
         return bytes((request.function, 2 * len(words))) + b"".join(word.to_bytes(2, "big") for word in words)
+
+
+def _of_files(files: ImageFiles, request: ModbusFrame) -> bytes | None:
+    """What answers a write, or anything of files; None to other requests."""
+    function, refusal = request.function, bytes((request.function | 0x80,))
+    if function == requests.WRITE_REGISTERS and request.kind is Kind.REQUEST:
+        address, count = request.address or 0, request.count or 0
+        code = files.write(address, request.data) if len(request.data) == 2 * count else ILLEGAL_VALUE
+        echo = address.to_bytes(2, "big") + count.to_bytes(2, "big")
+        return bytes((function,)) + echo if code is None else refusal + bytes((code,))
+    if function not in (requests.READ_FILE, requests.WRITE_FILE):
+        return None
+    try:
+        parts = requests.file_parts(function, request.data)
+    except RemoteProtocolError:
+        return refusal + bytes((ILLEGAL_VALUE,))
+    told = []
+    for part in parts:
+        answer = files.write_file(part) if function == requests.WRITE_FILE else files.read_file(part)
+        if isinstance(answer, int):
+            return refusal + bytes((answer,))
+        told.append(answer or b"")
+    if function == requests.WRITE_FILE:
+        return bytes((function, len(request.data))) + request.data
+    return requests.file_answer(tuple(told))
 
 
 class RtuLine:

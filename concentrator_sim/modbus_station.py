@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from concentrator_sim.image import ImageStore, troubles_of
 from concentrator_sim.links import Line
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.modbus_bus import Bus, RtuLine, Slave, TcpLine
+from concentrator_sim.modbus_image import ImageFiles
 from concentrator_sim.plan import StationKind
 from concentrator_sim.registers import Map, ModelMap, SunSpecMap
 from concentrator_sim.served import House
@@ -104,7 +106,14 @@ class ModbusStation:
 
 def _slave(station: Station, place: int, house: House) -> Slave:
     leaf = station.leaves[place]
-    meter = SimulatedMeter(station.seed, leaf.number)
     model = load_register_model(leaf.model)
-    registers: Map = SunSpecMap(meter.serial) if model.map == "sunspec" else ModelMap(model, meter.serial)
-    return Slave(meter, registers, house.faults_of(meter.serial), leaf.dead)
+    if model.firmware is None:
+        meter = SimulatedMeter(station.seed, leaf.number)
+        registers: Map = SunSpecMap(meter.serial) if model.map == "sunspec" else ModelMap(model, meter.serial)
+        return Slave(meter, registers, house.faults_of(meter.serial), leaf.dead)
+    plan = house.scenario.image.model_copy(update={"block_size": model.firmware.block_bytes})
+    meter = SimulatedMeter(station.seed, leaf.number, image_plan=plan)
+    files, faults = ImageFiles(meter, model, model.firmware, house.now), house.faults_of(meter.serial)
+    if faults.touches_images:
+        meter.part(ImageStore).troubles = troubles_of(faults)
+    return Slave(meter, ModelMap(model, meter.serial, files.shows), faults, leaf.dead, files)

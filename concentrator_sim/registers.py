@@ -1,7 +1,7 @@
 """The register map of a simulated Modbus meter, laid out by the head-end's own models: values into words."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Final, Protocol
 
@@ -26,11 +26,19 @@ class Map(Protocol):
 
 
 class ModelMap:
-    """The map of a register model. Addresses between registers that a read may bridge are there, and zero."""
+    """The map of a register model. Addresses between registers that a read may bridge are there, and zero.
+    ``shows`` gives the bytes of registers, by name, that are another's affair; None: they
+    are the map's own."""
 
-    def __init__(self, model: RegisterModel, serial: str) -> None:
+    def __init__(
+        self,
+        model: RegisterModel,
+        serial: str,
+        shows: Callable[[str], bytes | None] = lambda name: None,
+    ) -> None:
         self._model = model
         self._serial = serial
+        self._shows = shows
         self._registers = sorted(model.registers.items(), key=lambda item: (item[1].space, item[1].at))
         self._stretches: list[tuple[Space, int, int]] = []
         for _, one in self._registers:
@@ -61,6 +69,8 @@ class ModelMap:
         return words
 
     def _words(self, name: str, one: MapRegister, now: Instant) -> Words:
+        if (shown := self._shows(name)) is not None:
+            return _split(shown)
         if one.type is RegisterType.TEXT:
             return _split(self._serial.encode()[: 2 * one.width].ljust(2 * one.width, b"\0"))
         value = None if one.obis is None else now.value(one.obis)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from schemas.model import ModelError, ObisText, Scaler, explain, model_names, read_profile
 from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout
+from schemas.register_firmware import FileFirmware
 
 FAMILY: Final = "modbus"
 
@@ -179,6 +180,7 @@ class RegisterModel(_Part):
     """A kind of meter that is read by registers. With ``map = "sunspec"`` the meter tells its own map.
 
     ``missing`` lists raw values, by type and as unsigned numbers, with which the meter says "not there".
+    ``firmware`` says how it takes new programs; None: it takes none.
     """
 
     name: str
@@ -190,6 +192,7 @@ class RegisterModel(_Part):
     sampling: Sampling = Sampling()
     missing: dict[RegisterType, tuple[Annotated[int, Field(ge=0)], ...]] = {}
     registers: dict[str, MapRegister] = {}
+    firmware: FileFirmware | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -214,6 +217,8 @@ class RegisterModel(_Part):
             raise ValueError("a quantity is given to two registers")
         for name, one in self.registers.items():
             self._check(name, one)
+        if self.firmware is not None:
+            self._check_firmware(self.firmware)
         return self
 
     def _check(self, name: str, one: MapRegister) -> None:
@@ -226,6 +231,23 @@ class RegisterModel(_Part):
         for stretch in self.reads.forbidden:
             if stretch.space is one.space and stretch.first < one.at + one.width and one.at <= stretch.last:
                 raise ValueError(f"register {name} lies in a forbidden stretch")
+
+    def _check_firmware(self, said: FileFirmware) -> None:
+        text, written = RegisterType.TEXT, Space.HOLDING
+        needed: list[tuple[str, RegisterType, Space | None]] = [
+            (said.version, text, None), (said.status, RegisterType.U16, None),
+            (said.control, RegisterType.U16, written), (said.identifier, text, written),
+            (said.size, RegisterType.U32, written),
+        ]  # fmt: skip
+        if said.hardware is not None:
+            needed.append((said.hardware, text, None))
+        for name, kind, space in needed:
+            one = self.registers.get(name)
+            if one is None or one.type is not kind or space not in (None, one.space):
+                where = "" if space is None else f" among the {space} registers"
+                raise ValueError(f"firmware: {name!r} must be a register of type {kind}{where}")
+            if one.order is not WordOrder.BIG:
+                raise ValueError(f"firmware: the words of register {name} must be in big order")
 
     def named(self, *groups: Group) -> tuple[str, ...]:
         """Names of the registers of these groups, in the profile's order."""

@@ -1,4 +1,4 @@
-"""Which bytes answer a read: the filter between a line and the Modbus library, which takes what it gets.
+"""Which bytes answer a request: the filter between a line and the Modbus library, which takes what it gets.
 
 On an RTU line an answer carries no number, only its unit, its function and its length: noise before it,
 answers of other units and frames whose CRC is wrong are passed over. On TCP every frame has a header, and
@@ -15,31 +15,34 @@ _REFUSED: Final = 0x80
 _HEADER: Final = 6
 _MAX_LENGTH: Final = 254
 _REFUSAL_RTU: Final = 5
+#: Unit and CRC.
+_AROUND_RTU: Final = 3
 
 
-class Read(NamedTuple):
-    """A read that was sent: ``function`` 3 or 4, so many ``registers``; ``transaction`` is for TCP alone."""
+class Awaited(NamedTuple):
+    """The answer to a request that was sent: its PDU begins with ``head`` and has ``length`` bytes;
+    ``transaction`` is for TCP alone."""
 
     unit: int
-    function: int
-    registers: int
+    head: bytes
+    length: int
     transaction: int = 0
 
     def is_answered_by(self, pdu: bytes) -> bool:
-        """Whether ``pdu`` is an answer to it, or a refusal of it."""
-        if not pdu or pdu[0] & ~_REFUSED != self.function:
+        """Whether ``pdu`` is the answer, or a refusal of the request."""
+        if not pdu or pdu[0] & ~_REFUSED != self.head[0]:
             return False
         if pdu[0] & _REFUSED:
             return len(pdu) == 2
-        return len(pdu) == 2 + 2 * self.registers and pdu[1] == 2 * self.registers
+        return len(pdu) == self.length and pdu.startswith(self.head)
 
 
-def find_rtu(read: Read, data: bytes) -> bytes | None:
-    """The frame within ``data`` that answers ``read``, wherever it begins; None while there is none."""
-    whole = 5 + 2 * read.registers
+def find_rtu(awaited: Awaited, data: bytes) -> bytes | None:
+    """The frame within ``data`` that is awaited, wherever it begins; None while there is none."""
+    unit = bytes((awaited.unit,))
     heads = (
-        (bytes((read.unit, read.function, 2 * read.registers)), whole),
-        (bytes((read.unit, read.function | _REFUSED)), _REFUSAL_RTU),
+        (unit + awaited.head, awaited.length + _AROUND_RTU),
+        (unit + bytes((awaited.head[0] | _REFUSED,)), _REFUSAL_RTU),
     )
     for head, length in heads:
         at = data.find(head)
@@ -51,12 +54,12 @@ def find_rtu(read: Read, data: bytes) -> bytes | None:
     return None
 
 
-def find_tcp(read: Read, data: bytes) -> tuple[bytes | None, bytes]:
-    """The frame within ``data`` that answers ``read``, if it is there, and what stands behind the last whole
+def find_tcp(awaited: Awaited, data: bytes) -> tuple[bytes | None, bytes]:
+    """The frame within ``data`` that is awaited, if it is there, and what stands behind the last whole
     frame up to it: that begins the next search.
 
     Raises:
-        RemoteProtocolError: no Modbus TCP, or what answers ``read`` is no answer to it.
+        RemoteProtocolError: no Modbus TCP, or what bears its transaction is no answer to it.
     """
     at = 0
     while len(data) - at >= _HEADER:
@@ -67,8 +70,8 @@ def find_tcp(read: Read, data: bytes) -> tuple[bytes | None, bytes]:
         if len(data) < end:
             break
         frame, at = data[at:end], end
-        if int.from_bytes(frame[:2], "big") == read.transaction:
-            if frame[6] != read.unit or not read.is_answered_by(frame[7:]):
+        if int.from_bytes(frame[:2], "big") == awaited.transaction:
+            if frame[6] != awaited.unit or not awaited.is_answered_by(frame[7:]):
                 raise RemoteProtocolError(f"no answer in Modbus TCP to what was asked: {frame[:16].hex()}")
             return frame, data[at:]
     return None, data[at:]

@@ -1,7 +1,8 @@
 """Modbus frames for `headend decode`: RTU with its CRC, TCP with its header. The driver has its library's.
 
 An RTU frame says neither its length nor whether it asks or answers; both follow from the function, and the
-CRC decides. The frame's own layouts are those of the Modbus application protocol, functions 1 to 6, 15, 16.
+CRC decides. The frame's own layouts are those of the Modbus application protocol, functions 1 to 6, 15, 16,
+20, 21.
 """
 
 from dataclasses import dataclass
@@ -25,10 +26,16 @@ EXCEPTIONS: Final[dict[int, str]] = {
 _READS: Final = frozenset({1, 2, 3, 4})
 _WRITES_ONE: Final = frozenset({5, 6})
 _WRITES_MANY: Final = frozenset({15, 16})
+#: Records of files; a group of a request begins with the reference type 6, one of an answer with its length,
+#: which is odd.
+_FILES: Final = frozenset({20, 21})
+_WRITE_FILE: Final = 21
+_FILE_GROUP: Final = 7
+_REFERENCE: Final = 6
 
 
 class Kind(StrEnum):
-    """What a frame is. The answer to a single write repeats its request: it is an ``echo``."""
+    """What a frame is. The answer to a single write, or to one of files, repeats its request: an ``echo``."""
 
     REQUEST = "request"
     ANSWER = "answer"
@@ -39,7 +46,8 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class ModbusFrame:
     """One frame. ``address`` and ``count`` as a request has them, ``data`` the bytes an answer or a write
-    carries, ``exception`` the code of a refusal, ``transaction`` the number of a TCP frame."""
+    carries (of files: the groups), ``exception`` the code of a refusal, ``transaction`` the number of a TCP
+    frame."""
 
     unit: int
     function: int
@@ -128,6 +136,8 @@ def _lengths(data: bytes) -> list[int]:
         return [8]
     if function in _WRITES_MANY:
         return [8, 9 + data[6]] if len(data) > 6 else [8]
+    if function in _FILES:
+        return [5 + data[2]]
     return []
 
 
@@ -157,6 +167,10 @@ def _pdu(unit: int, pdu: bytes, transaction: int | None = None) -> ModbusFrame:
             return ModbusFrame(
                 unit, function, Kind.REQUEST, address, count, body[5:], transaction=transaction
             )
+    elif function in _FILES and len(body) > 1 and len(body) == body[0] + 1:
+        asks = body[1] == _REFERENCE and body[0] >= _FILE_GROUP
+        kind = Kind.ANSWER if not asks else Kind.ECHO if function == _WRITE_FILE else Kind.REQUEST
+        return ModbusFrame(unit, function, kind, data=body[1:], transaction=transaction)
     raise RemoteProtocolError(f"{len(body)} bytes do not fit function {function}")
 
 

@@ -40,9 +40,10 @@ from protocols.iec62056_21.client import ReadoutClient, Want
 from protocols.iec62056_21.messages import Block, IecReader
 from protocols.iec62056_21.p1 import P1Reader, P1Telegram
 from protocols.modbus import sunspec
-from protocols.modbus.answers import Read, find_rtu, find_tcp
+from protocols.modbus.answers import Awaited, find_rtu, find_tcp
 from protocols.modbus.frames import parse_rtu, parse_tcp
 from protocols.modbus.readout import Readout
+from protocols.modbus.requests import read_file, read_registers
 from protocols.mqtt import decode as mqtt
 from protocols.mqtt.reading import Format
 from protocols.zigbee import metering, zcl
@@ -332,7 +333,10 @@ def modbus_frames(data: bytes) -> None:
 def modbus_answers(data: bytes) -> None:
     """What answers a read, on a line and on TCP; the read is that of the first bytes."""
     unit, function, registers, number = (*data[:4], 0, 0, 0, 0)[:4]
-    read = Read(unit, 3 + function % 2, 1 + registers % 125, number)
+    request = read_registers(3 + function % 2, 0, 1 + registers % 125)
+    if function % 3 == 2:
+        request = read_file(1, 0, 1 + registers % 121)
+    read = Awaited(unit, request.head, request.length, number)
     frame = find_rtu(read, data[4:])
     assert frame is None or (frame in data and read.is_answered_by(frame[1:-2]))
     frame, rest = find_tcp(read, data[4:])

@@ -7,14 +7,22 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import SimDevice
 
-from headend.drivers.contract import Conversation, Recall
+from headend.drivers.commands.firmware import ImageStatus, Upgradable
+from headend.drivers.contract import Conversation, Feature, Recall
 from headend.drivers.modbus.driver import ModbusDriver, Timing
-from protocols.errors import GatewayRefused, LinkTimeout, ModbusRefused, RemoteProtocolError
+from protocols.errors import (
+    GatewayRefused,
+    LinkTimeout,
+    LocalProtocolError,
+    ModbusRefused,
+    RemoteProtocolError,
+)
 from protocols.modbus import sunspec
 from schemas.model import ModelError
 from schemas.reading import Quality, ReadingBatch
@@ -376,3 +384,59 @@ async def test_a_silent_slave_is_not_taken_for_one_without_sunspec() -> None:
         with pytest.raises(LinkTimeout):
             await conversation.read_registers()
         assert len(rogue.requests) == 1
+
+
+# ---- firmware ---------------------------------------------------------------------------------------
+
+
+async def test_other_meters_of_the_bus_get_their_turns_between_two_blocks() -> None:
+    """And what has no room in the model's registers and files is not begun."""
+    units: list[int] = []
+    other = slave(2, image(load_register_model("eastron-sdm120"), {}))
+    async with serving_tcp(slave(1, {0: 0}), other) as server:
+
+        def trace(is_sent: bool, pdu: Any) -> Any:
+            if not is_sent:
+                units.append(pdu.dev_id)
+            return pdu
+
+        server.trace_pdu = trace
+        driver, port = ModbusDriver(now=lambda: NOON), port_of(server)
+        async with (
+            talking(port, "headend-sim-modbus", driver=driver) as upgraded,
+            talking(port, "eastron-sdm120", unit=2, driver=driver) as read,
+        ):
+            assert isinstance(upgraded, Upgradable)
+            assert not isinstance(read, Upgradable)
+
+            async def send() -> None:
+                for number in range(20):
+                    await upgraded.send_block(number, bytes(128))
+
+            await asyncio.gather(send(), read.read_registers())
+            for identifier, size in [(b"x" * 65, 10), (b"x\0", 10), (b"x", 0), (b"x", 128 * 160_000 + 1)]:
+                with pytest.raises(LocalProtocolError, match="model headend-sim-modbus takes"):
+                    await upgraded.initiate_image(identifier, size)
+            with pytest.raises(LocalProtocolError, match="no timer"):
+                await upgraded.activate_image_at(NOON)
+        driver.close()
+    assert (units.count(1), units[-1]) == (20, 1)
+    assert units.index(2) < 3
+    assert driver.features("headend-sim-modbus") - driver.features("eastron-sdm120") == {Feature.FIRMWARE}
+
+
+async def test_an_image_that_cannot_be_is_told_as_none_of_ours() -> None:
+    """A meter that says that it takes 0 bytes, and one in a state that nobody knows."""
+    said = load_register_model("headend-sim-modbus")
+    state = said.registers["image_status"].at
+    registers = dict.fromkeys(range(state, state + 36), 0)
+    for status in (1, 99):
+        held = slave(1, {**registers, state: status})
+        async with serving_tcp(held) as server, talking(port_of(server), said.name) as meter_:
+            assert isinstance(meter_, Upgradable)
+            if status == 99:
+                with pytest.raises(RemoteProtocolError, match="image_status tells 99"):
+                    await meter_.read_image_state()
+            else:
+                found = await meter_.read_image_state()
+                assert (found.status, found.count, found.missing) == (ImageStatus.INITIATED, 0, ())

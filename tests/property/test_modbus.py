@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from protocols.dlms import units
 from protocols.dlms.axdr import Real
 from protocols.errors import CommunicationError, RemoteProtocolError
-from protocols.modbus import sunspec
-from protocols.modbus.answers import Read, find_rtu, find_tcp
+from protocols.modbus import requests, sunspec
+from protocols.modbus.answers import Awaited, find_rtu, find_tcp
 from protocols.modbus.frames import crc16, parse_rtu, parse_tcp
 from protocols.modbus.plan import Span, plan
 from protocols.modbus.readout import Readout, decode_register
@@ -224,19 +224,53 @@ def test_any_words_of_a_sunspec_model(number, words):
         assert (value.value is not None or value.text is not None) is (value.reason is None)
 
 
+REQUEST = st.one_of(
+    st.builds(requests.read_registers, st.sampled_from([3, 4]), WORD, st.integers(1, 125)),
+    st.builds(requests.read_file, st.integers(1, 0xFFFF), st.integers(0, 9000), st.integers(1, 121)),
+    st.builds(
+        requests.write_file, st.integers(1, 0xFFFF), st.integers(0, 9000),
+        st.binary(min_size=1, max_size=122).map(lambda data: data * 2),
+    ),
+    st.builds(requests.write_registers, WORD, st.binary(min_size=1, max_size=123).map(lambda data: data * 2)),
+)  # fmt: skip
 READ = st.builds(
-    Read,
+    lambda unit, request, transaction: Awaited(unit, request.head, request.length, transaction),
     st.integers(1, 247),
-    st.sampled_from([3, 4]),
-    st.integers(1, 125),
+    REQUEST,
     st.integers(0, 0xFFFF),
 )
 
 
 def answers(read, words, code):
     """The answer and a refusal, as PDUs."""
-    data = b"".join(words[place % len(words)].to_bytes(2, "big") for place in range(read.registers))
-    return [bytes((read.function, len(data))) + data, bytes((read.function | 0x80, code))]
+    size = read.length - len(read.head)
+    data = b"".join(words[place % len(words)].to_bytes(2, "big") for place in range(size // 2))
+    return [read.head + data, bytes((read.head[0] | 0x80, code))]
+
+
+@given(REQUEST)
+def test_what_a_request_says_is_what_a_slave_gets(request):
+    assert len(request.pdu) <= 253
+    assert request.length <= 253
+    frame, end = parse_rtu(rtu(7, request.pdu))
+    assert (frame.unit, frame.function, end) == (7, request.pdu[0], len(request.pdu) + 3)
+    if frame.function in (requests.READ_FILE, requests.WRITE_FILE):
+        (part,) = requests.file_parts(frame.function, frame.data)
+        again = (
+            requests.write_file(part.file, part.record, part.data)
+            if frame.function == requests.WRITE_FILE
+            else requests.read_file(part.file, part.record, part.registers)
+        )
+        assert again == request
+
+
+@given(st.sampled_from([requests.READ_FILE, requests.WRITE_FILE]), st.binary(max_size=60))
+def test_any_bytes_are_groups_of_files_or_none(function, body):
+    try:
+        parts = requests.file_parts(function, body)
+    except RemoteProtocolError:
+        return
+    assert sum(7 + len(part.data) for part in parts) == len(body)
 
 
 def rtu(unit, pdu):

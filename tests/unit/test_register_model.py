@@ -14,8 +14,8 @@ from schemas.register_model import (
 
 MODELS = (
     "carlogavazzi-em24", "carlogavazzi-ex3x0", "eastron-sdm120", "eastron-sdm230", "eastron-sdm630",
-    "eastron-sdm72", "eastron-sdm72-v2", "garo-gnm3d", "janitza-b23", "orno-we-514", "schneider-iem3000",
-    "sunspec",
+    "eastron-sdm72", "eastron-sdm72-v2", "garo-gnm3d", "headend-sim-modbus", "janitza-b23", "orno-we-514",
+    "schneider-iem3000", "sunspec",
 )  # fmt: skip
 
 
@@ -133,3 +133,62 @@ def test_a_quantity_belongs_to_one_register(tmp_path):
     assert model.registers["x"].channel().scaler == 0
     with pytest.raises(ModelError, match="has no quantity"):
         load_register_model("eastron-sdm630").registers["frequency"].channel()
+
+
+FIRMWARE = """
+[firmware]
+version = "v"
+control = "c"
+status = "s"
+identifier = "i"
+size = "n"
+file = 2
+bitmap_file = 1
+block_bytes = 242
+begin = 1
+verify = 2
+activate = 3
+states = { 0 = "none", 1 = "initiated" }
+"""
+IMAGES = """
+[defaults]
+space = "holding"
+[registers]
+v = { at = 0, type = "text", words = 8 }
+s = { at = 8, type = "u16", space = "input" }
+i = { at = 9, type = "text", words = 4 }
+n = { at = 13, type = "u32" }
+c = { at = 15, type = "u16" }
+"""
+
+
+def test_where_blocks_lie_in_files(tmp_path):
+    said = load_register_model("m", write(tmp_path, m=HEAD + IMAGES + FIRMWARE)).firmware
+    # 121 registers: 82 of them in a file of 10,000
+    assert [said.place(n) for n in (0, 1, 81, 82, 83)] == [(2, 0), (2, 121), (2, 9801), (3, 0), (3, 121)]
+    for n in range(500):
+        assert said.number(*said.place(n)) == n
+    assert [said.number(*place) for place in ((1, 0), (2, 120), (2, 9922))] == [None, None, None]
+    assert said.most_blocks == 160_000
+    assert load_register_model("eastron-sdm120").firmware is None
+
+
+@pytest.mark.parametrize(
+    ("was", "is_", "complaint"),
+    [
+        ("block_bytes = 242", "block_bytes = 244", "less than or equal to 242"),
+        ("block_bytes = 242", "block_bytes = 121", "multiple of 2"),
+        ("bitmap_file = 1", "bitmap_file = 2", "bitmap_file must be below"),
+        ("activate = 3", "activate = 2", "three codes"),
+        ('1 = "initiated"', '1 = "begun"', "states"),
+        ('version = "v"', 'version = "s"', "'s' must be a register of type text"),
+        ('control = "c"', 'control = "s"', "'s' must be a register of type u16 among the holding"),
+        ('size = "n"', 'size = "x"', "'x' must be a register of type u32"),
+        ('type = "u32"', 'type = "u32", order = "little"', "big order"),
+    ],
+)
+def test_what_of_firmware_is_refused(tmp_path, was, is_, complaint):
+    table = HEAD + IMAGES + FIRMWARE
+    assert was in table
+    with pytest.raises(ModelError, match=complaint):
+        load_register_model("m", write(tmp_path, m=table.replace(was, is_)))

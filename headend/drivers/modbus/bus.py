@@ -18,7 +18,6 @@ connection that live slaves share after several requests to a dead one, and take
 """
 
 import asyncio
-import struct
 from typing import Final, Literal, NamedTuple
 
 from pymodbus.framer import FramerRTU, FramerSocket
@@ -33,9 +32,10 @@ from protocols.errors import (
     ModbusRefused,
     RemoteProtocolError,
 )
-from protocols.modbus.answers import Read, find_rtu, find_tcp
+from protocols.modbus.answers import Awaited, find_rtu, find_tcp
 from protocols.modbus.frames import EXCEPTIONS
 from protocols.modbus.plan import Span
+from protocols.modbus.requests import Request, read_registers
 from schemas.address import LinkAddress, Scheme
 from schemas.register_model import Space
 
@@ -58,9 +58,8 @@ _CLOSING_S: Final = 5.0
 #: How long at least another answer is waited for behind what may be a copy of the last one.
 _COPY_S: Final = 0.05
 
-#: Function codes of reads, and what a request says: function, first address, how many.
+#: Function codes of reads.
 _FUNCTIONS: Final = {Space.HOLDING: 3, Space.INPUT: 4}
-_REQUEST: Final = struct.Struct(">BHH")
 _PDUS: Final = DecodePDU(False)
 _RTU: Final = FramerRTU(_PDUS)
 _TCP: Final = FramerSocket(_PDUS)
@@ -69,13 +68,14 @@ _TCP: Final = FramerSocket(_PDUS)
 class _Owed(NamedTuple):
     """An answer that did not come in time: what was asked, when, and how long it was waited for."""
 
-    read: Read
+    awaited: Awaited
     asked_at: float
     waited_s: float
 
 
 class Answer(NamedTuple):
-    """The bytes of the registers of one read, and the seconds from the request to the whole answer."""
+    """What an answer carries behind its head: the bytes of the registers of a read; and the seconds from the
+    request to the whole answer."""
 
     data: bytes
     took_s: float
@@ -111,7 +111,7 @@ class Bus:
         self._last_given_up: _Owed | None = None
         self._owed: dict[int, _Owed] = {}
         self._silent: set[int] = set()
-        self._last: tuple[Span, bytes] | None = (
+        self._last: tuple[bytes, bytes] | None = (
             None  # what was asked on an RTU line, and the frame that answered
         )
 
@@ -162,7 +162,13 @@ class Bus:
             self._stream.abort()
 
     async def read(self, unit: int, span: Span, answer_s: float) -> Answer:
-        """The registers of ``span`` in slave ``unit``, waiting ``answer_s`` from the request on.
+        """The registers of ``span`` in slave ``unit``. As `ask`."""
+        return await self.ask(
+            unit, read_registers(_FUNCTIONS[span.space], span.address, span.count), answer_s
+        )
+
+    async def ask(self, unit: int, request: Request, answer_s: float) -> Answer:
+        """The answer of slave ``unit`` to a request, waiting ``answer_s`` from the request on.
 
         Raises:
             ModbusRefused: the slave refuses.
@@ -174,7 +180,7 @@ class Bus:
             stream = await self._connected()
             if self._is_rtu:
                 await self._quiet(stream, unit)
-            return await self._ask(stream, unit, span, answer_s)
+            return await self._ask(stream, unit, request, answer_s)
 
     # ---- connection -------------------------------------------------------------------------------
 
@@ -197,22 +203,21 @@ class Bus:
 
     # ---- one request ------------------------------------------------------------------------------
 
-    async def _ask(self, stream: Stream, unit: int, span: Span, answer_s: float) -> Answer:
+    async def _ask(self, stream: Stream, unit: int, request: Request, answer_s: float) -> Answer:
         self._transaction = self._transaction % 0xFFFF + 1
-        function = _FUNCTIONS[span.space]
-        read = Read(unit, function, span.count, self._transaction)
+        awaited = Awaited(unit, request.head, request.length, self._transaction)
         framer = _RTU if self._is_rtu else _TCP
-        request = framer.encode(_REQUEST.pack(function, span.address, span.count), unit, self._transaction)
+        sent = framer.encode(request.pdu, unit, self._transaction)
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
         frame: bytes | None = None
         try:
-            stream.write(request)
-            frame = await self._answer(stream, read, asked_at + answer_s)
+            stream.write(sent)
+            frame = await self._answer(stream, awaited, asked_at + answer_s)
             if self._is_rtu:
-                if self._last is not None and self._last[0] != span and self._last[1] == frame:
-                    frame = await self._other(stream, read, frame, asked_at + answer_s)
-                self._last = (span, frame)
+                if self._last is not None and self._last[0] != request.pdu and self._last[1] == frame:
+                    frame = await self._other(stream, awaited, frame, asked_at + answer_s)
+                self._last = (request.pdu, frame)
         except LinkTimeout:
             raise self._silence(unit, answer_s) from None
         except RemoteProtocolError as error:
@@ -221,42 +226,42 @@ class Bus:
         finally:
             self._still_since = loop.time()
             if frame is None:
-                self._give_up(_Owed(read, asked_at, self._still_since - asked_at))
+                self._give_up(_Owed(awaited, asked_at, self._still_since - asked_at))
         took_s = self._still_since - asked_at
         self._longest_s = max(self._longest_s, min(took_s, _LONGEST_S))
         self._silent.clear()
         _, _, _, pdu = framer.decode(frame)
         if pdu[0] & 0x80:
             raise self._refusal(unit, pdu[1])
-        return Answer(pdu[2:], took_s)
+        return Answer(pdu[len(request.head) :], took_s)
 
-    async def _answer(self, stream: Stream, read: Read, deadline: float) -> bytes:
+    async def _answer(self, stream: Stream, awaited: Awaited, deadline: float) -> bytes:
         """The frame that answers. Raises LinkTimeout, LinkClosed, RemoteProtocolError."""
         while True:
             came = await stream.read_some(deadline)
             data = self._rest + came if self._rest else came
             if self._is_rtu:
                 self._rest = data
-                frame = find_rtu(read, data)
+                frame = find_rtu(awaited, data)
             else:
-                frame, self._rest = find_tcp(read, data)
+                frame, self._rest = find_tcp(awaited, data)
             if frame is not None:
                 return frame
             if len(self._rest) > _MOST_BYTES:
                 raise RemoteProtocolError("bytes without end, and no answer")
 
-    async def _other(self, stream: Stream, read: Read, copy: bytes, deadline: float) -> bytes:
+    async def _other(self, stream: Stream, awaited: Awaited, copy: bytes, deadline: float) -> bytes:
         """The answer that follows a frame which may be a copy of the last one; that frame where none follows.
 
         Raises LinkClosed, RemoteProtocolError.
         """
         self._rest = self._rest[self._rest.find(copy) + len(copy) :]
-        frame = find_rtu(read, self._rest)
+        frame = find_rtu(awaited, self._rest)
         if frame is not None:
             return frame
         until = asyncio.get_running_loop().time() + max(self._longest_s, _COPY_S)
         try:
-            return await self._answer(stream, read, min(until, deadline))
+            return await self._answer(stream, awaited, min(until, deadline))
         except LinkTimeout:
             return copy
 
@@ -275,8 +280,8 @@ class Bus:
     def _give_up(self, owed: _Owed) -> None:
         """The answer is still owed: by timeout, cancellation, or because the connection ended."""
         if self._is_rtu:  # on a new connection too: behind a gateway the line is the same
-            self._owed[owed.read.unit] = self._last_given_up = owed
-        self._silent.add(owed.read.unit)
+            self._owed[owed.awaited.unit] = self._last_given_up = owed
+        self._silent.add(owed.awaited.unit)
         if len(self._silent) >= _SUSPECT and self._address.device is None:
             self.close()
 
@@ -321,7 +326,7 @@ class Bus:
         """Bytes that nobody waits for: an answer that is owed says how long answers take here."""
         self._rest = self._rest[-_MOST_BYTES:]
         for unit, owed in list(self._owed.items()):
-            if find_rtu(owed.read, self._rest) is not None:
+            if find_rtu(owed.awaited, self._rest) is not None:
                 del self._owed[unit]
                 if learns:
                     took_s = self._still_since - owed.asked_at

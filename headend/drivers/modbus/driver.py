@@ -15,6 +15,7 @@ from headend.clock import utc_now
 from headend.drivers.contract import Conversation, Curve, Feature, Recall, Target, Way
 from headend.drivers.modbus.bus import Bus
 from headend.drivers.modbus.conversation import CurveForm, ModbusConversation, ModbusWay, shared
+from headend.drivers.modbus.firmware import ModbusFirmware
 from headend.drivers.modbus.maps import Memory
 from headend.drivers.ways import settled, to_each
 from protocols.errors import LocalProtocolError
@@ -64,9 +65,12 @@ class ModbusDriver:
         self._buses: dict[tuple[object, ...], Bus] = {}
 
     def features(self, model: str) -> frozenset[Feature]:
-        """Curves and registers; there is no event log in Modbus. Raises ModelError."""
-        load_register_model(model, self._folders)
-        return frozenset({Feature.CURVES, Feature.REGISTERS})
+        """Curves and registers, firmware where the model says how; there is no event log in Modbus. Raises
+        ModelError."""
+        found = {Feature.CURVES, Feature.REGISTERS}
+        if load_register_model(model, self._folders).firmware is not None:
+            found.add(Feature.FIRMWARE)
+        return frozenset(found)
 
     def curves(self, model: str) -> tuple[Curve, ...]:
         """The one curve that sampling gives. Raises ModelError."""
@@ -90,6 +94,8 @@ class ModbusDriver:
         if bus is None:
             bus = self._buses[way.line] = Bus(way.address, connect_s=timing.connect_s, idle_s=timing.idle_s)
         patience_s = timing.answer_s if answer_s is None else answer_s
+        if way.model.firmware is not None:
+            return ModbusFirmware(bus, way, way.model.firmware, self._memory, patience_s, self._now)
         return ModbusConversation(bus, way, self._memory, patience_s, self._now)
 
     def close(self) -> None:
