@@ -65,9 +65,10 @@ async def test_pymodbus_gives_a_simulated_meter_a_program(kind: str) -> None:
     image = simulated_image("2.0.0", 300)
     blocks = [image[at : at + 128] for at in range(0, len(image), 128)]
     plan = {"kind": kind, "meters": 1, "models": ["headend-sim-modbus"]}
-    table = {"meters": 0, "base_port": 0, "stations": [plan], "image": {"restart_s": 0}}
+    table = {"meters": 0, "base_port": 0, "stations": [plan], "image": {"restart_s": 5}}
+    now = [NOW]
     at = {name: one.at for name, one in load_register_model("headend-sim-modbus").registers.items()}
-    async with Field(make_scenario(table), clock=lambda: NOW) as field:
+    async with Field(make_scenario(table), clock=lambda: now[0]) as field:
         (station,) = field.stations
         assert isinstance(station, ModbusStation)
         address = LinkAddress.parse(station.address)
@@ -108,6 +109,10 @@ async def test_pymodbus_gives_a_simulated_meter_a_program(kind: str) -> None:
             await write("image_control", 2)
             assert await status() == 3
             assert not (await write("image_control", 3)).isError()
+            if kind == "modbus_tcp":  # it restarts; on an RTU line that is silence
+                assert (await write("image_control", 3)).exception_code == 11
+            now[0] += 5
+            assert await status() == 6
             told = (
                 await client.read_holding_registers(at["firmware_version"], count=8, device_id=1)
             ).registers

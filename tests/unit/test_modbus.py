@@ -4,7 +4,7 @@ from decimal import Decimal
 import pytest
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.modbus import frames
+from protocols.modbus import frames, requests
 from protocols.modbus.frames import Kind, crc16, parse_rtu, parse_tcp
 from protocols.modbus.plan import Span, plan
 from protocols.modbus.readout import Readout, decode_register
@@ -300,3 +300,39 @@ def test_what_is_no_tcp_frame(text):
 def test_the_crc_of_the_specification():
     assert crc16(b"123456789") == 0x4B37
     assert frames.MAX_RTU == 256
+
+
+#: The examples of the Modbus application protocol V1.1b3, 6.14 and 6.15.
+READ_FILES = "14 0e 06 0004 0001 0002 06 0003 0009 0002"
+FILES_READ = "14 0c 05 06 0dfe 0020 05 06 33cd 0040"
+WRITE_FILE = "15 0d 06 0004 0007 0003 06af 04be 100d"
+
+
+def test_records_of_files_as_in_the_standards_examples():
+    asked, answered, written = map(bytes.fromhex, (READ_FILES, FILES_READ, WRITE_FILE))
+    assert requests.file_parts(20, asked[2:]) == ((4, 1, 2, b""), (3, 9, 2, b""))
+    assert requests.file_answer((b"\x0d\xfe\0\x20", b"\x33\xcd\0\x40")) == answered
+    assert requests.write_file(4, 7, written[9:]) == (written, written, len(written))
+    assert requests.read_file(4, 1, 2) == (
+        bytes.fromhex("14 07 06 0004 0001 0002"), bytes.fromhex("14 06 05 06"), 8,
+    )  # fmt: skip
+    assert requests.file_parts(21, written[2:]) == ((4, 7, 3, written[9:]),)
+    for pdu, kind in ((asked, Kind.REQUEST), (answered, Kind.ANSWER), (written, Kind.ECHO)):
+        body = b"\x01" + pdu
+        frame, end = parse_rtu(b"\0" + body + crc16(body).to_bytes(2, "little"), 1)
+        assert (frame.function, frame.kind, frame.data, end) == (pdu[0], kind, pdu[2:], len(pdu) + 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "args"),
+    [
+        (requests.read_file, (0, 0, 1)), (requests.read_file, (1, 9_999, 2)),
+        (requests.read_file, (1, 0, 122)), (requests.write_file, (1, 0, b"")),
+        (requests.write_file, (1, 0, b"abc")),
+        (requests.write_file, (1, 0, bytes(246))),
+        (requests.write_registers, (0, bytes(248))),
+    ],
+)  # fmt: skip
+def test_requests_that_nobody_may_send(make, args):
+    with pytest.raises(LocalProtocolError):
+        make(*args)
