@@ -8,7 +8,8 @@ project's own convention, general enough for meters that have the same parts els
 - the image lies in files from ``file`` on, a block of ``block_bytes`` after the other, no block in two files;
   the last register of an odd image is filled with a zero;
 - the meter tells which blocks it holds in file ``bitmap_file``: 16 in a register, the first the highest bit;
-- ``verify`` and ``activate`` are codes too, and the status register tells how the meter stands.
+- ``verify`` and ``activate`` are codes too, and the status register tells how the meter stands; what it
+  verifies by is in the image itself.
 """
 
 from typing import Final, Literal, Self

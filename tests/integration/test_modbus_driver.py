@@ -416,7 +416,7 @@ async def test_other_meters_of_the_bus_get_their_turns_between_two_blocks() -> N
             await asyncio.gather(send(), read.read_registers())
             for identifier, size in [(b"x" * 65, 10), (b"x\0", 10), (b"x", 0), (b"x", 128 * 160_000 + 1)]:
                 with pytest.raises(LocalProtocolError, match="model headend-sim-modbus takes"):
-                    await upgraded.initiate_image(identifier, size)
+                    await upgraded.initiate_image(identifier, size, bytes(32))
             with pytest.raises(LocalProtocolError, match="no timer"):
                 await upgraded.activate_image_at(NOON)
         driver.close()

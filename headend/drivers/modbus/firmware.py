@@ -70,8 +70,9 @@ class ModbusFirmware(ModbusConversation):
     async def enable_images(self) -> None:
         """Nothing: such meters take images at any time."""
 
-    async def initiate_image(self, identifier: bytes, size: int) -> None:
-        """Write size and identifier, then ``begin``. Raises LocalProtocolError for what has no room."""
+    async def initiate_image(self, identifier: bytes, size: int, sha256: bytes) -> None:
+        """Write size and identifier, then ``begin``; no digest is told. Raises LocalProtocolError for
+        what has no room."""
         said = self._firmware
         name, most = self._way.model.name, said.most_blocks * said.block_bytes
         if not self._blocks_in(size):
