@@ -24,7 +24,7 @@ check: $(VENV)/.test   ## style, types, imports
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.test
-	deploy/mosquitto.sh -- deploy/timescaledb.sh test -- $(BIN)/pytest -n 2 --dist worksteal
+	deploy/mosquitto.sh -- deploy/timescaledb.sh test -- $(BIN)/pytest -n 3 --dist worksteal
 
 bench: $(VENV)/.bench  ## the benchmarks, as ratios in one run
 	deploy/mosquitto.sh -- deploy/timescaledb.sh test -- $(BIN)/headend bench
