@@ -1,7 +1,6 @@
 """headend campaign: programs that are applied to meters, wave by wave."""
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -12,9 +11,7 @@ from rich.table import Table
 from headend.approvals.campaigns import subject_of
 from headend.approvals.steering import MayNot, Steer, Steering
 from headend.approvals.steering import steer as steered
-from headend.cli import campaign_options as when
-from headend.cli import schedule_options as options
-from headend.cli.campaign_options import wrong
+from headend.cli.campaign_options import Course, Follow
 from headend.cli.campaign_view import (
     BAD,
     campaign_json,
@@ -25,7 +22,9 @@ from headend.cli.campaign_view import (
     waves_table,
 )
 from headend.cli.campaigns import follow_to_end, submit
-from headend.cli.schedule_options import selected
+from headend.cli.documents import document, mistakes
+from headend.cli.meter_options import Which
+from headend.cli.option_sets import expanded
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, err, out, print_json
 from headend.moment.campaign_feed import look
@@ -213,6 +212,7 @@ async def report_command(
 
 @app.command("propose")
 @reported
+@expanded
 async def propose(
     program: Annotated[
         Path,
@@ -223,28 +223,10 @@ async def propose(
         typer.Option(help="A plan: a TOML or JSON file; options go before it.", exists=True, dir_okay=False),
     ] = None,
     title: Annotated[str | None, typer.Option(help="What people call it.")] = None,
-    canaries: when.Canaries = None,
-    canary: when.CanaryMeters = None,
-    waves: when.Waves = None,
-    soak: when.Soak = None,
-    starts: when.Starts = None,
-    window: when.WindowText = None,
-    per_station: when.PerStation = None,
-    stop_percent: when.StopPercent = None,
-    stop_from: when.StopFrom = None,
-    attempts: when.Attempts = None,
-    expires: when.Expires = None,
-    all_meters: when.AllMeters = False,
-    group: options.Groups = None,
-    tag: options.Tags = None,
-    feeder: options.Feeders = None,
-    transformer: options.Transformers = None,
-    station: options.Stations = None,
-    model: options.Models = None,
-    query: options.Query = None,
-    meter: options.Meters = None,
-    meters_file: options.MetersFile = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Follow it to its end, if it may begin.")] = False,
+    *,
+    which: Which,
+    course: Course,
+    follow: Follow = False,
     as_json: AsJson = False,
 ) -> int:
     """Put a program forward for meters. Exit status 3: another person has to approve, and nothing was sent.
@@ -253,22 +235,7 @@ async def propose(
     --window 22:00-05:00@Europe/Berlin[/bold]
     """
     content = _program(program)
-    asked = when.plan(
-        selected(group, tag, feeder, transformer, station, model, query, meter, meters_file),
-        all_meters=all_meters,
-        canaries=canaries,
-        canary=canary,
-        waves=waves,
-        soak=soak,
-        starts=starts,
-        window=window,
-        per_station=per_station,
-        stop_percent=stop_percent,
-        stop_from=stop_from,
-        attempts=attempts,
-        expires=expires,
-        document=None if plan is None else _document(plan),
-    )
+    asked = course.plan(which, document=None if plan is None else document(plan))
     name = program.stem
     return await submit(
         content,
@@ -282,18 +249,6 @@ async def propose(
 
 def _program(file: Path) -> Program:
     try:
-        return PROGRAM.validate_python(_document(file))
+        return PROGRAM.validate_python(document(file))
     except ValidationError as error:
-        raise CommandError("\n  ".join([f"{file} is no program:", *wrong(error)])) from error
-
-
-def _document(file: Path) -> dict[str, Any]:
-    """What a TOML or JSON file holds."""
-    try:
-        text = file.read_text("utf-8")
-        found = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
-    except ValueError as error:  # TOML, JSON and UTF-8 alike
-        raise CommandError(f"{file} cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise CommandError(f"{file} holds no table")
-    return found
+        raise CommandError("\n  ".join([f"{file} is no program:", *mistakes(error)])) from error

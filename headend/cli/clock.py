@@ -12,10 +12,11 @@ from rich.console import Group as Rows
 from rich.console import RenderableType
 from rich.table import Table
 
-from headend.cli import campaign_options as when
-from headend.cli import schedule_options as which
+from headend.cli.campaign_options import Course, Follow
 from headend.cli.campaigns import submit
 from headend.cli.follow import follow, is_served, worked_at
+from headend.cli.meter_options import Which
+from headend.cli.option_sets import expanded
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, err, out, print_json
 from headend.clock import utc_now
@@ -124,7 +125,9 @@ async def drift_command(
 
 @app.command("sync")
 @reported
+@expanded
 async def sync(
+    *,
     leave: Annotated[int, typer.Option(min=0, max=900, help="Seconds off that are left alone.")] = 5,
     shift: Annotated[int, typer.Option(min=0, max=900, help="Up to so many it is shifted.")] = 60,
     may_set: Annotated[
@@ -136,28 +139,9 @@ async def sync(
     concentrators: Annotated[
         bool, typer.Option("--concentrators", help="Those of concentrators, not of meters.")
     ] = False,
-    groups: which.Groups = None,
-    tags: which.Tags = None,
-    feeders: which.Feeders = None,
-    transformers: which.Transformers = None,
-    stations: which.Stations = None,
-    models: which.Models = None,
-    query: which.Query = None,
-    meters: which.Meters = None,
-    file: which.MetersFile = None,
-    all_meters: when.AllMeters = False,
-    canaries: when.Canaries = None,
-    canary: when.CanaryMeters = None,
-    waves: when.Waves = None,
-    soak: when.Soak = None,
-    starts: when.Starts = None,
-    window: when.WindowText = None,
-    per_station: when.PerStation = None,
-    stop_percent: when.StopPercent = None,
-    stop_from: when.StopFrom = None,
-    attempts: when.Attempts = None,
-    expires: when.Expires = None,
-    follow_it: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for its end.")] = True,
+    which: Which,
+    course: Course,
+    follow_it: Follow = True,
     as_json: AsJson = False,
 ) -> int:
     """Put clocks right by a campaign: left, shifted or set, away from the ends of intervals, after what they
@@ -167,12 +151,7 @@ async def sync(
     """
     if leave > shift:
         raise CommandError("--leave is at most --shift")
-    plan = when.plan(
-        which.selected(groups, tags, feeders, transformers, stations, models, query, meters, file),
-        all_meters=all_meters, canaries=canaries, canary=canary, waves=waves, soak=soak, starts=starts,
-        window=window, per_station=per_station, stop_percent=stop_percent, stop_from=stop_from,
-        attempts=attempts, expires=expires,
-    )  # fmt: skip
+    plan = course.plan(which)
     program = ClockProgram(
         leave_s=leave, shift_s=shift, may_set=may_set, summer_time=summer_time,
         of="concentrators" if concentrators else "meters",

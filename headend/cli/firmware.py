@@ -17,11 +17,13 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import ValidationError
 from rich.table import Table
 
-from headend.cli import campaign_options
-from headend.cli import schedule_options as options
+from headend.cli.campaign_options import Course, Follow
 from headend.cli.campaigns import submit_in
+from headend.cli.documents import mistakes
+from headend.cli.meter_options import Which
+from headend.cli.option_sets import expanded
 from headend.cli.shell import base, reported
-from headend.cli.terminal import CommandError, err, out, print_json
+from headend.cli.terminal import CommandError, err, moment, out, print_json
 from headend.firmware.package import Manifest, Package, PackageError, key_id, pack, unpack
 from headend.firmware.upload import upload
 from headend.people.identity import cli_principal
@@ -91,8 +93,7 @@ async def pack_command(
         )
         made = pack(manifest, data, _private(key))
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise CommandError(told) from error
+        raise CommandError("; ".join(mistakes(error))) from error
     except PackageError as error:
         raise CommandError(str(error)) from error
     output.write_bytes(made)
@@ -187,6 +188,7 @@ async def show(
 
 @app.command("apply")
 @reported
+@expanded
 async def apply(
     package: Annotated[str, typer.Argument(help="Its digest, or the beginning of it.")],
     at: Annotated[
@@ -195,60 +197,26 @@ async def apply(
             help="When meters change over (RFC 3339 with an offset); without: once they have verified it."
         ),
     ] = None,
-    groups: options.Groups = None,
-    tags: options.Tags = None,
-    feeders: options.Feeders = None,
-    transformers: options.Transformers = None,
-    stations: options.Stations = None,
-    models: options.Models = None,
-    query: options.Query = None,
-    meters: options.Meters = None,
-    meters_file: options.MetersFile = None,
-    all_meters: campaign_options.AllMeters = False,
-    canaries: campaign_options.Canaries = None,
-    canary: campaign_options.CanaryMeters = None,
-    waves: campaign_options.Waves = None,
-    soak: campaign_options.Soak = None,
-    starts: campaign_options.Starts = None,
-    window: campaign_options.WindowText = None,
-    per_station: campaign_options.PerStation = None,
-    stop_percent: campaign_options.StopPercent = None,
-    stop_from: campaign_options.StopFrom = None,
-    attempts: campaign_options.Attempts = None,
-    expires: campaign_options.Expires = None,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Put it forward, and do not follow.")] = False,
+    *,
+    which: Which,
+    course: Course,
+    follow: Follow = True,
     as_json: AsJson = False,
 ) -> int:
     """Bring an uploaded package to meters: a campaign.
 
     Exit status 3 where a second person has to approve first, 1 where a meter has it not.
     """
-    plan = campaign_options.plan(
-        options.selected(
-            groups, tags, feeders, transformers, stations, models, query, meters, meters_file
-        ),
-        all_meters=all_meters, canaries=canaries, canary=canary, waves=waves, soak=soak, starts=starts,
-        window=window, per_station=per_station, stop_percent=stop_percent, stop_from=stop_from,
-        attempts=attempts, expires=expires,
-    )  # fmt: skip
+    plan = course.plan(which)
+    activate_at = None if at is None else moment(at, option="--at")
     async with base() as opened:
         async with opened.pool.connection() as connection:
             digest = await _digest(connection, package)
             version = (await firmware.find(connection, digest)).manifest["version_to"]
-        program = FirmwareProgram(package=digest, activate_at=None if at is None else _moment(at))
+        program = FirmwareProgram(package=digest, activate_at=activate_at)
         return await submit_in(
-            opened, program, plan, title=f"firmware {version}", follow=not no_wait, as_json=as_json
+            opened, program, plan, title=f"firmware {version}", follow=follow, as_json=as_json
         )
-
-
-def _moment(text: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise CommandError(f"--at: {text!r} is no time: write 2027-03-01T02:00:00+01:00") from error
-    if found.utcoffset() is None:
-        raise CommandError(f"--at: {text!r} has no offset from UTC: append Z or +01:00")
-    return found
 
 
 async def _digest(connection: Connection, told: str) -> str:

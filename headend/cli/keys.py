@@ -7,9 +7,10 @@ from typing import Annotated, Any, Final
 import typer
 from rich.table import Table
 
-from headend.cli import campaign_options as when
-from headend.cli import schedule_options as which
+from headend.cli.campaign_options import Course, Follow
 from headend.cli.campaigns import submit
+from headend.cli.meter_options import Which
+from headend.cli.option_sets import expanded
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, out, print_json
 from headend.clock import utc_now
@@ -34,30 +35,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 
 @app.command("rotate")
 @reported
+@expanded
 async def rotate(
-    groups: which.Groups = None,
-    tags: which.Tags = None,
-    feeders: which.Feeders = None,
-    transformers: which.Transformers = None,
-    stations: which.Stations = None,
-    models: which.Models = None,
-    query: which.Query = None,
-    meters: which.Meters = None,
-    meters_file: which.MetersFile = None,
-    all_meters: when.AllMeters = False,
+    *,
     master: Annotated[bool, typer.Option("--master", help="The meters' master keys too.")] = False,
-    canaries: when.Canaries = None,
-    canary: when.CanaryMeters = None,
-    waves: when.Waves = None,
-    soak: when.Soak = None,
-    starts: when.Starts = None,
-    window: when.WindowText = None,
-    per_station: when.PerStation = None,
-    stop_percent: when.StopPercent = None,
-    stop_from: when.StopFrom = None,
-    attempts: when.Attempts = None,
-    expires: when.Expires = None,
-    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for its end.")] = True,
+    which: Which,
+    course: Course,
+    follow: Follow = True,
     as_json: AsJson = False,
 ) -> int:
     """Give meters new encryption and authentication keys, made here for each of them and told to nobody else.
@@ -67,27 +51,9 @@ async def rotate(
 
     headend keys rotate --group north --canaries 10 --waves 10,90 --window 22:00-05:00@Europe/Berlin
     """
-    selection = which.selected(
-        groups, tags, feeders, transformers, stations, models, query, meters, meters_file
-    )
-    plan = when.plan(
-        selection,
-        all_meters=all_meters,
-        canaries=canaries,
-        canary=canary,
-        waves=waves,
-        soak=soak,
-        starts=starts,
-        window=window,
-        per_station=per_station,
-        stop_percent=stop_percent,
-        stop_from=stop_from,
-        attempts=attempts,
-        expires=expires,
-    )
     program = KeysProgram(purposes=ORDER) if master else KeysProgram()
     title = "new keys, the master key too" if master else "new keys"
-    return await submit(program, plan, title=title, follow=follow, as_json=as_json)
+    return await submit(program, course.plan(which), title=title, follow=follow, as_json=as_json)
 
 
 @app.command("status")

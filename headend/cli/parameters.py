@@ -1,22 +1,23 @@
 """headend parameters: attributes of meters written and read back, or read; scripts run."""
 
-import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
-from headend.cli import campaign_options as when
-from headend.cli import schedule_options as options
+from headend.cli.campaign_options import Course, Follow
 from headend.cli.campaigns import submit
-from headend.cli.schedule_options import selected
+from headend.cli.documents import document, mistakes
+from headend.cli.meter_options import Which
+from headend.cli.option_sets import expanded
 from headend.cli.shell import reported
 from headend.cli.terminal import CommandError, err, out
-from headend.parameters.allowed import dlms_model, mistakes
+from headend.parameters import allowed
 from protocols.dlms.obis import Obis
+from schemas.campaign import Plan
 from schemas.config import load_settings
+from schemas.job import Selection
 from schemas.model import ModelError
 from schemas.programs.parameters import ParametersProgram, ReadItem
 
@@ -31,41 +32,25 @@ Document = Annotated[
     Path, typer.Argument(help="TOML or JSON with items.", exists=True, dir_okay=False, metavar="FILE")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
-NoFollow = Annotated[bool, typer.Option("--no-follow", help="Do not wait for its end.")]
 
 
 @app.command()
 @reported
+@expanded
 async def apply(
     file: Document,
-    meters: options.Meters = None,
-    group: options.Groups = None,
-    model: options.Models = None,
-    station: options.Stations = None,
-    query: options.Query = None,
-    meters_file: options.MetersFile = None,
-    all_meters: when.AllMeters = False,
-    starts: when.Starts = None,
-    window: when.WindowText = None,
-    waves: when.Waves = None,
-    canaries: when.Canaries = None,
-    no_follow: NoFollow = False,
+    *,
+    which: Which,
+    course: Course,
+    follow: Follow = True,
     as_json: AsJson = False,
 ) -> int:
     """Write the items of FILE, each unless it is so already, and read them back. Nothing is rolled back.
 
     [bold]headend parameters apply push.toml --group residential --canaries 5[/bold]
     """
-    plan = when.plan(
-        selected(group, None, None, None, station, model, query, meters, meters_file),
-        all_meters=all_meters,
-        starts=starts,
-        window=window,
-        waves=waves,
-        canaries=canaries,
-    )
     program = _program(file)
-    return await submit(program, plan, title=file.stem, follow=not no_follow, as_json=as_json)
+    return await submit(program, course.plan(which), title=file.stem, follow=follow, as_json=as_json)
 
 
 @app.command()
@@ -83,7 +68,7 @@ async def read(
     """
     item = ReadItem(do="read", class_id=class_id, obis=_obis(obis), attribute=attribute)
     program = ParametersProgram(items=(item,))
-    plan = when.plan({"meters": [meter]}, urgent=True)
+    plan = Plan(selection=Selection(meters=(meter,)), urgent=True)
     return await submit(program, plan, title=f"read {item}", as_json=as_json)
 
 
@@ -102,12 +87,12 @@ async def check(
     folders = load_settings().profile_folders
     for name in model or ():
         try:
-            found = dlms_model(name, folders)
+            found = allowed.dlms_model(name, folders)
         except ModelError as error:
             raise CommandError(str(error)) from error
         if found is None:
             raise CommandError(f"meters of model {name} have no attributes that can be written")
-        told = mistakes(program, found)
+        told = allowed.mistakes(program, found)
         wrong += len(told)
         for one in told:
             err.print(f"headend: {name}: {one}", style="red", markup=False, soft_wrap=True)
@@ -124,16 +109,13 @@ def _obis(text: str) -> str:
 
 
 def _program(path: Path) -> ParametersProgram:
+    told = document(path)
+    if isinstance(items := told.get("items"), list):
+        told["items"] = [_item(one) for one in items]
     try:
-        text = path.read_text("utf-8")
-        told: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        if isinstance(told, dict):
-            told = {"kind": "parameters", **told, "items": [_item(one) for one in told.get("items", ())]}
-        return ParametersProgram.model_validate(told)
-    except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CommandError(f"{path}: {error}") from error
+        return ParametersProgram.model_validate({"kind": "parameters"} | told)
     except ValidationError as error:
-        raise CommandError("\n  ".join([f"{path} is no parameters program:", *when.wrong(error)])) from error
+        raise CommandError("\n  ".join([f"{path} is no parameters program:", *mistakes(error)])) from error
 
 
 def _item(told: Any) -> Any:

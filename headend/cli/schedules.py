@@ -10,8 +10,10 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 
-from headend.cli import schedule_options as options
-from headend.cli.schedule_options import given, selected, works
+from headend.cli.documents import mistakes
+from headend.cli.meter_options import WHICH, Which
+from headend.cli.option_sets import expanded
+from headend.cli.schedule_options import Reads, Retries, Runs, body
 from headend.cli.schedule_view import card, local, meant, rhythm, shown
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, moment, out, print_json
@@ -84,42 +86,19 @@ async def show(name: Name, as_json: AsJson = False) -> None:
 
 @app.command("add")
 @reported
+@expanded
 async def add(
     name: Name,
-    cron: options.Cron = None,
-    every: options.Every = None,
-    zone: options.Zone = None,
-    opens: options.Opens = None,
-    closes: options.Closes = None,
-    deadline: options.Deadline = None,
-    priority: options.Priority = None,
-    missed: options.MissedRule = None,
-    curves: options.Curves = False,
-    days: options.Days = None,
-    profile: options.Profiles = None,
-    registers: options.Registers = False,
-    obis: options.Obis = None,
-    events: options.Events = False,
-    billing: options.Billing = False,
-    clock: options.Clock = False,
-    forwarded: options.Forwarded = False,
-    group: options.Groups = None,
-    tag: options.Tags = None,
-    feeder: options.Feeders = None,
-    transformer: options.Transformers = None,
-    station: options.Stations = None,
-    model: options.Models = None,
-    query: options.Query = None,
-    meter: options.Meters = None,
-    meters_file: options.MetersFile = None,
-    attempts: options.Attempts = None,
-    first_pause: options.FirstPause = None,
-    longest_pause: options.LongestPause = None,
-    drop_dead: options.DropDead = None,
+    *,
+    runs: Runs,
+    reads: Reads,
+    which: Which,
+    retries: Retries,
     paused: Annotated[bool, typer.Option("--paused", help="Make it, and do not run it yet.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a schedule; all that is wrong with it is told at once, and nothing is made.
+    """Make a schedule; all that is wrong with it is told at once, and nothing is made. No condition: all
+    meters.
 
     [bold]headend schedules add nightly --cron "0 1 * * *" --zone Europe/Berlin --group residential --curves
     --deadline 06:00[/bold]
@@ -129,15 +108,7 @@ async def add(
 
     [bold]headend schedules add busbars --every 15 --tag "voltage=medium" --registers --deadline 10m[/bold]
     """
-    told = given(
-        {"name": name, "cron": cron, "every_min": every, "zone": zone, "deadline": deadline,
-         "priority": priority, "missed": missed, "enabled": not paused},
-        window={"opens": opens, "closes": closes},
-        retry={"attempts": attempts, "first_s": first_pause, "longest_s": longest_pause,
-               "drop_dead_s": drop_dead},
-        works=works(curves, days, profile, registers, obis, events, billing, clock, forwarded),
-        selection=selected(group, tag, feeder, transformer, station, model, query, meter, meters_file),
-    )  # fmt: skip
+    told = body(runs, reads, which, retries, name=name, enabled=not paused)
     if "works" not in told:
         raise CommandError(
             "nothing to read: give --curves, --registers, --events, --billing, --clock or --forwarded"
@@ -154,42 +125,18 @@ async def add(
 
 @app.command("edit")
 @reported
+@expanded
 async def edit(
     name: Name,
     rename: Annotated[str | None, typer.Option(help="A new name.")] = None,
-    cron: options.Cron = None,
-    every: options.Every = None,
-    zone: options.Zone = None,
-    opens: options.Opens = None,
-    closes: options.Closes = None,
-    deadline: options.Deadline = None,
-    priority: options.Priority = None,
-    missed: options.MissedRule = None,
-    curves: options.Curves = False,
-    days: options.Days = None,
-    profile: options.Profiles = None,
-    registers: options.Registers = False,
-    obis: options.Obis = None,
-    events: options.Events = False,
-    billing: options.Billing = False,
-    clock: options.Clock = False,
-    forwarded: options.Forwarded = False,
-    group: options.Groups = None,
-    tag: options.Tags = None,
-    feeder: options.Feeders = None,
-    transformer: options.Transformers = None,
-    station: options.Stations = None,
-    model: options.Models = None,
-    query: options.Query = None,
-    meter: options.Meters = None,
-    meters_file: options.MetersFile = None,
+    *,
+    runs: Runs,
+    reads: Reads,
+    which: Which,
     all_meters: Annotated[
-        bool, typer.Option("--all-meters", help="No condition any more.", rich_help_panel=options.WHICH)
+        bool, typer.Option("--all-meters", help="No condition any more.", rich_help_panel=WHICH)
     ] = False,
-    attempts: options.Attempts = None,
-    first_pause: options.FirstPause = None,
-    longest_pause: options.LongestPause = None,
-    drop_dead: options.DropDead = None,
+    retries: Retries,
     as_json: AsJson = False,
 ) -> None:
     """Change what is given; the rest stays. What to read and which meters are each given as a whole; an empty
@@ -199,31 +146,23 @@ async def edit(
 
     [bold]headend schedules edit nightly --group residential --group shops[/bold]
     """
-    told = given(
-        {"name": rename, "cron": cron, "every_min": every, "zone": zone, "deadline": deadline,
-         "priority": priority, "missed": missed},
-        window={"opens": opens, "closes": closes},
-        retry={"attempts": attempts, "first_s": first_pause, "longest_s": longest_pause,
-               "drop_dead_s": drop_dead},
-        works=works(curves, days, profile, registers, obis, events, billing, clock, forwarded),
-        selection=selected(group, tag, feeder, transformer, station, model, query, meter, meters_file),
-    )  # fmt: skip
+    told = body(runs, reads, which, retries, name=rename)
     settings = load_settings()
     with _refusals():
         async with base(settings) as opened, opened.pool.connection() as connection:
             before = await schedules.get(connection, name)
-            body = before.plan.model_dump(mode="json")
-            if cron is not None or every is not None:
-                body |= {"cron": None, "every_min": None}
+            stored = before.plan.model_dump(mode="json")
+            if runs.cron is not None or runs.every is not None:
+                stored |= {"cron": None, "every_min": None}
             if all_meters:
-                body["selection"] = {}
+                stored["selection"] = {}
             for part in ("window", "retry"):
-                told[part] = body[part] | told.get(part, {})
+                told[part] = stored[part] | told.get(part, {})
             told["window"] = {bound: at or None for bound, at in told["window"].items()}
             changed = await changes.change(
                 connection,
                 name,
-                Schedule.model_validate(body | told),
+                Schedule.model_validate(stored | told),
                 now=datetime.now(UTC),
                 actor=ACTOR,
                 version=before.version,
@@ -321,11 +260,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        wrong = [
-            f"{'.'.join(str(part) for part in item['loc']) or 'schedule'}: "
-            f"{item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors(include_url=False)
-        ]
+        wrong = mistakes(error, whole="schedule")
         raise CommandError("\n  ".join(["the schedule cannot be used:", *wrong])) from error
     except ScheduleError as error:
         wrong = [f"{one.pointer.lstrip('/').replace('/', '.')}: {one.reason}" for one in error.wrong]

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Final
 import typer
 from rich.table import Table
 
-from headend.cli import campaign_options as when
-from headend.cli import schedule_options as options
+from headend.cli.campaign_options import Course, Follow
 from headend.cli.campaigns import submit
-from headend.cli.schedule_options import selected
+from headend.cli.meter_options import Which
+from headend.cli.option_sets import expanded
 from headend.cli.shell import base, reported
 from headend.cli.switch_state import read_breakers, tell_state
 from headend.cli.terminal import CommandError, err, moment, out, print_json
@@ -40,7 +40,6 @@ Named = Annotated[list[str] | None, typer.Argument(help="Asset ids of meters.", 
 Reason = Annotated[SwitchReason, typer.Option(help="Why: each switching has a reason.")]
 Note = Annotated[str, typer.Option(help="What the reason does not say.")]
 Why = Annotated[str, typer.Option("--reason", help="Why: it goes into the audit trail.")]
-NoFollow = Annotated[bool, typer.Option("--no-follow", help="Do not wait for its end.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SPAN: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
@@ -52,103 +51,78 @@ async def _switch(
     named: list[str] | None,
     reason: SwitchReason,
     note: str,
-    group: list[str] | None,
-    file: Any,
-    starts: str | None,
-    window: str | None,
-    waves: str | None,
-    canaries: int | None,
-    no_follow: bool,
+    which: Which,
+    course: Course,
+    follow: bool,
     as_json: bool,
 ) -> int:
-    plan = when.plan(
-        selected(group, None, None, None, None, None, None, named, file),
-        starts=starts,
-        window=window,
-        waves=waves,
-        canaries=canaries,
-        urgent=bool(named) and starts is None,
-    )
     program = SwitchProgram(action=action, reason=reason, note=note)
     title = f"{action} for {reason.replace('_', ' ')}"
-    return await submit(program, plan, title=title, follow=not no_follow, as_json=as_json)
+    return await submit(program, course.plan(which, named=named), title=title, follow=follow, as_json=as_json)
 
 
 @app.command()
 @reported
+@expanded
 async def disconnect(
-    reason: Reason,
     named: Named = None,
+    *,
+    reason: Reason,
     note: Note = "",
-    group: options.Groups = None,
-    file: options.MetersFile = None,
-    starts: when.Starts = None,
-    window: when.WindowText = None,
-    waves: when.Waves = None,
-    canaries: when.Canaries = None,
-    no_follow: NoFollow = False,
+    which: Which,
+    course: Course,
+    follow: Follow = True,
     as_json: AsJson = False,
 ) -> int:
     """Switch customers off. Refused: critical customers, and more in an hour than the settings allow.
 
     [bold]headend switch disconnect SIM000010000001 --reason arrears[/bold]
     """
-    return await _switch(
-        SwitchAction.DISCONNECT, named, reason, note, group, file, starts, window, waves, canaries,
-        no_follow, as_json,
-    )  # fmt: skip
+    return await _switch(SwitchAction.DISCONNECT, named, reason, note, which, course, follow, as_json)
 
 
 @app.command()
 @reported
+@expanded
 async def reconnect(
-    reason: Reason,
     named: Named = None,
+    *,
+    reason: Reason,
     note: Note = "",
-    group: options.Groups = None,
-    file: options.MetersFile = None,
-    starts: when.Starts = None,
-    window: when.WindowText = None,
-    waves: when.Waves = None,
-    canaries: when.Canaries = None,
-    no_follow: NoFollow = False,
+    which: Which,
+    course: Course,
+    follow: Follow = True,
     as_json: AsJson = False,
 ) -> int:
     """Switch customers on: at once where the meter's mode does that, else ready for the customer's button."""
-    return await _switch(
-        SwitchAction.RECONNECT, named, reason, note, group, file, starts, window, waves, canaries,
-        no_follow, as_json,
-    )  # fmt: skip
+    return await _switch(SwitchAction.RECONNECT, named, reason, note, which, course, follow, as_json)
 
 
 @app.command()
 @reported
+@expanded
 async def arm(
-    reason: Reason,
     named: Named = None,
+    *,
+    reason: Reason,
     note: Note = "",
-    group: options.Groups = None,
-    file: options.MetersFile = None,
-    starts: when.Starts = None,
-    window: when.WindowText = None,
-    waves: when.Waves = None,
-    canaries: when.Canaries = None,
-    no_follow: NoFollow = False,
+    which: Which,
+    course: Course,
+    follow: Follow = True,
     as_json: AsJson = False,
 ) -> int:
     """Make meters ready for reconnection: the customer pushes the button."""
-    return await _switch(
-        SwitchAction.ARM, named, reason, note, group, file, starts, window, waves, canaries,
-        no_follow, as_json,
-    )  # fmt: skip
+    return await _switch(SwitchAction.ARM, named, reason, note, which, course, follow, as_json)
 
 
 @app.command()
 @reported
+@expanded
 async def limit(
+    named: Named = None,
+    *,
     reason: Reason,
     watts: Annotated[int, typer.Option(min=1, max=10_000_000, help="So much load is allowed.")],
-    named: Named = None,
     lasts: Annotated[
         str | None, typer.Option("--for", help="For so long: 2h, 90m, 3d. Default: until another is set.")
     ] = None,
@@ -156,13 +130,9 @@ async def limit(
         str | None, typer.Option("--over", help="The load may be above for so long: 30s. Default: unchanged.")
     ] = None,
     note: Note = "",
-    group: options.Groups = None,
-    file: options.MetersFile = None,
-    starts: when.Starts = None,
-    window: when.WindowText = None,
-    waves: when.Waves = None,
-    canaries: when.Canaries = None,
-    no_follow: NoFollow = False,
+    which: Which,
+    course: Course,
+    follow: Follow = True,
     as_json: AsJson = False,
 ) -> int:
     """Limit the load of customers, for a time or until another limit is set.
@@ -176,16 +146,8 @@ async def limit(
         for_s=None if lasts is None else _seconds(lasts, "--for", least=60),
         over_s=None if over is None else _seconds(over, "--over", least=0),
     )
-    plan = when.plan(
-        selected(group, None, None, None, None, None, None, named, file),
-        starts=starts,
-        window=window,
-        waves=waves,
-        canaries=canaries,
-        urgent=bool(named) and starts is None,
-    )
     title = f"limit of {watts} W for {reason.replace('_', ' ')}"
-    return await submit(program, plan, title=title, follow=not no_follow, as_json=as_json)
+    return await submit(program, course.plan(which, named=named), title=title, follow=follow, as_json=as_json)
 
 
 @app.command()

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Final
 import typer
 from rich.table import Table
 
-from headend.cli import campaign_options
-from headend.cli import schedule_options as options
+from headend.cli.campaign_options import Course, Follow
 from headend.cli.campaigns import submit
 from headend.cli.conversation import conversation
+from headend.cli.meter_options import Which
+from headend.cli.option_sets import expanded
 from headend.cli.shell import base, reported
 from headend.cli.tariff_picture import svg, terminal
 from headend.cli.terminal import CommandError, err, moment, out, print_json
@@ -117,30 +118,13 @@ async def picture(
 
 @app.command("apply")
 @reported
+@expanded
 async def apply(
     file: File,
-    groups: options.Groups = None,
-    tags: options.Tags = None,
-    feeders: options.Feeders = None,
-    transformers: options.Transformers = None,
-    stations: options.Stations = None,
-    models: options.Models = None,
-    query: options.Query = None,
-    meters: options.Meters = None,
-    meters_file: options.MetersFile = None,
-    all_meters: campaign_options.AllMeters = False,
-    canaries: campaign_options.Canaries = None,
-    canary: campaign_options.CanaryMeters = None,
-    waves: campaign_options.Waves = None,
-    soak: campaign_options.Soak = None,
-    starts: campaign_options.Starts = None,
-    window: campaign_options.WindowText = None,
-    per_station: campaign_options.PerStation = None,
-    stop_percent: campaign_options.StopPercent = None,
-    stop_from: campaign_options.StopFrom = None,
-    attempts: campaign_options.Attempts = None,
-    expires: campaign_options.Expires = None,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Put it forward, and do not follow.")] = False,
+    *,
+    which: Which,
+    course: Course,
+    follow: Follow = True,
     as_json: AsJson = False,
 ) -> int:
     """Have meters store, prove and activate the program: a campaign.
@@ -149,16 +133,9 @@ async def apply(
     """
     document = _right(file)
     program = TariffProgram(document=document)
-    made = campaign_options.plan(
-        options.selected(
-            groups, tags, feeders, transformers, stations, models, query, meters, meters_file
-        ),
-        all_meters=all_meters, canaries=canaries, canary=canary, waves=waves, soak=soak, starts=starts,
-        window=window, per_station=per_station, stop_percent=stop_percent, stop_from=stop_from,
-        attempts=attempts, expires=expires,
-    )  # fmt: skip
+    plan = course.plan(which)
     title = f"tariff {document.name}"
-    return await submit(program, made, title=title, name=document.name, follow=not no_wait, as_json=as_json)
+    return await submit(program, plan, title=title, name=document.name, follow=follow, as_json=as_json)
 
 
 @app.command("read")
