@@ -65,7 +65,8 @@ class RowModel(BaseModel):
     clock_status: int | None
     clock_changed: bool = Field(
         default=False,
-        description="the meter's clock was shifted or set in this interval: it may be longer or shorter",
+        description="the meter's clock was shifted or set in this interval, or nobody knows whether it was: "
+        "it may be longer or shorter than it says; there only where true",
     )
 
 
@@ -119,13 +120,17 @@ class PointLoadCurve(BaseModel):
 def curve_responses(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """OpenAPI entries of 200 (JSON and CSV) and 304."""
     csv_example = (
-        "start,end,stamp,active_import,active_import_unit,active_import_consumption,active_import_reason,...\r\n"
-        "2026-03-01T00:00:00Z,2026-03-01T00:15:00Z,2026-03-01T00:15:00Z,12048.950,Wh,0.125,,...\r\n"
+        "start,end,stamp,active_import,active_import_unit,active_import_consumption,active_import_reason,...,"
+        "quality,amr_status,clock_status,clock_changed\r\n"
+        "2026-03-01T00:00:00Z,2026-03-01T00:15:00Z,2026-03-01T00:15:00Z,12048.950,Wh,0.125,,...,"
+        "measured,0,0,false\r\n"
     )
     return {
         200: {
             "model": model,
-            "description": "The curve; CSV with a header line where format=csv",
+            "description": "The curve; CSV with a header line where format=csv. `clock_changed` (true or "
+            "false in CSV) marks intervals in which the meter's clock was changed; a mark that comes or goes "
+            "later changes the ETag",
             "headers": {"ETag": {"description": "strong", "schema": {"type": "string"}}},
             "content": {"text/csv": {"schema": {"type": "string"}, "example": csv_example}},
         },

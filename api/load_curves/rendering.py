@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from api.times import rfc3339
 from headend.store.consumption import Amount, CurveRow, Installed, Reason, derive, plain
-from headend.store.curves import ClockChanged
+from headend.store.curves import ClockChanged, clock_changed
 from headend.store.ratio import primary, ratio_during
 from schemas.meter import Ratio
 from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout, Quality
@@ -38,10 +38,6 @@ class Curve:
     ratios: Sequence[Ratio] | None = None
     installed: Sequence[Installed] = ()
     clock_changes: Sequence[ClockChanged] = ()
-
-    def changed(self, row: CurveRow) -> bool:
-        """Whether the meter's clock was changed in the interval."""
-        return any(one.touches(row) for one in self.clock_changes)
 
 
 class Cell(NamedTuple):
@@ -117,7 +113,7 @@ def _json_row(curve: Curve, row: CurveRow, ratio: Fraction | None, cells: Sequen
     reasons = {name: cell.reason for name, channel, cell in told if channel is not None and cell.reason}
     if reasons:
         out["reasons"] = reasons
-    if curve.changed(row):
+    if clock_changed(row, curve.clock_changes):
         out["clock_changed"] = True
     if curve.meters is not None:
         out["meter"] = curve.meters[row.meter_id]
@@ -170,7 +166,7 @@ def _csv_row(curve: Curve, row: CurveRow, ratio: Fraction | None, cells: Sequenc
         out += [curve.meters[row.meter_id], ratio, "true" if rounded else "false"]
     for channel, cell in zip(curve.layouts[row.layout_id].channels, cells, strict=True):
         out += [cell.value, None if channel is None else channel.unit, cell.consumption, cell.reason]
-    changed = "true" if curve.changed(row) else "false"
+    changed = "true" if clock_changed(row, curve.clock_changes) else "false"
     return [*out, _QUALITY[row.quality], row.amr_status, row.clock_status, changed]
 
 

@@ -82,7 +82,8 @@ def tell_meter(one: Result, rows: Sequence[dict[str, Any]], units: Sequence[str]
         table.add_column("quality")
         for row in rows:
             values = (row[name] or "" for name in INTERVAL_QUANTITIES)
-            table.add_row(row["end"], *values, row["quality"])
+            changed = ", clock_changed" if row.get("clock_changed") else ""
+            table.add_row(row["end"], *values, f"{row['quality']}{changed}")
         out.print(table)
     for refused in result.refused:
         out.print(f"{refused.obis}: {refused.reason}", style="yellow", markup=False)
@@ -108,7 +109,8 @@ def as_json(one: Result, rows: Sequence[dict[str, Any]] | None = None) -> dict[s
 async def curve(
     pool: Pool, meter_id: int, works: Sequence[CurveRange]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Stored intervals of these ranges, exact, and the units of their quantities."""
+    """Stored intervals of these ranges, exact and marked as the API marks them, and the units of their
+    quantities."""
     rows: list[dict[str, Any]] = []
     units: list[set[str]] = [set() for _ in INTERVAL_QUANTITIES]
     async with pool.connection() as connection, curves.snapshot(connection):
@@ -129,6 +131,8 @@ def _row(one: CurveRow, state: CurveState) -> dict[str, Any]:
     for name, raw, channel in zip(INTERVAL_QUANTITIES, one.values, channels, strict=True):
         row[name] = None if raw is None or channel is None else format(channel.exact(raw), "f")
     row["quality"] = Quality(one.quality).name.lower()
+    if curves.clock_changed(one, state.clock_changes):
+        row["clock_changed"] = True
     return row
 
 

@@ -18,7 +18,7 @@ from headend.store import sql
 from headend.store.consumption import CurveRow, Installed
 from headend.store.errors import UnknownError
 from schemas.meter import Ratio
-from schemas.reading import Channel, ChannelLayout, Kind
+from schemas.reading import Channel, ChannelLayout, Kind, Quality
 
 _QUERIES: Final = sql.load("curves")
 
@@ -34,8 +34,16 @@ class ClockChanged(NamedTuple):
     until: datetime
 
     def touches(self, row: CurveRow) -> bool:
-        """Whether the interval's boundaries were drawn, or left out, by a clock that was changed."""
-        return row.meter_id == self.meter_id and row.start <= self.until and self.since < row.end
+        """Whether the interval's boundaries were drawn, or left out, by a clock that was changed. Not where
+        our own clock drew them: a sample."""
+        is_ours = row.quality == Quality.SAMPLED
+        is_near = row.start <= self.until and self.since < row.end
+        return row.meter_id == self.meter_id and is_near and not is_ours
+
+
+def clock_changed(row: CurveRow, changes: Sequence[ClockChanged]) -> bool:
+    """Whether one of these touches the interval: whoever hands it on says ``clock_changed`` of it."""
+    return any(one.touches(row) for one in changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,17 @@
 """Clocks over REST: the series of one, the fleet's histogram, and intervals in which one was changed."""
 
+import csv
+import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from headend.cli import read_view
 from headend.store import clocks
+from headend.store.tokens import Scope
 from schemas.clock import ClockReading, MeterClockReading
+from schemas.job import CurveRange
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = {"from": "2026-03-01T00:00:00Z", "to": "2026-03-02T00:00:00Z"}
@@ -88,3 +93,40 @@ async def test_intervals_over_which_a_clock_was_changed_say_so(house_on_both: An
             await clocks.settle_change(connection, 1, number, "set-1", took_effect=False)
         undone = (await client.get(url, params=DAY)).json()
         assert not any("clock_changed" in row for row in undone["rows"])
+
+
+async def test_whoever_hands_on_intervals_marks_the_same_ones(house_on_both: Any) -> None:
+    """A meter's curve and its point's, JSON and CSV, and the command line."""
+    house = house_on_both
+    number = await house.add_meter("M-1")
+    await house.store("M-1", [(1000 + 7 * n, n) for n in range(96)])
+    async with house.pool.connection() as connection:
+        shown = [datetime(2026, 3, 1, 10, minute, tzinfo=UTC) for minute in (20, 2)]
+        await clocks.intend_change(connection, 1, number, "set-1", at=NOW, change="set", shown=shown)
+    marked = {f"2026-03-01T10:{minute}:00Z" for minute in ("00", "15")}
+    async with house.client(Scope.ADMIN) as client:
+        assert (await client.post("/api/v1/points", json={"code": "P"})).status_code == 201
+        since = {"meter": "M-1", "since": "2026-01-01T00:00:00Z"}
+        assert (await client.post("/api/v1/points/P/installations", json=since)).status_code == 201
+        for url in ("/api/v1/meters/M-1/load-curve", "/api/v1/points/P/load-curve"):
+            told = (await client.get(url, params=DAY)).json()["rows"]
+            assert {row["start"] for row in told if row.get("clock_changed")} == marked
+            table = (await client.get(url, params={**DAY, "format": "csv"})).text
+            lines = list(csv.DictReader(io.StringIO(table, newline="")))
+            assert {line["start"] for line in lines if line["clock_changed"] == "true"} == marked
+    whole = CurveRange(profile=1, since=DAY["from"], until=DAY["to"])
+    rows, _ = await read_view.curve(house.pool, number, [whole])
+    assert {row["start"] for row in rows if row.get("clock_changed")} == marked
+
+
+async def test_what_our_own_clock_drew_is_not_marked(house_on_both: Any) -> None:
+    house = house_on_both
+    number = await house.add_meter("M-1")
+    await house.store("M-1", [(1000 + 7 * n, n) for n in range(96)])
+    async with house.pool.connection() as connection:
+        await connection.execute("UPDATE interval_reads SET quality = 2 WHERE start = '2026-03-01T10:00Z'")
+        shown = [datetime(2026, 3, 1, 10, minute, tzinfo=UTC) for minute in (20, 2)]
+        await clocks.intend_change(connection, 1, number, "set-1", at=NOW, change="set", shown=shown)
+    async with house.client() as client:
+        told = (await client.get("/api/v1/meters/M-1/load-curve", params=DAY)).json()["rows"]
+    assert [row["start"][11:16] for row in told if row.get("clock_changed")] == ["10:15"]
