@@ -1,13 +1,22 @@
 """A meter's breaker: its states and modes, the customer's button, and a drive that may be stuck.
 
-What the customer consumes goes on while he is disconnected: registers here are functions of time, and a
-breaker does not stop them. That is not simulated.
+While it is open nothing flows: registers stand still, and intervals of the time are zero. Each time that it
+opens or closes is in the control log.
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from concentrator_sim.event_log import (
+    CONTROL,
+    LOCAL_CONNECTION,
+    LOCAL_DISCONNECTION,
+    MANUAL_CONNECTION,
+    MANUAL_DISCONNECTION,
+    REMOTE_CONNECTION,
+    REMOTE_DISCONNECTION,
+)
 from concentrator_sim.object_model import Asked, CosemObject, Meter
 from protocols.dlms import axdr
 from protocols.dlms.cosem import ClassId
@@ -23,11 +32,13 @@ _MODE: Final = 2
 
 
 class Breaker:
-    """The breaker of one meter. ``sticks`` says whether its drive moves at a moment (Unix seconds)."""
+    """The breaker of one meter. ``sticks`` says whether its drive moves at a moment. Moments are Unix seconds
+    of the meter's crystal."""
 
-    __slots__ = ("mode", "moves", "output", "state", "sticks")
+    __slots__ = ("_meter", "mode", "moves", "output", "state", "sticks")
 
     def __init__(self, meter: Meter) -> None:
+        self._meter = meter
         self.state = ControlState.CONNECTED
         self.output = True
         self.mode = _MODE
@@ -35,24 +46,55 @@ class Breaker:
         self.moves = 0
         self.sticks: Callable[[float], bool] = lambda now: False
 
-    def push_button(self, now_s: float = 0) -> bool:
+    def push_button(self, now_s: int) -> bool:
         """The customer pushes the button: on where it is ready, off where the mode lets him; whether that
         did anything."""
-        manual = (Transition.MANUAL_RECONNECT, Transition.MANUAL_DISCONNECT)
-        return any(self._go(dc.after(self.mode, self.state, one), now_s) for one in manual)
+        return self._take(Transition.MANUAL_RECONNECT, now_s) or self._take(
+            Transition.MANUAL_DISCONNECT, now_s
+        )
 
-    def invoke(self, method: int, now_s: float) -> bool:
+    def disconnect(self, now_s: int) -> bool:
+        """The meter itself disconnects; whether the mode has a transition for it from here."""
+        return self._take(Transition.LOCAL_DISCONNECT, now_s)
+
+    def reconnect(self, now_s: int) -> bool:
+        """The meter itself reconnects; as `disconnect`."""
+        return self._take(Transition.LOCAL_RECONNECT, now_s)
+
+    def invoke(self, method: int, now_s: int) -> bool:
         """A remote method; whether the mode has a transition for it from here."""
-        return self._go(dc.invoked(self.mode, self.state, method), now_s)
-
-    def _go(self, state: ControlState | None, now_s: float) -> bool:
+        state = dc.invoked(self.mode, self.state, method)
         if state is None:
             return False
+        self.tell(state, now_s, REMOTE_CONNECTION if method == dc.REMOTE_RECONNECT else REMOTE_DISCONNECTION)
+        return True
+
+    def tell(self, state: ControlState, now_s: int, event: int) -> None:
+        """It is told to go there, whatever its mode says; ``event`` is logged where its contacts move."""
         self.moves += 1
         self.state = state
-        if not self.sticks(now_s):
-            self.output = state is ControlState.CONNECTED
+        output = state is ControlState.CONNECTED
+        if self.sticks(now_s) or output is self.output:
+            return
+        self.output = output
+        consumption = self._meter.consumption
+        (consumption.connect if output else consumption.cut_off)(now_s)
+        self._meter.events.add(CONTROL, now_s, event)
+
+    def _take(self, way: Transition, now_s: int) -> bool:
+        state = dc.after(self.mode, self.state, way)
+        if state is None:
+            return False
+        self.tell(state, now_s, _LOGGED[way])
         return True
+
+
+_LOGGED: Final = {
+    Transition.MANUAL_RECONNECT: MANUAL_CONNECTION,
+    Transition.MANUAL_DISCONNECT: MANUAL_DISCONNECTION,
+    Transition.LOCAL_DISCONNECT: LOCAL_DISCONNECTION,
+    Transition.LOCAL_RECONNECT: LOCAL_CONNECTION,
+}
 
 
 def _of(asked: Asked) -> Breaker:

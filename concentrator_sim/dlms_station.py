@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Final
 
+from concentrator_sim.breaker import Breaker
 from concentrator_sim.calendar import follow_faults
 from concentrator_sim.concentrator import Concentrator, Member, Route
 from concentrator_sim.faults import Faults
@@ -60,8 +61,10 @@ class DlmsStation:
             faults = self._house.faults_of(member.meter.serial)
             if faults.touches_images:
                 member.meter.part(ImageStore).troubles = troubles_of(faults)
+            if faults.has_breaker:
+                member.meter.part(Breaker).sticks = faults.breaker_sticks
             follow_faults(member.meter, faults, self._house.now)
-            reset_s = self._house.faults_of(member.meter.serial).counter_reset_s()
+            reset_s = faults.counter_reset_s()
             if reset_s is not None:
                 member.meter.consumption.reset_at(reset_s)
         host = self._house.scenario.host

@@ -5,6 +5,7 @@ from typing import Final
 
 from concentrator_sim.breaker import Breaker
 from concentrator_sim.dlt645_clock import CHINA, PASSWORD
+from concentrator_sim.event_log import REMOTE_CONNECTION, REMOTE_DISCONNECTION
 from concentrator_sim.line_meters import LineMeter
 from protocols.dlms.cosem.disconnect_control import ControlState
 from protocols.dlt645.control import ErrorWord, SwitchCommand
@@ -41,9 +42,6 @@ def switch(one: LineMeter, data: bytes) -> ErrorWord:
         return ErrorWord.OTHER
     if until.timestamp() < one.shown_s:
         return ErrorWord.OTHER
-    breaker = one.meter.part(Breaker)
-    breaker.moves += 1
-    breaker.state = state
-    if not one.breaker_sticks:
-        breaker.output = state is ControlState.CONNECTED
+    closes = state is ControlState.CONNECTED
+    one.meter.part(Breaker).tell(state, one.now, REMOTE_CONNECTION if closes else REMOTE_DISCONNECTION)
     return ErrorWord(0)

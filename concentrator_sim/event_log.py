@@ -30,6 +30,7 @@ from protocols.errors import RemoteProtocolError
 
 STANDARD: Final = Obis.parse("0-0:99.98.0*255")
 FRAUD: Final = Obis.parse("0-0:99.98.1*255")
+CONTROL: Final = Obis.parse("0-0:99.98.2*255")
 QUALITY: Final = Obis.parse("0-0:99.98.4*255")
 POWER_FAILURES: Final = Obis.parse("1-0:99.97.0*255")
 #: Alarm registers 1 and 2, and their descriptors, which pushes tell.
@@ -42,6 +43,13 @@ CLOCK_BEFORE: Final = 4
 CLOCK_AFTER: Final = 5
 TERMINAL_COVER_OPENED: Final = 40
 TERMINAL_COVER_CLOSED: Final = 41
+MANUAL_DISCONNECTION: Final = 60
+MANUAL_CONNECTION: Final = 61
+REMOTE_DISCONNECTION: Final = 62
+REMOTE_CONNECTION: Final = 63
+LOCAL_DISCONNECTION: Final = 64
+LIMITER_EXCEEDED: Final = 65
+LOCAL_CONNECTION: Final = 69
 UNDER_VOLTAGE_L1: Final = 76
 VOLTAGE_NORMAL_L1: Final = 85
 #: Bits of alarm register 1 and 2.
@@ -65,7 +73,7 @@ _CLOCK: Final = CaptureObject(ClassId.CLOCK, CLOCK_TIME.obis, 2)
 COLUMNS: Final = {
     **{
         log: (_CLOCK, CaptureObject(ClassId.DATA, Obis.parse(f"0-0:96.11.{log.raw[4]}*255"), 2))
-        for log in (STANDARD, FRAUD, QUALITY)
+        for log in (STANDARD, FRAUD, CONTROL, QUALITY)
     },
     POWER_FAILURES: (_CLOCK, CaptureObject(ClassId.REGISTER, Obis.parse("0-0:96.7.19*255"), 2)),
 }

@@ -1,7 +1,8 @@
 """The registers of one simulated meter: a pure function of (seed, meter number, time), exact and monotone.
 
 A test that knows seed and number knows every register at every second. On the grid of 15 minutes whole arrays
-are computed at once; between two quarters a register grows in proportion to the seconds gone.
+are computed at once; between two quarters a register grows in proportion to the seconds gone. While the
+customer is cut off (`concentrator_sim.cuts`) registers stand still.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from concentrator_sim.cuts import Cuts
 from concentrator_sim.dice import numbers_of
 from concentrator_sim.shapes import (
     EPOCH_S,
@@ -54,10 +56,11 @@ class _Factors(NamedTuple):
 class Consumption:
     """What one meter has metered. ``seed`` is the field's, ``number`` the meter's in it."""
 
-    __slots__ = ("_bases", "_factors", "_offset", "_reset_s", "kind", "yearly_kwh")
+    __slots__ = ("_bases", "_cuts", "_factors", "_offset", "_reset_s", "kind", "yearly_kwh")
 
     def __init__(self, seed: int, number: int) -> None:
         self._reset_s: int | None = None
+        self._cuts: Cuts | None = None
         numbers = numbers_of(seed << 32 | number, 12)
         kind, least, spread = _KINDS[numbers[0] % len(_KINDS)]
         self.kind = kind
@@ -87,9 +90,34 @@ class Consumption:
         values //= _denominators()
         values += self._bases
         values &= _MASK
+        if self._cuts is None and self._reset_s is None:
+            return values
+        return self._after_all(moment_of(first) + np.arange(count) * QUARTER_S, values)
+
+    def registers_at(self, moments: I8) -> I8:
+        """`registers` at any rising Unix seconds, as `at` gives them. Raises as `registers`."""
+        if not len(moments):
+            return np.empty((len(QUANTITIES), 0), np.int64)
+        quarters, seconds = np.divmod(moments - EPOCH_S, QUARTER_S)
+        first, last = int(quarters[0]), int(quarters[-1]) + (int(seconds[-1]) > 0)
+        if first < 0 or last > LAST_QUARTER:
+            raise ValueError(f"{moments[0]} to {moments[-1]} are not within the years 2020 to 2069")
+        scaled = self._scaled(first, last - first + 1)
+        before = scaled[:, quarters - first]
+        after = scaled[:, np.minimum(quarters - first + 1, last - first)]
+        values: I8 = (before + (after - before) * seconds // QUARTER_S) // _denominators()
+        values = (values + self._bases) & _MASK
+        if self._cuts is None and self._reset_s is None:
+            return values
+        return self._after_all(moments, values)
+
+    def _after_all(self, moments: I8, values: I8) -> I8:
+        """What is left of ``values`` at rising ``moments`` after cuts and a reset."""
+        if self._cuts is not None:
+            values = (values - self._cuts.missing_at(moments, values)) & _MASK
         if self._reset_s is not None:
-            after = max(0, min(count, -((EPOCH_S - self._reset_s) // QUARTER_S) - first))
-            lost = [[self._metered(quantity, self._reset_s)] for quantity in range(len(QUANTITIES))]
+            after = int(np.searchsorted(moments, self._reset_s))
+            lost = [[self._counted(quantity, self._reset_s)] for quantity in range(len(QUANTITIES))]
             values[:, after:] = (values[:, after:] - lost) & _MASK
         return values
 
@@ -117,16 +145,38 @@ class Consumption:
     def at(self, quantity: int, moment_s: int) -> int:
         """Register ``quantity`` at ``moment_s`` (Unix seconds). Raises ValueError as `registers`."""
         if self._reset_s is not None and moment_s >= self._reset_s:
-            lost = self._metered(quantity, self._reset_s)
-            return (self._metered(quantity, moment_s) - lost) % MODULUS
-        return self._metered(quantity, moment_s)
+            lost = self._counted(quantity, self._reset_s)
+            return (self._counted(quantity, moment_s) - lost) % MODULUS
+        return self._counted(quantity, moment_s)
 
     def reset_at(self, moment_s: int) -> None:
         """All registers begin at zero again at ``moment_s`` (Unix seconds), as if it lost its memory."""
         self._reset_s = moment_s
 
-    def _metered(self, quantity: int, moment_s: int) -> int:
+    def cut_off(self, moment_s: int) -> None:
+        """Nothing flows from ``moment_s`` (Unix seconds) on, in no direction. Raises as `registers`."""
+        if self._cuts is None:
+            self._cuts = Cuts(lambda at_s: [self._metered(n, at_s) for n in range(len(QUANTITIES))])
+        self._cuts.begin(moment_s)
+
+    def connect(self, moment_s: int) -> None:
+        """Cut off no longer. Raises as `registers`."""
+        if self._cuts is not None:
+            self._cuts.end(moment_s)
+
+    def is_cut_off(self, moment_s: int) -> bool:
+        """Whether nothing flows at a moment."""
+        return self._cuts is not None and self._cuts.lasts(moment_s)
+
+    def _counted(self, quantity: int, moment_s: int) -> int:
         """`at`, as if no reset had been."""
+        metered = self._metered(quantity, moment_s)
+        if self._cuts is None:
+            return metered
+        return (metered - self._cuts.missing(quantity, moment_s, metered)) % MODULUS
+
+    def _metered(self, quantity: int, moment_s: int) -> int:
+        """`at`, as if neither cut nor reset had been."""
         quarter, second = divmod(moment_s - EPOCH_S, QUARTER_S)
         if not 0 <= quarter < LAST_QUARTER + (second == 0):
             raise ValueError(f"{moment_s} is not within the years 2020 to 2069")

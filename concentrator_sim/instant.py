@@ -32,7 +32,9 @@ class Instant:
 
     @property
     def power(self) -> int:
-        """Active power in W: drawn, or below zero fed in."""
+        """Active power in W: drawn, or below zero fed in; none while the customer is cut off."""
+        if self._consumption.is_cut_off(self._now):
+            return 0
         drawn, fed = (max(0, self.energy(n) - self._consumption.at(n, self._now - _WINDOW_S)) for n in (0, 1))
         return (drawn - fed) * 3600 // _WINDOW_S
 

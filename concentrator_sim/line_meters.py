@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from concentrator_sim import meter_clock
+from concentrator_sim.breaker import Breaker
 from concentrator_sim.instant import Instant
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.served import House
@@ -20,6 +21,8 @@ class LineMeter:
         reset_s = self._faults.counter_reset_s()
         if reset_s is not None:
             self.meter.consumption.reset_at(reset_s)
+        if self._faults.has_breaker:
+            self.meter.part(Breaker).sticks = self._faults.breaker_sticks
 
     @property
     def serial(self) -> str:
@@ -41,11 +44,6 @@ class LineMeter:
         """Whether what is sent on the line reaches it."""
         now = self._house.now()
         return not (self.leaf.dead or self._faults.is_down(now) or self._faults.is_half_open(now))
-
-    @property
-    def breaker_sticks(self) -> bool:
-        """Whether its breaker does not move."""
-        return self._faults.breaker_sticks(self._house.now())
 
     def shows(self, moment: int | None = None) -> Instant:
         """What it shows now, or showed at a moment."""

@@ -66,7 +66,7 @@ async def test_a_mode_without_remote_reconnection_leaves_it_to_the_customer(embe
         assert found.state is MeterProgress.DONE
         assert found.proof["waits_for"] == "ready for reconnection, waits for the customer's button"
         assert (breaker.state, breaker.output) == (ControlState.READY, False)
-        assert breaker.push_button()
+        assert breaker.push_button(here.field.now())
         assert breaker.output
         breaker.mode = 0
         (found,) = await here.apply(OFF)
