@@ -1,14 +1,30 @@
 """What `headend.drivers.contract` promises, of every driver; see `subjects` for how a driver takes part."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
-from headend.drivers.contract import Conversation, Curve, Driver, Feature, Recall, Target, Way
+from headend.drivers.commands.clock import ClockConversation
+from headend.drivers.commands.firmware import Upgradable
+from headend.drivers.commands.keys import KeysConversation
+from headend.drivers.commands.limit import Limitable
+from headend.drivers.commands.parameters import Parametrised
+from headend.drivers.commands.switch import Switchable
+from headend.drivers.commands.tariff import TariffConversation
+from headend.drivers.contract import (
+    BillingConversation,
+    Conversation,
+    Curve,
+    Driver,
+    Feature,
+    Recall,
+    Target,
+    Way,
+)
 from protocols.errors import CommunicationError, LinkError, LocalProtocolError
 from schemas.address import LinkAddress
 from schemas.event import MeterEvent
@@ -23,6 +39,17 @@ GUARD_S = 30.0
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 SUBJECTS = subjects()
+#: What a conversation is where the model has the feature.
+PROTOCOLS: Mapping[Feature, type] = {
+    Feature.BILLING: BillingConversation,
+    Feature.CLOCK: ClockConversation,
+    Feature.FIRMWARE: Upgradable,
+    Feature.KEYS: KeysConversation,
+    Feature.LIMIT: Limitable,
+    Feature.PARAMETERS: Parametrised,
+    Feature.SWITCH: Switchable,
+    Feature.TARIFF: TariffConversation,
+}
 
 
 @pytest.fixture(params=SUBJECTS)
@@ -69,6 +96,16 @@ def at(moment_us: int) -> datetime:
 async def test_a_driver_answers_to_the_names_in_its_models(subject: Subject) -> None:
     assert load_any(subject.model).driver in subject.driver.names
     assert len(set(subject.driver.names)) == len(subject.driver.names)
+
+
+async def test_a_conversation_can_what_the_model_says(subject: Subject) -> None:
+    need_conversation(subject)
+    features = subject.driver.features(subject.model)
+    async with talking(subject) as conversation:
+        lacking = [
+            one for one, what in PROTOCOLS.items() if one in features and not isinstance(conversation, what)
+        ]
+    assert not lacking
 
 
 async def test_features_and_curves_agree(subject: Subject) -> None:

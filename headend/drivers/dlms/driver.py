@@ -4,9 +4,25 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from headend.drivers.contract import Conversation, Curve, Feature, Recall, RegisterReadout, Target, Way
+from headend.drivers.commands.clock import ClockConversation, SummerTimeConversation
+from headend.drivers.commands.firmware import Upgradable
+from headend.drivers.commands.keys import KeysConversation
+from headend.drivers.commands.limit import Limitable
+from headend.drivers.commands.parameters import Parametrised
+from headend.drivers.commands.switch import Switchable
+from headend.drivers.commands.tariff import TariffConversation
+from headend.drivers.contract import (
+    BillingConversation,
+    Conversation,
+    Curve,
+    Feature,
+    Recall,
+    RegisterReadout,
+    Target,
+    Way,
+)
 from headend.drivers.dlms.billing import BillingReader
 from headend.drivers.dlms.commands import DlmsCommands
 from headend.drivers.dlms.events import EventReader
@@ -164,3 +180,15 @@ def _reach(way: Way) -> Reach:
     if not isinstance(way, Reach):
         raise TypeError(f"a way of DLMS is a Reach, not a {type(way).__name__}")
     return way
+
+
+if TYPE_CHECKING:  # what `DlmsDriver.features` says, the conversation can
+    _BILLING: type[BillingConversation] = DlmsConversation
+    _CLOCK: type[ClockConversation] = DlmsConversation
+    _SUMMER_TIME: type[SummerTimeConversation] = DlmsConversation
+    _FIRMWARE: type[Upgradable] = DlmsConversation
+    _SWITCH: type[Switchable] = DlmsConversation
+    _LIMIT: type[Limitable] = DlmsConversation
+    _KEYS: type[KeysConversation] = DlmsConversation
+    _TARIFF: type[TariffConversation] = DlmsConversation
+    _PARAMETERS: type[Parametrised] = DlmsConversation

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from headend.drivers.commands.clock import ClockConversation
 from headend.drivers.contract import Conversation, Curve, Feature, RegisterReadout, Target, Way
 from headend.drivers.dlms.commands.clock import ClockCommands
 from headend.drivers.dlms.intervals import ProfileShape, to_batch
@@ -224,3 +225,7 @@ def covered_by_rows(batch: ReadingBatch) -> ReadingBatch:
     last = stamp[np.r_[breaks, len(stamp) - 1]].tolist()
     meter, profile = int(batch.meter_id[0]), int(batch.profile[0])
     return replace(batch, covered_us=tuple((meter, profile, a, b) for a, b in zip(first, last, strict=True)))
+
+
+if TYPE_CHECKING:  # what `features` says, the conversation can
+    _CLOCK: type[ClockConversation] = StationConversation

@@ -4,9 +4,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from headend.clock import utc_now
+from headend.drivers.commands.clock import ClockConversation, LineClockConversation
+from headend.drivers.commands.switch import Switchable
+from headend.drivers.commands.tariff import TariffConversation
 from headend.drivers.contract import Conversation, Feature, Way
 from headend.drivers.dlt645.conversation import Dlt645Conversation
 from headend.drivers.line import drain, let_go, open_line
@@ -71,3 +74,10 @@ class Dlt645Driver(LineDriver):
         if self._dial_mqtt is None:
             raise LocalProtocolError(f"{address}: this head-end has no broker: set HEADEND_MQTT_URL")
         return await self._dial_mqtt(address, connect_s)
+
+
+if TYPE_CHECKING:  # what `features` says, the conversation can
+    _CLOCK: type[ClockConversation] = Dlt645Conversation
+    _LINE: type[LineClockConversation] = Dlt645Conversation
+    _SWITCH: type[Switchable] = Dlt645Conversation
+    _TARIFF: type[TariffConversation] = Dlt645Conversation

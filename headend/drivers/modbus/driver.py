@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from pydantic import ValidationError
 
 from headend.clock import utc_now
+from headend.drivers.commands.firmware import Upgradable
 from headend.drivers.contract import Conversation, Curve, Feature, Recall, Target, Way
 from headend.drivers.modbus.bus import Bus
 from headend.drivers.modbus.conversation import CurveForm, ModbusConversation, ModbusWay, shared
@@ -137,3 +138,7 @@ class ModbusDriver:
             raise ModelError(
                 f"{model.name}: sampling, together with the settings: {explain(error)}"
             ) from error
+
+
+if TYPE_CHECKING:  # what `features` says, the conversation can
+    _FIRMWARE: type[Upgradable] = ModbusFirmware

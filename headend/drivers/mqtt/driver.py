@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from headend.clock import utc_now
+from headend.drivers.commands.firmware import Upgradable
 from headend.drivers.contract import (
     Conversation,
     Curve,
@@ -263,3 +264,8 @@ def _code(text: str) -> str:
         return str(Obis.parse(text))
     except ValueError as error:
         raise LocalProtocolError(f"{text!r} is no OBIS code: {error}") from error
+
+
+if TYPE_CHECKING:  # what `features` says, the conversation can
+    _CONVERSATION: type[Conversation] = MqttConversation
+    _FIRMWARE: type[Upgradable] = MqttConversation
