@@ -52,14 +52,12 @@ from headend.session.deadlines import Deadlines
 from headend.store import workers
 from headend.store.queue import wake
 from headend.store.workers import Kind
-from headend.store.writer import Written, write
 from headend.switching.limiting import LimitProcedure
 from headend.switching.procedure import SwitchProcedure
 from headend.switching.rules import Rules
 from schemas.config import Settings
 from schemas.job import Retry
 from schemas.meter import Meter
-from schemas.reading import ReadingBatch
 from schemas.register_model import Sampling
 
 
@@ -128,10 +126,6 @@ class House(Intake):
         """The meter and where it stands in the network. Raises UnavailableError."""
         async with self.base.pool.connection() as connection:
             return (await placed(connection, [meter]))[0]
-
-    async def write(self, batch: ReadingBatch) -> Written:
-        """Store one batch, past the pipeline."""
-        return await write(self.base.pool, batch)
 
 
 @asynccontextmanager

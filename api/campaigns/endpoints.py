@@ -38,9 +38,8 @@ from headend.approvals.proposing import (
     KeyReused,
     NotPermitted,
     Proposed,
-    UnknownNames,
-    audit_refusal,
     put_forward,
+    refusals_audited,
 )
 from headend.approvals.steering import ChangedSince, MayNot, Steer, Steering
 from headend.moment import following
@@ -48,7 +47,7 @@ from headend.moment.campaign_feed import CampaignFeeds, CampaignProgress, look
 from headend.programs.proposal import EmptySelection, PlanError
 from headend.programs.report import report
 from headend.store import approvals, campaign_views, campaigns, programs
-from headend.store.errors import ConflictError, UnknownError
+from headend.store.errors import UnknownError
 from headend.store.sql import Connection
 from schemas.campaign import CampaignState, MeterProgress
 from schemas.people import OF_PROGRAM, Permission, Principal
@@ -60,7 +59,7 @@ _READ: Final = responses(400, 401, 403, 404, 422, 503)
 _CHANGE: Final = responses(400, 401, 403, 404, 409, 412, 413, 422, 503)
 #: Milliseconds after which a client that lost its stream comes again: drawn, so that not all come at once.
 _COME_AGAIN_MS: Final = (1_000, 5_000)
-#: Names of a selection that a refusal tells.
+#: Mistakes of a plan that a refusal tells.
 _MOST_PLACES: Final = 100
 
 #: Whoever may ask for programs of some kind; of which, is checked with the program.
@@ -121,7 +120,7 @@ async def _proposed(
     key: Key | None,
 ) -> Proposed:
     try:
-        async with house.pool.connection() as connection:
+        async with refusals_audited(house.pool.connection, caller, program) as connection:
             return await put_forward(
                 connection,
                 program,
@@ -136,14 +135,9 @@ async def _proposed(
                 key=key,
             )
     except NotPermitted as error:
-        async with house.pool.connection() as connection:
-            await audit_refusal(connection, caller, program, str(error))
         raise Forbidden(str(error)) from error
     except KeyReused as error:
         raise BadValue.parameter("Idempotency-Key", str(error)) from error
-    except UnknownNames as error:
-        places = [Place(pointer=f"/plan/selection{one.pointer}", detail=one.reason) for one in error.names]
-        raise BadValue(f"{error}; nothing was begun", places=places[:_MOST_PLACES]) from error
     except PlanError as error:
         places = [Place(pointer=f"/plan{one.pointer}", detail=one.reason) for one in error.wrong]
         raise BadValue(
@@ -151,10 +145,6 @@ async def _proposed(
         ) from error
     except EmptySelection as error:
         raise BadValue.field("/plan/selection", str(error)) from error
-    except ConflictError as error:
-        async with house.pool.connection() as connection:
-            await audit_refusal(connection, caller, program, str(error))
-        raise
 
 
 @router.get(

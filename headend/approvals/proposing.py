@@ -6,7 +6,8 @@
         └ in use: the campaign that came of it, and nothing is made
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,12 +15,12 @@ from headend.approvals import four_eyes
 from headend.approvals.campaigns import CampaignSubject, shown, subject_of
 from headend.approvals.policy import Policy
 from headend.programs.contract import Procedure
-from headend.programs.proposal import OutsideArea, propose
-from headend.store import approvals, audit, campaign_views, campaigns, selection
+from headend.programs.proposal import EmptySelection, OutsideArea, PlanError, propose
+from headend.session.access import Connect
+from headend.store import approvals, audit, campaign_views, campaigns
 from headend.store.approvals import Approval, ApprovalState
 from headend.store.campaigns import Campaign
 from headend.store.errors import ConflictError
-from headend.store.selection import UnknownName
 from headend.store.sql import Connection
 from headend.switching.mass import why_mass
 from headend.switching.rules import MASS, mass_subject
@@ -55,12 +56,21 @@ class NotPermitted(Exception):
     """He may not ask for programs of this kind, or not for these meters."""
 
 
-class UnknownNames(Exception):
-    """Names of the selection that nobody has."""
-
-    def __init__(self, names: Sequence[UnknownName]) -> None:
-        super().__init__("; ".join(one.reason for one in names[:3]))
-        self.names = tuple(names)
+@asynccontextmanager
+async def refusals_audited(
+    connect: Connect, principal: Principal, program: Program
+) -> AsyncIterator[Connection]:
+    """The transaction to put a program forward in. Where that is refused it is rolled back, and the refusal
+    is audited in another; a plan that cannot be is a mistake, and no refusal."""
+    try:
+        async with connect() as connection:
+            yield connection
+    except (PlanError, EmptySelection):
+        raise
+    except (NotPermitted, ConflictError) as error:
+        async with connect() as connection:
+            await audit_refusal(connection, principal, program, str(error))
+        raise
 
 
 async def put_forward(
@@ -80,7 +90,7 @@ async def put_forward(
     """Propose it, and ask for its approval where the policy wants that. In a transaction, which is to be
     rolled back where this raises.
 
-    Raises NotPermitted, KeyReused, UnknownNames, and as `headend.programs.proposal.propose`.
+    Raises NotPermitted, KeyReused, and as `headend.programs.proposal.propose`.
     """
     kind = ProgramKind(program.kind)
     if not principal.may(OF_PROGRAM[kind]):
@@ -89,9 +99,6 @@ async def put_forward(
         claimed = await campaign_views.claim(connection, principal.actor, key.key, key.digest, now=now)
         if claimed is not None:
             return await _again(connection, claimed, key)
-    unknown = await selection.unknown(connection, plan.selection)
-    if unknown:
-        raise UnknownNames(unknown)
     try:
         campaign = await propose(
             connection,

@@ -8,13 +8,7 @@ from typing import Final
 from uuid import uuid4
 
 from headend.approvals.policy import Policy
-from headend.approvals.proposing import (
-    NotPermitted,
-    Proposed,
-    UnknownNames,
-    audit_refusal,
-    put_forward,
-)
+from headend.approvals.proposing import NotPermitted, Proposed, put_forward, refusals_audited
 from headend.cli.campaign_follow import follow as followed
 from headend.cli.campaign_view import (
     BAD,
@@ -34,10 +28,10 @@ from headend.foundation import Base
 from headend.house import procedures_of
 from headend.moment.feed import SMALL
 from headend.people.identity import cli_principal
+from headend.programs.proposal import PlanError
 from headend.store import campaign_views
 from headend.store.approvals import Approval, ApprovalState
 from headend.store.campaign_views import Named
-from headend.store.errors import ConflictError
 from schemas.campaign import CampaignState, Plan
 from schemas.program import Program
 
@@ -149,7 +143,7 @@ async def _put_forward(opened: Base, program: Program, plan: Plan, *, title: str
     async with opened.pool.connection() as connection:
         principal = await cli_principal(connection, opened.settings)
     try:
-        async with opened.pool.connection() as connection:
+        async with refusals_audited(opened.pool.connection, principal, program) as connection:
             return await put_forward(
                 connection,
                 program,
@@ -163,12 +157,6 @@ async def _put_forward(opened: Base, program: Program, plan: Plan, *, title: str
                 now=utc_now(),
             )
     except NotPermitted as error:
-        async with opened.pool.connection() as connection:
-            await audit_refusal(connection, principal, program, str(error))
         raise CommandError(f"{error}; you are {principal.actor}") from error
-    except UnknownNames as error:
-        raise CommandError("\n".join(one.reason for one in error.names[:_SHOWN])) from error
-    except ConflictError as error:
-        async with opened.pool.connection() as connection:
-            await audit_refusal(connection, principal, program, str(error))
-        raise
+    except PlanError as error:
+        raise CommandError("\n".join(one.reason for one in error.wrong[:_SHOWN])) from error

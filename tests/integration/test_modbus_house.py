@@ -7,11 +7,11 @@ from typing import Any
 
 import psycopg
 
-from headend.drivers.read_now import read_now
 from headend.store import meters
 from schemas.reading import Quality
 from schemas.register_model import load_register_model
 from tests.integration.modbus_peers import image, port_of, serving_line, serving_tcp, slave
+from tests.integration.reading import registers_of
 from tests.integration.test_collect import add, house_of
 
 MODEL = "eastron-sdm120"
@@ -27,10 +27,8 @@ async def test_a_meter_on_a_serial_line_is_read_now(embedded_database: Any) -> N
         )
         async with house.base.pool.connection() as connection:
             (meter,) = await meters.find(connection, asset_ids=["M1"])
-        done = await read_now(
-            house.drivers, house.links, house.write, await house.target(meter), obis=("1-0:32.7.0*255",)
-        )
-        assert [(one.obis, one.value, one.unit) for one in done.registers] == [
+        found = await registers_of(house, meter, "1-0:32.7.0*255")
+        assert [(one.obis, one.value, one.unit) for one in found] == [
             ("1-0:32.7.0*255", Decimal("230.2"), "V")
         ]
     with psycopg.connect(embedded_database.dsn) as connection:

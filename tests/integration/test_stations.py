@@ -20,7 +20,6 @@ from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.security import MODES
 from concentrator_sim.store_forward import MISSES, StoreForward
-from headend.drivers.read_now import read_now
 from headend.foundation import open_base
 from headend.house import House, open_house
 from headend.ingest.acceptance import accept
@@ -40,6 +39,7 @@ from schemas.address import GatewayAddress
 from schemas.config import load_settings
 from schemas.failure import Stage
 from schemas.reading import ReadingBatch
+from tests.integration.reading import registers_of
 
 MASTER_KEY = "42" * 32
 ROWS = 96
@@ -331,8 +331,7 @@ async def test_an_announced_meter_that_is_accepted_is_fetched_from_the_beginning
         assert (outcome.unknown, outcome.fetched, outcome.bad) == (0, ROWS, {})
         assert stored(embedded_database.dsn) == everything(station)
         # and it is reached through its concentrator, as it was announced
-        done = await read_now(house.drivers, house.links, house.write, await house.target(meter))
-        assert len(done.registers) == 4
+        assert len(await registers_of(house, meter)) == 4
 
 
 async def test_a_gap_of_the_concentrator_is_read_through_it(embedded_database: Any) -> None:
@@ -370,11 +369,10 @@ async def test_a_single_meter_is_read_through_its_concentrator_now(embedded_data
         await one_round(house)
         async with house.base.pool.connection() as connection:
             meter = await meters.by_asset(connection, station.members[1].meter.serial)
-        done = await read_now(house.drivers, house.links, house.write, await house.target(meter))
-        assert len(done.registers) == 4
+        assert len(await registers_of(house, meter)) == 4
         station.members[1].is_dead = True
         with pytest.raises(GatewayRefused) as caught:
-            await read_now(house.drivers, house.links, house.write, await house.target(meter))
+            await registers_of(house, meter)
         assert stage_of(caught.value) is Stage.GATEWAY
 
 

@@ -10,10 +10,11 @@ import pytest
 from headend.approvals import four_eyes
 from headend.approvals.four_eyes import Changed, NotYours
 from headend.approvals.policy import Policy
-from headend.approvals.proposing import Key, KeyReused, NotPermitted, Proposed, UnknownNames, put_forward
+from headend.approvals.proposing import Key, KeyReused, NotPermitted, Proposed, put_forward
 from headend.drivers.contract import Target
 from headend.programs import waves
 from headend.programs.contract import Procedure
+from headend.programs.proposal import PlanError
 from headend.store import approvals, campaigns
 from headend.store.approvals import ApprovalState
 from headend.store.pool import Pool, open_pool
@@ -268,7 +269,7 @@ async def test_a_proposal_repeated_with_its_key_is_one_campaign(pool: Pool) -> N
 async def test_what_may_not_be_asked_for_is_not_there_after(pool: Pool) -> None:
     with pytest.raises(NotPermitted, match=r"program\.switch"):
         await forward(pool, by=Principal("erin", frozenset({P.READ, P.CLOCK}), account=5))
-    with pytest.raises(UnknownNames, match="no meter 'M9'"):
+    with pytest.raises(PlanError, match="no meter 'M9'"):
         await forward(pool, plan=Plan(selection=Selection(meters=("M1", "M9"))))
     async with pool.connection() as connection:
         assert await campaigns.page(connection, limit=9) == []
