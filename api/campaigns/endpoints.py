@@ -46,7 +46,7 @@ from headend.moment import following
 from headend.moment.campaign_feed import CampaignFeeds, CampaignProgress, look
 from headend.programs.proposal import EmptySelection, PlanError
 from headend.programs.report import report
-from headend.store import approvals, campaign_views, campaigns, programs
+from headend.store import approvals, campaign_meters, campaign_views, campaigns, programs
 from headend.store.errors import UnknownError
 from headend.store.sql import Connection
 from schemas.campaign import CampaignState, MeterProgress
@@ -229,10 +229,10 @@ async def get_campaign_meter(
     async with house.pool.connection() as connection:
         await _known(connection, campaign_id, caller)
         number = await campaign_views.number(connection, asset_id)
-        meter = None if number is None else await campaigns.of_meter(connection, campaign_id, number)
+        meter = None if number is None else await campaign_meters.of_meter(connection, campaign_id, number)
         if meter is None:
             raise NotFound(f"meter {asset_id!r} has no part in campaign {campaign_id}")
-        steps = await campaigns.steps(connection, campaign_id, meter.meter_id)
+        steps = await campaign_meters.steps(connection, campaign_id, meter.meter_id)
     told = CampaignMeterModel.fields(campaign_views.Named(asset_id, meter))
     return CampaignMeterDetail.model_validate(told | {"steps": [StepModel.of(one) for one in steps]})
 

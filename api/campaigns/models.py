@@ -9,8 +9,8 @@ from api.shapes import Name
 from api.times import rfc3339
 from headend.moment.campaign_feed import CampaignProgress
 from headend.store.approvals import Approval
+from headend.store.campaign_meters import Step
 from headend.store.campaign_views import Named
-from headend.store.campaigns import Step
 from schemas.campaign import CampaignState, MeterProgress, Plan
 from schemas.failure import Stage
 from schemas.program import Program

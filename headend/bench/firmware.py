@@ -37,7 +37,7 @@ from headend.drivers.targets import targets_of
 from headend.firmware.package import Manifest, pack
 from headend.firmware.upload import upload
 from headend.house import open_house
-from headend.store import campaigns
+from headend.store import campaign_meters, campaigns
 from headend.store.jobs import Counts
 from schemas import campaign
 from schemas.campaign import FINAL, CampaignState, MeterProgress
@@ -310,7 +310,7 @@ async def _ended(land: County, campaign_id: int, deadline_s: float, say: Say) ->
 async def _standing(land: County, campaign_id: int) -> tuple[int, dict[str, int]]:
     updated, others = 0, dict[str, int]()
     async with land.pool.connection() as connection:
-        for one in await campaigns.meters(connection, campaign_id, limit=land.meters):
+        for one in await campaign_meters.page(connection, campaign_id, limit=land.meters):
             if one.state is MeterProgress.DONE and one.proof and one.proof["version"] == _VERSION:
                 updated += 1
             else:

@@ -25,8 +25,8 @@ from headend.bench.night.field import Served, served
 from headend.bench.night.service import House, Plan
 from headend.bench.processes import BenchError
 from headend.drivers.commands.tariff import limits_of
-from headend.store import campaigns, meters
-from headend.store.campaigns import CampaignMeter
+from headend.store import campaign_meters, campaigns, meters
+from headend.store.campaign_meters import CampaignMeter
 from schemas import campaign
 from schemas.campaign import FINAL, CampaignState, MeterProgress
 from schemas.job import Retry, Selection
@@ -210,7 +210,7 @@ async def _judged(
         known = await meters.page(connection, limit=land.meters)
         names = {one.meter_id: (one.asset_id, one.model) for one in known}
         after = None
-        while rows := await campaigns.meters(connection, campaign_id, limit=_PAGE, after=after):
+        while rows := await campaign_meters.page(connection, campaign_id, limit=_PAGE, after=after):
             after = rows[-1].meter_id
             for one in rows:
                 asset_id, model = names[one.meter_id]

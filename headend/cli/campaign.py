@@ -30,7 +30,7 @@ from headend.cli.terminal import CommandError, err, out, print_json
 from headend.moment.campaign_feed import look
 from headend.people.identity import cli_principal
 from headend.programs.report import report
-from headend.store import approvals, campaign_views, campaigns, programs
+from headend.store import approvals, campaign_meters, campaign_views, campaigns, programs
 from headend.store.approvals import ApprovalState
 from schemas.campaign import CampaignState
 from schemas.program import PROGRAM, Program, ProgramKind
@@ -132,11 +132,11 @@ async def show(
 
 async def _show_meter(connection: Any, number: int, name: str, *, as_json: bool) -> None:
     meter_id = await campaign_views.number(connection, name)
-    meter = None if meter_id is None else await campaigns.of_meter(connection, number, meter_id)
+    meter = None if meter_id is None else await campaign_meters.of_meter(connection, number, meter_id)
     if meter is None:
         raise CommandError(f"{name!r} has no part in campaign {number}")
     one = campaign_views.Named(name, meter)
-    steps = await campaigns.steps(connection, number, meter.meter_id)
+    steps = await campaign_meters.steps(connection, number, meter.meter_id)
     if as_json:
         print_json(meter_json(one) | {"steps": [step._asdict() for step in steps]})
         return

@@ -35,8 +35,9 @@ from headend.programs.contract import (
 )
 from headend.programs.windows import opening
 from headend.session.access import Connect
-from headend.store import campaigns, lanes, programs
-from headend.store.campaigns import Campaign, CampaignMeter
+from headend.store import campaign_meters, campaigns, lanes, programs
+from headend.store.campaign_meters import CampaignMeter
+from headend.store.campaigns import Campaign
 from headend.store.lanes import Lease
 from headend.store.programs import StoredProgram
 from headend.store.sql import Connection
@@ -89,7 +90,7 @@ class Applier:
         """
         async with self._connect() as connection:
             campaign = await campaigns.find(connection, campaign_id)
-            standing = await campaigns.of_meter(connection, campaign_id, meter_id)
+            standing = await campaign_meters.of_meter(connection, campaign_id, meter_id)
             stored = await self._program(connection, campaign.program_id)
         if standing is None:
             return Failed(f"it has no part in campaign {campaign_id}")
@@ -166,13 +167,13 @@ class Applier:
         the middle. Raises LaneLost, UnavailableError."""
         async with self._connect() as connection, connection.transaction():
             await lanes.share(connection, [lease])
-            standing = await campaigns.of_meter(connection, campaign_id, meter_id)
+            standing = await campaign_meters.of_meter(connection, campaign_id, meter_id)
             if standing is None:
                 return
             state = MeterProgress.FAILED
             if standing.midway:
                 state, reason = MeterProgress.UNSURE, f"{reason}; {_unknown(standing)}"
-            await campaigns.end_meter(connection, campaign_id, meter_id, state, reason=reason, stage=stage)
+            await campaign_meters.end(connection, campaign_id, meter_id, state, reason=reason, stage=stage)
 
     async def _program(self, connection: Any, program_id: int) -> StoredProgram:
         found = self._programs.get(program_id)
@@ -186,7 +187,7 @@ class Applier:
         state, reason = _final(outcome)
         async with self._connect() as connection, connection.transaction():
             await lanes.share(connection, [lease])
-            await campaigns.end_meter(
+            await campaign_meters.end(
                 connection, campaign_id, meter_id, state, reason=reason, proof=getattr(outcome, "proof", None)
             )
         return outcome
@@ -196,7 +197,7 @@ class Applier:
         async with self._connect() as connection, connection.transaction():
             await lanes.share(connection, [lease])
             state, why = await campaigns.state_shared(connection, campaign_id)
-            standing = await campaigns.of_meter(connection, campaign_id, meter_id)
+            standing = await campaign_meters.of_meter(connection, campaign_id, meter_id)
             if standing is None or standing.ended_at is not None:
                 return Failed("the meter's part in the campaign is over")
             if state not in FINAL:
@@ -205,7 +206,7 @@ class Applier:
             if standing.midway:
                 reason = f"{reason}; {_unknown(standing)}"
             ends = MeterProgress.UNSURE if standing.midway else MeterProgress.CANCELLED
-            await campaigns.end_meter(connection, campaign_id, meter_id, ends, reason=reason)
+            await campaign_meters.end(connection, campaign_id, meter_id, ends, reason=reason)
         return Failed(reason)
 
 
@@ -276,7 +277,7 @@ class MeterJournal:
                     raise Halted(f"the campaign is {state}: {reason or 'by a person'}")
                 if self._admit is not None:
                     await self._admit(connection)
-            there = await campaigns.note(
+            there = await campaign_meters.note(
                 connection, self._campaign_id, self._meter_id, step=step, phase=phase, facts=facts
             )
             if not there and phase == "intended":

@@ -16,7 +16,7 @@ from headend.links.permits import Urgency
 from headend.programs.dealing import CANARIES
 from headend.programs.proposal import digest_now
 from headend.programs.windows import opening
-from headend.store import approvals, audit, campaign_course, campaigns, jobs, queue
+from headend.store import approvals, audit, campaign_course, campaign_meters, campaigns, jobs, queue
 from headend.store.campaign_course import Standing
 from headend.store.campaigns import Campaign
 from headend.store.jobs import NewJob
@@ -177,7 +177,7 @@ async def _request(connection: Connection, campaign: Campaign, meters: list[int]
     lanes = await jobs.add_requests(
         connection, job_id, meters, urgency=urgency, due_by=drop_dead, next_at=at, drop_dead=drop_dead
     )
-    await campaigns.requested(connection, campaign.campaign_id, job_id)
+    await campaign_meters.requested(connection, campaign.campaign_id, job_id)
     await wake(connection, campaign, lanes)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from headend.store import campaigns, sql
-from headend.store.campaigns import CampaignMeter, Placed
+from headend.store import campaign_meters, sql
+from headend.store.campaign_meters import CampaignMeter
+from headend.store.campaigns import Placed
 from headend.store.on_demand import KEPT
 from headend.store.sql import Connection
 from schemas.campaign import MeterProgress
@@ -129,4 +130,4 @@ async def forget(connection: Connection, *, now: datetime) -> int:
 
 
 def _named(row: Sequence[Any]) -> Named:
-    return Named(row[0], campaigns.meter(row[1:]))
+    return Named(row[0], campaign_meters.of_row(row[1:]))

@@ -19,7 +19,7 @@ from headend.approvals.policy import Policy
 from headend.drivers.contract import Target
 from headend.moment.campaign_feed import CampaignFeeds
 from headend.programs.contract import Procedure
-from headend.store import approvals, campaigns
+from headend.store import approvals, campaign_meters, campaigns
 from headend.store.tokens import Scope
 from schemas.campaign import CampaignState, MeterProgress
 from schemas.failure import Stage
@@ -77,7 +77,7 @@ async def made(client: httpx.AsyncClient, ask: dict[str, Any], **headers: str) -
 
 async def end(house: House, number: int, asset_id: str, state: MeterProgress, **known: Any) -> None:
     async with house.pool.connection() as connection:
-        assert await campaigns.end_meter(connection, number, house.ids[asset_id], state, **known)
+        assert await campaign_meters.end(connection, number, house.ids[asset_id], state, **known)
 
 
 async def test_a_proposal_waits_for_a_second_person_and_says_for_whom(desk: House) -> None:
@@ -220,7 +220,7 @@ async def test_each_meter_is_told_with_its_proof_and_its_steps(desk: House) -> N
         number = (await made(client, body(CLOCK)))["id"]
         async with desk.pool.connection() as connection:
             for phase in ("intended", "done"):
-                assert await campaigns.note(
+                assert await campaign_meters.note(
                     connection, number, desk.ids["M-1"], step="set", phase=phase, facts={"off_s": 7}
                 )
         await end(desk, number, "M-1", MeterProgress.DONE, proof={"off_s": 0})

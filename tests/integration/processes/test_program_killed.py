@@ -15,7 +15,7 @@ from headend.foundation import open_base
 from headend.house import procedures_of
 from headend.programs import waves
 from headend.programs.proposal import propose
-from headend.store import approvals, campaigns
+from headend.store import approvals, campaign_meters, campaigns
 from headend.store.approvals import ApprovalState
 from schemas.campaign import CampaignState, Plan
 from schemas.config import load_settings
@@ -73,7 +73,7 @@ async def test_killed_between_intended_and_done_nothing_is_done_twice(
             async with base.pool.connection() as connection:
                 await waves.advance(connection, number, datetime.now(UTC))
                 assert (await campaigns.find(connection, number)).state is CampaignState.DONE
-                found = await campaigns.meters(connection, number, limit=METERS)
+                found = await campaign_meters.page(connection, number, limit=METERS)
         await asyncio.to_thread(processes.end)
     done = [(one.state, one.reason) for one in found]
     assert [len(item.meter.part(Parameters).resets) for item in field.meters] == [1] * METERS, done

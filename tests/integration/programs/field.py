@@ -21,9 +21,10 @@ from headend.jobs.janitor import tidy
 from headend.programs import waves
 from headend.programs.contract import Procedure
 from headend.programs.proposal import propose
-from headend.store import approvals, campaigns, meters
+from headend.store import approvals, campaign_meters, campaigns, meters
 from headend.store.approvals import ApprovalState
-from headend.store.campaigns import Campaign, CampaignMeter, Step
+from headend.store.campaign_meters import CampaignMeter, Step
+from headend.store.campaigns import Campaign
 from schemas.campaign import CampaignState, Plan
 from schemas.config import load_settings
 from schemas.job import Retry, Selection
@@ -96,12 +97,12 @@ class Works:
     async def standing(self, campaign_id: int) -> list[CampaignMeter]:
         """Where the meters of the campaign stand."""
         async with self.house.base.pool.connection() as connection:
-            return await campaigns.meters(connection, campaign_id, limit=100_000)
+            return await campaign_meters.page(connection, campaign_id, limit=100_000)
 
     async def steps(self, campaign_id: int, meter_id: int) -> list[Step]:
         """What was done at one meter."""
         async with self.house.base.pool.connection() as connection:
-            return await campaigns.steps(connection, campaign_id, meter_id)
+            return await campaign_meters.steps(connection, campaign_id, meter_id)
 
     def rows(self, query: str) -> list[Any]:
         """Of the database."""
