@@ -120,7 +120,7 @@ class Visitor:
         if not isinstance(visit.way, Exception) or _only_pushes(visit):
             for asked in [one for one in course.todo if not one.parts]:
                 course.todo.remove(asked)
-                self._finish(asked, Gathered(), course)
+                self._finish(asked, Gathered(), course, talked=False)
         try:
             await self._look_ahead(visit, course, lease)
             if not course.todo:
@@ -166,7 +166,7 @@ class Visitor:
                     course.begun[number] = found
                 else:
                     course.todo.remove(asked)
-                    self._finish(asked, Gathered(outcome=found), course)
+                    self._finish(asked, Gathered(outcome=found), course, talked=False)
 
     async def _talk(
         self, way: Reachable, course: _Course, lease: Lease, committing: list[Committing]
@@ -230,16 +230,17 @@ class Visitor:
             raise
         if is_over:
             course.todo.popleft()
-            self._finish(asked, got, course)
+            self._finish(asked, got, course, talked=True)
         else:
             course.take(got)
         return is_over
 
-    def _finish(self, asked: Asked, got: Gathered, course: _Course) -> None:
-        """The request got what it asked for, or its program came to something."""
+    def _finish(self, asked: Asked, got: Gathered, course: _Course, *, talked: bool) -> None:
+        """The request got what it asked for, or its program came to something; ``talked``: by talking with
+        the meter."""
         if got.outcome is not None:
             course.take(got)
-            course.settled.append(_after_program(asked, got.outcome))
+            course.settled.append(_after_program(asked, got.outcome, talked=talked))
             course.over.append(asked)
             return
         result = got.result() if asked.is_waited_for or got.station is not None else None
@@ -316,14 +317,16 @@ def _only_pushes(visit: Visit) -> bool:
     return visit.target is not None and visit.target.meter.address is None
 
 
-def _after_program(asked: Asked, outcome: Outcome) -> Settled:
-    """What becomes of the request of a program."""
+def _after_program(asked: Asked, outcome: Outcome, *, talked: bool) -> Settled:
+    """What becomes of the request of a program; ``talked``: the meter was."""
     number = asked.waiting.request_id
     match outcome:
         case Later(_, why, counts=True) if asked.waiting.attempts + 1 >= asked.retry.attempts:
             return Settled(number, RequestState.FAILED, reason=f"given up after the last attempt: {why}")
         case Later(at, why, counts):
-            return Settled(number, RequestState.OPEN, counts=counts, next_at=at, reason=why)
+            # a program of many visits is given up for attempts in a row, not for all that failed on the way
+            anew = talked and not counts
+            return Settled(number, RequestState.OPEN, counts=counts, anew=anew, next_at=at, reason=why)
         case Failed(reason) | Unsure(reason) | Unfit(reason):
             return Settled(number, RequestState.FAILED, reason=reason)
         case _:

@@ -26,6 +26,11 @@ class ApduChannel(Protocol):
         """Whether all that came was ours and is taken, so that the stream may carry another conversation."""
 
     @property
+    def outlasts_silence(self) -> bool:
+        """Whether an APDU can be sent although the one before it was not answered: nothing has come in half,
+        and the framing itself repeats nothing."""
+
+    @property
     def peer(self) -> str:
         """Where the other end is; no secrets."""
 
@@ -60,6 +65,11 @@ class WrapperChannel:
     def is_clean(self) -> bool:
         """Whether nothing was dropped and no byte of another frame has come."""
         return not self.ignored and not self._reader.pending
+
+    @property
+    def outlasts_silence(self) -> bool:
+        """Whether no frame has begun to come."""
+        return self._stream.is_open and not self._reader.pending
 
     @property
     def peer(self) -> str:

@@ -29,6 +29,7 @@ from protocols.dlms.association.events import (
     Stale,
     Transmit,
 )
+from protocols.dlms.association.states import ClientState
 from protocols.dlms.cosem import Attribute, ClassId, Method
 from protocols.dlms.enums import ActionResult, Conformance, DataAccessResult, ServiceErrorCode
 from protocols.dlms.security import PeerCounter
@@ -48,11 +49,18 @@ from schemas.meter import KeyPurpose
 
 log = logging.getLogger(__name__)
 
+
+class Unanswered(LinkTimeout):
+    """No answer came in time, and the session goes on: whether the request was carried out is not known."""
+
+
 _Event = TypeVar("_Event", Associated, GetResult, SetResult, ActionDone, Released)
 
 #: Invocation counters at hand before each message: an answer may call for a message or two of ours.
 _COUNTERS_AT_HAND: Final = 4
 _RESERVE: Final = 64
+#: How often a GET, which changes nothing, is made at most where it is not answered.
+_GETS: Final = 2
 #: Notifications that a meter may slip between its answers in one session: none is dropped, one more ends it.
 MAX_NOTIFICATIONS: Final = 256
 #: Answers whose times are remembered in a session.
@@ -95,6 +103,12 @@ class MeterSession:
     still be on its way: the session then refuses all further requests and its link is aborted, so that a late
     answer is never taken for the next one. A refusal in good form leaves the session usable.
 
+    Links lose messages (a radio or power line behind a gateway). What may be made twice, a GET, is made once
+    more where no answer came, and a block of an image (`action` with ``may_be_lost``) leaves the session
+    usable: late answers carry an invoke id of their own, by which the association passes over them. Not over
+    HDLC, which repeats frames itself, not where general blocks are in use, which carry no id, and not where
+    half of an answer has come.
+
     Args:
         plan: whom to call and how.
         counters: our invocation counters, needed where the plan ciphers.
@@ -129,6 +143,8 @@ class MeterSession:
         #: of the APDUs that went and came, without framing
         self.bytes_out = self.bytes_in = 0
         self.stale = 0
+        #: requests that were not answered, and the session went on
+        self.unanswered = 0
         self.release_error: Exception | None = None
         self._deadlines = deadlines = _DEADLINES if deadlines is None else deadlines
         self._answer_s = answer_s
@@ -282,17 +298,19 @@ class MeterSession:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Release, within ``release_s``. Masks nothing that went on inside: see `release_error`."""
+        """Release, within ``release_s`` or the time of an answer, whichever is less. Masks nothing that went
+        on inside: see `release_error`."""
         usable, self._broken = self.is_usable, self._broken or "released"
         association, channel, stream = self._association, self._channel, self._stream
         if not usable or association is None or channel is None or stream is None:
             self._abort()
             return
-        deadline = self._loop.time() + self._deadlines.release_s
+        release_s = min(self._deadlines.release_s, self._response_s)
+        deadline = self._loop.time() + release_s
         try:
             if self._counters is not None:
                 await self._have_counters(self._counters, deadline)
-            await self._exchange(association, association.release(), Released, self._deadlines.release_s)
+            await self._exchange(association, association.release(), Released, release_s)
             await channel.close(deadline)
         except (CommunicationError, UnavailableError) as error:  # what was read stays read
             self.release_error = error
@@ -305,7 +323,7 @@ class MeterSession:
                 self._leave(stream, channel)
 
     def _leave(self, stream: Stream, channel: ApduChannel) -> None:
-        if self._kept is not None and channel.is_clean and not self.stale:
+        if self._kept is not None and channel.is_clean and not self.stale and not self.unanswered:
             self._kept.give(self.plan.address, stream)
         else:
             stream.close()
@@ -331,13 +349,14 @@ class MeterSession:
     async def get(
         self, attribute: Attribute, selection: Selection | None = None, *, timeout_s: float | None = None
     ) -> bytes:
-        """One attribute as raw A-XDR bytes, blocks joined. ``timeout_s`` bounds each answer (``response_s``).
+        """One attribute as raw A-XDR bytes, blocks joined. ``timeout_s`` bounds each answer (``response_s``);
+        where none comes it is asked for once more.
 
         Raises:
             DataAccessRefused: the meter said why not; the session stays usable.
             LinkError, RemoteProtocolError: the session is over.
         """
-        done = await self._request(lambda a: a.get(attribute, selection), GetResult, timeout_s)
+        done = await self._get(lambda a: a.get(attribute, selection), timeout_s)
         if len(done.results) != 1:
             raise RemoteProtocolError(f"{attribute}: {len(done.results)} results for one request")
         result = done.results[0]
@@ -375,9 +394,9 @@ class MeterSession:
     ) -> tuple[bytes | DataAccessResult, ...]:
         if len(part) == 1:
             only = part[0]
-            done = await self._request(lambda a: a.get(only.attribute, only.selection), GetResult, timeout_s)
+            done = await self._get(lambda a: a.get(only.attribute, only.selection), timeout_s)
         else:
-            done = await self._request(lambda a: a.get_many(part), GetResult, timeout_s)
+            done = await self._get(lambda a: a.get_many(part), timeout_s)
         if len(done.results) != len(part):
             raise RemoteProtocolError(f"{len(done.results)} results for a list of {len(part)}")
         return done.results
@@ -390,13 +409,19 @@ class MeterSession:
                 raise DataAccessRefused(f"{attribute}: {_worded(result)}", result=int(result))
 
     async def action(
-        self, method: Method, raw: bytes | None = None, *, timeout_s: float | None = None
+        self,
+        method: Method,
+        raw: bytes | None = None,
+        *,
+        timeout_s: float | None = None,
+        may_be_lost: bool = False,
     ) -> bytes | None:
         """Invoke one method; what it returned as raw A-XDR bytes, None for nothing.
 
-        Raises ActionRefused, DataAccessRefused (done, but what it returns is refused) and as `get`.
+        Raises ActionRefused, DataAccessRefused (done, but what it returns is refused) and as `get`; where it
+        ``may_be_lost``, Unanswered instead of LinkTimeout where the session goes on.
         """
-        done = await self._request(lambda a: a.action(method, raw), ActionDone, timeout_s)
+        done = await self._request(lambda a: a.action(method, raw), ActionDone, timeout_s, may_be_lost)
         if len(done.outcomes) != 1:
             raise RemoteProtocolError(f"{method}: {len(done.outcomes)} outcomes for one request")
         outcome = done.outcomes[0]
@@ -409,11 +434,21 @@ class MeterSession:
 
     # ---- underneath ---------------------------------------------------------------------------------
 
+    async def _get(self, build: Callable[[ClientAssociation], bytes], timeout_s: float | None) -> GetResult:
+        """Asked once more, under an id of its own, where nothing came."""
+        for _ in range(_GETS - 1):
+            try:
+                return await self._request(build, GetResult, timeout_s, may_be_lost=True)
+            except Unanswered as silence:
+                log.debug("%s: asked once more: %s", self.plan.address, silence)
+        return await self._request(build, GetResult, timeout_s)
+
     async def _request(
         self,
         build: Callable[[ClientAssociation], bytes],
         wanted: type[_Event],
         timeout_s: float | None,
+        may_be_lost: bool = False,
     ) -> _Event:
         association = self._association
         if self._ended is not None:
@@ -430,11 +465,26 @@ class MeterSession:
         except PeerRefused:
             self._broken = None
             raise
+        except LinkTimeout as exc:
+            if not (may_be_lost and self._goes_on(association)):
+                self._broken = f"it ended with {type(exc).__name__}"
+                raise
+            self._broken = None
+            self.unanswered += 1
+            raise Unanswered(str(exc)) from exc
         except BaseException as exc:
             self._broken = f"it ended with {type(exc).__name__}"
             raise
         self._broken = None
         return event
+
+    def _goes_on(self, association: ClientAssociation) -> bool:
+        """Wait no longer for the outstanding answer, if that leaves an association."""
+        channel = self._channel
+        if channel is None or not channel.outlasts_silence or self._loop.time() >= self._end:
+            return False
+        association.abandon()
+        return association.state is ClientState.ASSOCIATED
 
     async def _exchange(
         self, association: ClientAssociation, apdu: bytes, wanted: type[_Event], timeout_s: float

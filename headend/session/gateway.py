@@ -57,6 +57,11 @@ class GatewayChannel:
         return not self._strangers and self._framing.is_clean
 
     @property
+    def outlasts_silence(self) -> bool:
+        """As the framing's."""
+        return self._framing.outlasts_silence
+
+    @property
     def ignored(self) -> int:
         """What the framing dropped, and what came from others than our meter."""
         return self._framing.ignored + self._strangers

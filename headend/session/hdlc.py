@@ -49,6 +49,11 @@ class HdlcChannel:
         return False
 
     @property
+    def outlasts_silence(self) -> bool:
+        """Never: frames were repeated already, and their numbers go on."""
+        return False
+
+    @property
     def ignored(self) -> int:
         """Bad stretches on the line, and unconfirmed frames."""
         return self._link.bad_frames + self._unconfirmed

@@ -34,12 +34,14 @@ class Waiting(NamedTuple):
 class Settled:
     """What became of a request. One that stays ``open`` is due again at ``next_at`` (None: as before).
 
-    ``counts``: whether an attempt was made. ``result``: what came, in the words of the API.
+    ``counts``: whether an attempt was made; ``anew``: they are counted from 0 again, since it got on.
+    ``result``: what came, in the words of the API.
     """
 
     request_id: int
     state: RequestState = RequestState.DONE
     counts: bool = True
+    anew: bool = False
     next_at: datetime | None = None
     stage: Stage | None = None
     reason: str | None = None
@@ -102,6 +104,7 @@ async def settle(connection: Connection, settled: Sequence[Settled]) -> None:
                 "requests": [one.request_id for one in other],
                 "states": [one.state.value for one in other],
                 "counts": [int(one.counts) for one in other],
+                "anew": [one.anew for one in other],
                 "next_at": [None if one.next_at is None else sql.aware(one.next_at) for one in other],
                 "stages": [None if one.stage is None else one.stage.value for one in other],
                 "reasons": [one.reason for one in other],

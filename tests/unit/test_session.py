@@ -8,7 +8,7 @@ import pytest
 import uvloop
 
 from headend.links.failures import stage_of
-from headend.session.client import MeterSession
+from headend.session.client import MeterSession, Unanswered
 from headend.session.deadlines import Deadlines
 from headend.session.dial import dial
 from headend.session.plan import plan_session
@@ -377,6 +377,111 @@ def test_a_late_answer_is_never_taken_for_the_next_request(run_virtual, fake_met
     run_virtual(main())
 
 
+@pytest.mark.parametrize("servers", [{1: PLAIN}, {1: GMAC, 16: PLAIN}], ids=["plain", "ciphered"])
+def test_a_get_that_is_not_answered_is_made_once_more(run_virtual, fake_meter, servers):
+    """And the answer to the first, which comes late, is not taken for that to the second."""
+
+    async def main():
+        ciphered = servers[1] is GMAC
+        session, meter, _ = session_with(
+            fake_meter,
+            gmac_model() if ciphered else model(),
+            servers,
+            keys=KEYS if ciphered else None,
+            deadlines=Deadlines(response_s=5),
+            counters=Counters() if ciphered else None,
+        )
+        values = iter([axdr.encode(axdr.u32(1)), axdr.encode(axdr.u32(2)), VALUE])
+        meter.objects[ENERGY] = lambda item: next(values)
+        async with session:
+            held = []
+
+            def late(apdu):
+                held.append(apdu)
+                return [] if len(held) == 1 else held
+
+            meter.meddle = late
+            start = now()
+            assert await session.get(ENERGY) == axdr.encode(axdr.u32(2))
+            assert now() - start == pytest.approx(5)
+            meter.meddle = lambda apdu: [apdu]
+            assert await session.get(ENERGY) == VALUE
+        assert (session.unanswered, session.stale, session.release_error) == (1, 1, None)
+
+    run_virtual(main())
+
+
+def test_a_long_get_that_stops_in_the_middle_is_made_anew(run_virtual, fake_meter):
+    async def main():
+        session, meter, _ = session_with(fake_meter, servers={1: replace(PLAIN, max_pdu=1024)})
+        async with session:
+            seen = []
+            meter.meddle = lambda apdu: seen.append(apdu) or ([] if len(seen) == 3 else [apdu])
+            assert await session.get(BUFFER) == LONG
+        assert session.unanswered == 1
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("what", ["set", "action"])
+def test_what_changes_something_is_asked_once(run_virtual, fake_meter, what):
+    async def main():
+        session, meter, stream = session_with(
+            fake_meter, objects=OBJECTS | {RESET: MethodOutcome(ActionResult.SUCCESS)}
+        )
+        async with session:
+            lost = []
+            meter.meddle = lambda apdu: lost.append(apdu) or []
+            with pytest.raises(LinkTimeout):
+                await (session.set(ENERGY, VALUE) if what == "set" else session.action(RESET))
+            assert len(lost) == 1
+            assert not session.is_usable
+        assert not stream.is_open
+
+    run_virtual(main())
+
+
+def test_an_action_that_may_be_lost_leaves_the_session_usable(run_virtual, fake_meter):
+    async def main():
+        session, meter, _ = session_with(
+            fake_meter, objects=OBJECTS | {RESET: MethodOutcome(ActionResult.SUCCESS)}
+        )
+        async with session:
+            held = []
+            meter.meddle = lambda apdu: held.append(apdu) or []
+            with pytest.raises(Unanswered):
+                await session.action(RESET, may_be_lost=True)
+            meter.meddle = lambda apdu: [held[0], apdu]
+            assert await session.get(ENERGY) == VALUE
+            meter.objects[RESET] = MethodOutcome(ActionResult.OTHER_REASON)
+            with pytest.raises(ActionRefused):
+                await session.action(RESET, may_be_lost=True)
+        assert session.stale == 3  # with each of two answers, and that to the release
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("what", ["half", "hdlc", "general blocks"])
+def test_where_late_answers_cannot_be_told_apart_silence_ends_the_session(run_virtual, fake_meter, what):
+    async def main():
+        session, meter, _ = session_with(
+            fake_meter,
+            model(gbt_window=6) if what == "general blocks" else None,
+            address=LinkAddress.parse("hdlc+tcp://192.0.2.1:4001?client=1") if what == "hdlc" else ADDRESS,
+        )
+        async with session:
+            meter.meddle = lambda apdu: []
+            if what == "half":
+                meter.meddle = lambda apdu: meter.stream.write(b"\0\1\0\1\0\1\0\x20half") or []
+            with pytest.raises(LinkTimeout) as told:
+                await session.get(ENERGY)
+            assert not isinstance(told.value, Unanswered)
+            assert len(meter.asked) == 1
+            assert not session.is_usable
+
+    run_virtual(main())
+
+
 def test_stale_answers_are_counted_and_passed_over(run_virtual, fake_meter):
     async def main():
         session, meter, _ = session_with(fake_meter)
@@ -412,7 +517,7 @@ def test_a_flood_of_stale_answers_does_not_outlast_the_deadline(run_virtual, fak
             start = now()
             with pytest.raises(LinkTimeout):
                 await session.get(EXPORT)
-            assert now() - start == pytest.approx(5, abs=0.1)
+            assert now() - start == pytest.approx(2 * 5, abs=0.1)  # it is asked twice
             flooding.cancel()
         assert session.stale > 400
 
@@ -489,7 +594,7 @@ def test_timeout_s_bounds_one_answer(run_virtual, fake_meter):
             start = now()
             with pytest.raises(LinkTimeout):
                 await session.get(ENERGY, timeout_s=2)
-            assert now() - start == pytest.approx(2)
+            assert now() - start == pytest.approx(2 * 2)  # it is asked twice
 
     run_virtual(main())
 
@@ -586,6 +691,19 @@ def test_release_is_bounded_and_the_data_stays(run_virtual, fake_meter):
             start = now()
         assert now() - start == pytest.approx(3)
         assert value == VALUE
+        assert isinstance(session.release_error, LinkTimeout)
+        assert not stream.is_open
+
+    run_virtual(main())
+
+
+def test_a_release_waits_no_longer_than_any_answer(run_virtual, fake_meter):
+    async def main():
+        session, meter, stream = session_with(fake_meter, answer_s=1.5)
+        async with session:
+            meter.meddle = lambda apdu: []
+            start = now()
+        assert now() - start == pytest.approx(1.5)
         assert isinstance(session.release_error, LinkTimeout)
         assert not stream.is_open
 

@@ -81,8 +81,9 @@ class Upgradable(Protocol):
         """Begin a transfer: what it held of another image, or of the same, is gone. ``sha256`` of the image,
         for languages that tell it."""
 
-    async def send_block(self, number: int, value: bytes) -> None:
-        """Block ``number``, from 0. Raises PeerRefused where the meter cannot keep it."""
+    async def send_block(self, number: int, value: bytes) -> bool:
+        """Block ``number``, from 0; False where no answer came, so that nobody knows whether the meter has
+        it, and the conversation goes on. Raises PeerRefused where the meter cannot keep it."""
 
     async def verify_image(self) -> bool:
         """Have it verify the whole; False while it is still at it. Raises PeerRefused where it is wrong."""

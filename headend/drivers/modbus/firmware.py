@@ -87,10 +87,11 @@ class ModbusFirmware(ModbusConversation):
         await self._write(said.identifier, identifier.ljust(room, b"\0"))
         await self._command(said.begin)
 
-    async def send_block(self, number: int, value: bytes) -> None:
+    async def send_block(self, number: int, value: bytes) -> bool:
         """Write the block's registers of its file."""
         file, record = self._firmware.place(number)
         await self._request(write_file(file, record, value + bytes(len(value) % 2)))
+        return True
 
     async def verify_image(self) -> bool:
         """Write ``verify``, and look at the status."""

@@ -90,12 +90,13 @@ class FirmwareCommands(ABC):
         if told.image != image or told.status != "initiated":
             raise RemoteProtocolError(f"the device began another image than it was told: {told.status}")
 
-    async def send_block(self, number: int, value: bytes) -> None:
+    async def send_block(self, number: int, value: bytes) -> bool:
         """A chunk, acknowledged."""
         request = images.chunk(_new_id(), number, value)
         answer = await self._ask_image(request)
         if not isinstance(answer, ImageTaken) or answer.number != number:
             raise RemoteProtocolError(f"chunk {number} was answered by {answer.format}, or for another one")
+        return True
 
     async def verify_image(self) -> bool:
         """Verify, or ask how it stands with that."""

@@ -10,7 +10,7 @@ from headend.programs.contract import Failed, Journal, Later, Outcome, Task
 from headend.programs.firmware.plan import Record, Step, Wanted, next_step
 from headend.session.access import Connect
 from headend.store import images
-from protocols.errors import LinkError, PeerRefused
+from protocols.errors import LinkError, LinkTimeout, PeerRefused
 
 #: Steps of one visit, blocks apart: an end to what goes round in circles.
 _MOST_STEPS: Final = 12
@@ -21,6 +21,8 @@ _MOST_INITIATED: Final = 10
 _MOST_REFUSALS: Final = 3
 #: Blocks that are refused one after the other before the visit looks at the meter again.
 _REFUSED_IN_A_ROW: Final = 8
+#: Blocks in a row without an answer after which the link is taken for broken.
+_SILENT_IN_A_ROW: Final = 3
 #: Between two looks at a meter that verifies: doubled each time, from and up to, in seconds.
 _POLL_S: Final = 1.0
 _LONGEST_POLL_S: Final = 60.0
@@ -76,6 +78,8 @@ class Visit:
             outcome = await self._take(step, why, state)
             if outcome is not None:
                 return outcome
+        if step is Step.SEND:  # the link lets requests through, and these blocks not
+            return Later(self._now(), f"{len(state.missing)} blocks are sent and do not arrive", counts=True)
         return Failed(f"the meter comes no further than {step}: {why}")
 
     async def _take(self, step: Step, why: str, state: ImageState) -> Outcome | None:
@@ -130,9 +134,10 @@ class Visit:
         return None
 
     async def _send(self, state: ImageState) -> Outcome | None:
-        """The blocks that are missing, for as long as nobody waits for the line."""
+        """The blocks that are missing, for as long as nobody waits for the line. One that is not answered is
+        not sent again: the next look at the bitmap tells whether it is there."""
         image, size, meter, journal = self._package.image, state.block_size, self._meter, self._journal
-        sent, refused, in_a_row = 0, None, 0
+        sent, refused, in_a_row, silent = 0, None, 0, 0
         try:
             for number in state.missing:
                 if journal.must_yield():
@@ -142,17 +147,20 @@ class Visit:
                         0, f"{left} of {state.count} blocks are missing, others have their turn"
                     )
                 try:
-                    await meter.send_block(number, image[number * size : (number + 1) * size])
+                    is_there = await meter.send_block(number, image[number * size : (number + 1) * size])
                 except (
                     PeerRefused
                 ) as error:  # its memory did not take it: perhaps it does when it comes again
-                    refused, in_a_row = error, in_a_row + 1
+                    refused, in_a_row, silent = error, in_a_row + 1, 0
                     if in_a_row >= _REFUSED_IN_A_ROW:
                         break
-                else:
-                    sent, in_a_row = sent + 1, 0
+                    continue
+                in_a_row, silent = 0, 0 if is_there else silent + 1
+                sent += is_there
+                if silent >= _SILENT_IN_A_ROW:
+                    raise LinkTimeout(f"{silent} blocks in a row were not answered")
         except LinkError as error:
-            # What was sent is there, but for the last perhaps: the bitmap tells, when it is asked next.
+            # What was answered is there, the rest perhaps: the bitmap tells, when it is asked next.
             await self._progress(state, sent)
             if not sent:
                 raise

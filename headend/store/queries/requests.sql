@@ -42,12 +42,12 @@ SELECT job_id, pg_notify('headend_jobs', job_id::text) FROM settled GROUP BY job
 -- What became of requests: closed, or left open for a later attempt.
 WITH settled AS (
     UPDATE requests r
-       SET state = t.state, attempts = r.attempts + t.counts, next_at = coalesce(t.next_at, r.next_at),
+       SET state = t.state, attempts = CASE WHEN t.anew THEN 0 ELSE r.attempts + t.counts END, next_at = coalesce(t.next_at, r.next_at),
            ended_at = CASE WHEN t.state <> 'open' THEN clock_timestamp() END,
            stage = t.stage, reason = t.reason, result = coalesce(t.result, r.result)
-      FROM unnest(%(requests)s::bigint[], %(states)s::text[], %(counts)s::integer[], %(next_at)s::timestamptz[],
-                  %(stages)s::text[], %(reasons)s::text[], %(results)s::jsonb[])
-           AS t (request_id, state, counts, next_at, stage, reason, result)
+      FROM unnest(%(requests)s::bigint[], %(states)s::text[], %(counts)s::integer[], %(anew)s::boolean[],
+                  %(next_at)s::timestamptz[], %(stages)s::text[], %(reasons)s::text[], %(results)s::jsonb[])
+           AS t (request_id, state, counts, anew, next_at, stage, reason, result)
      WHERE r.request_id = t.request_id AND r.state = 'open'
     RETURNING r.job_id, r.urgency
 )

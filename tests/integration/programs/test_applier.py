@@ -65,6 +65,24 @@ async def test_a_program_is_gone_on_with_until_it_is_proven(embedded_database: A
                 await asyncio.sleep(0.05)
 
 
+async def test_only_attempts_in_a_row_that_got_nowhere_are_counted(embedded_database: Any) -> None:
+    """A link that breaks every other time is no reason to give up a program that gets on in between."""
+    allowed = EVERYBODY.retry.attempts
+
+    async def script(visit: int, task: Task, journal: Journal) -> Outcome:
+        if visit <= 2 * allowed:
+            if visit % 2:
+                raise LinkClosed("it broke")
+            return Later(task.now, "some more of it")
+        raise LinkClosed("it broke for good")
+
+    procedure = Scripted(script)
+    async with works(embedded_database.dsn, procedures=[procedure], meters=1) as here:
+        (found,) = await here.apply(PROGRAM)
+        assert (found.state, found.reason) == (MeterProgress.FAILED, "it broke for good")
+        assert set(procedure.visits.values()) == {3 * allowed}
+
+
 @pytest.mark.parametrize(
     ("outcome", "state"),
     [

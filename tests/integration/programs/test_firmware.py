@@ -25,6 +25,7 @@ IMAGE = simulated_image("2.0.0", SIZE)
 PATIENT = EVERYBODY.model_copy(
     update={"retry": EVERYBODY.retry.model_copy(update={"attempts": 100}), "stop_percent": 100}
 )
+QUICK_BREAKERS = {"breaker_first_s": 0.1, "breaker_longest_s": 0.2}
 PLAN = {"block_size": 500, "restart_s": 1}
 
 
@@ -55,12 +56,12 @@ def store(here: Works, n: int = 0) -> ImageStore:
 
 
 async def test_twelve_meters_over_a_bad_link_and_no_block_twice(embedded_database: Any) -> None:
-    faults = [{"kind": "loss", "chance": 0.01}, {"kind": "request_loss", "chance": 0.01}]
+    faults = [{"kind": "loss", "chance": 0.025}, {"kind": "request_loss", "chance": 0.025}]
     async with field(
         embedded_database.dsn,
         meters=12,
         faults=faults,
-        settings={"response_timeout_s": 0.3, "answer_shortest_s": 0.2},
+        settings={"response_timeout_s": 0.3, "answer_shortest_s": 0.2, **QUICK_BREAKERS},
     ) as here:
         program = await uploaded(here, packed())
         found = await here.apply(program, PATIENT)
@@ -76,7 +77,7 @@ async def test_twelve_meters_over_a_bad_link_and_no_block_twice(embedded_databas
         assert here.rows("SELECT DISTINCT version FROM meter_versions ORDER BY 1") == [("1.0.0",), ("2.0.0",)]
         steps = [one.step for one in await here.steps(found[0].campaign_id, found[0].meter_id)]
         assert len(steps) < 40  # nothing is written for a block
-        again = await here.apply(program)
+        again = await here.apply(program, PATIENT)
         assert {one.state for one in again} == {MeterProgress.UNCHANGED}
         assert here.field.images() == counts
 
@@ -197,7 +198,7 @@ async def test_a_campaign_goes_on_with_what_another_began(embedded_database: Any
 
 
 async def test_a_campaign_whose_canaries_brick_stops_before_the_first_wave(embedded_database: Any) -> None:
-    settings = {"breaker_first_s": 0.1, "breaker_longest_s": 0.2, "answer_shortest_s": 0.2}
+    settings = {**QUICK_BREAKERS, "answer_shortest_s": 0.2}
     async with field(embedded_database.dsn, meters=6, faults=[{"kind": "brick"}], settings=settings) as here:
         plan = EVERYBODY.model_copy(update={"canaries": 2})
         campaign = await here.propose(await uploaded(here, packed()), plan)

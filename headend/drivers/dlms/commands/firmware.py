@@ -5,6 +5,7 @@ from typing import Final
 
 from headend.drivers.commands.firmware import HeldImage, ImageState, ImageStatus, Pace, Running
 from headend.drivers.dlms.commands.base import Commands
+from headend.session.client import Unanswered
 from protocols.dlms import axdr
 from protocols.dlms.cosem import Attribute, ClassId, Method, text
 from protocols.dlms.cosem import image_transfer as it
@@ -83,9 +84,14 @@ class FirmwareCommands(Commands):
         """Invoke image_transfer_initiate, which tells no digest."""
         await self._invoke(it.IMAGE_TRANSFER_INITIATE, it.encode_initiate(identifier, size))
 
-    async def send_block(self, number: int, value: bytes) -> None:
+    async def send_block(self, number: int, value: bytes) -> bool:
         """Invoke image_block_transfer."""
-        await self._invoke(it.IMAGE_BLOCK_TRANSFER, it.encode_block(number, value))
+        method = Method(ClassId.IMAGE_TRANSFER, self._transfer, it.IMAGE_BLOCK_TRANSFER)
+        try:
+            await self._session.action(method, it.encode_block(number, value), may_be_lost=True)
+        except Unanswered:
+            return False
+        return True
 
     async def verify_image(self) -> bool:
         """Invoke image_verify: "temporary failure" says that it is not done yet."""
