@@ -68,6 +68,7 @@ class Device:
                     await self._connected(host, port)
                 except* (aiomqtt.MqttError, OSError):
                     pass  # the broker is away, or we were cut off: again, after a while
+                _heed_cancelling()
                 if self.connects > before:
                     wait_s = FIRST_RETRY_S
             await asyncio.sleep(wait_s * self._dice.between(0.5, 1.0))
@@ -118,7 +119,8 @@ class Device:
 
 
 def _heed_cancelling() -> None:
-    """`asyncio.wait_for` of Python 3.11, below aiomqtt, loses a cancellation that comes with the answer."""
+    """Python 3.11 loses a cancellation that comes together with something else: `asyncio.wait_for`, below
+    aiomqtt, with the answer; `asyncio.TaskGroup` with an error of the group, which takes its place."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

@@ -63,6 +63,9 @@ async def campaigning(pool: Pool, *, now: Callable[[], datetime] = utc_now) -> N
         except* UnavailableError as several:
             told = str(several.exceptions[0]).split("\n", 1)[0]
             log.warning("campaigns go on with the next minute, the database is away: %s", told)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError  # before Python 3.13 the group's error takes its place
         await asyncio.sleep(random.uniform(0, _LISTEN_AGAIN_S))  # noqa: S311 - jitter, not a secret
 
 

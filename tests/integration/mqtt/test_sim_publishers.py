@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 import aiomqtt
 import pytest
 
+from concentrator_sim.broker import Device
+from concentrator_sim.faults import Fault, FaultKind, Faults
 from concentrator_sim.field import Field
 from concentrator_sim.generator import Consumption, moment_of, quarter_of
 from concentrator_sim.scenario import make_scenario
@@ -199,6 +201,21 @@ async def test_a_concentrator_that_vanishes_leaves_its_will(mosquitto):
         await one.until(lambda: will == [b"online"])
         clock.now += 60
         await one.until(lambda: will == [b"online", b"offline"])
+
+
+async def test_a_device_that_is_ended_while_its_power_fails_ends(mosquitto):
+    clock = Clock()
+    restart = Fault(kind=FaultKind.REBOOT, after_s=50, for_s=50)
+
+    async def speak(outlet):
+        clock.now += 60
+        living.cancel()
+        raise aiomqtt.MqttError("cut off")
+
+    faults = Faults("SIM1", [restart], seed=1, started=clock.now)
+    living = asyncio.create_task(Device("SIM1", speak, faults, clock).live(mosquitto.url))
+    await asyncio.wait([living], timeout=DEADLINE_S)
+    assert living.cancelled()
 
 
 async def test_a_broker_that_is_away_is_found_again(mosquitto):
