@@ -89,23 +89,25 @@ class MeterClock:
 
     # ---- the load profile ---------------------------------------------------------------------------
 
-    def rows(self, now_s: int, entries: int) -> Sequence[ProfileRow]:
+    def rows(self, now_s: int, entries: int, period_s: int = QUARTER_S) -> Sequence[ProfileRow]:
         """What the load profile of so many entries holds at ``now_s`` of the crystal, oldest first: a row
-        each time that the clock came upon a quarter. What it jumps over has none; what it comes upon
-        again, two.
+        each time that the clock came upon the end of a period, counted from midnight of its standard time.
+        What it jumps over has none; what it comes upon again, two.
         """
-        found = list(self._rows(now_s, now_s - (entries + 1) * QUARTER_S))
+        found = list(self._rows(now_s, now_s - (entries + 1) * period_s, period_s))
         return found[-entries:] if entries else ()
 
-    def _rows(self, now_s: int, earliest_s: int) -> Iterator[ProfileRow]:
+    def _rows(self, now_s: int, earliest_s: int, period_s: int) -> Iterator[ProfileRow]:
+        east_s = -self._meter.deviation_min * 60
         ends = [one.since_s for one in self._stretches[1:]] + [now_s]
         for place, ((since_s, ahead_s), until_s) in enumerate(zip(self._stretches, ends, strict=True)):
             adjusted = place > 0  # the first row behind a change
             begin_s = max(since_s, earliest_s, EPOCH_S - 1)
             adjusted = adjusted and begin_s == since_s
-            first = (begin_s + ahead_s) // QUARTER_S + 1
-            for quarter in range(first, (until_s + ahead_s) // QUARTER_S + 1):
-                yield ProfileRow(quarter * QUARTER_S, quarter * QUARTER_S - ahead_s, adjusted)
+            first = (begin_s + ahead_s + east_s) // period_s + 1
+            for period in range(first, (until_s + ahead_s + east_s) // period_s + 1):
+                stamp_s = period * period_s - east_s
+                yield ProfileRow(stamp_s, stamp_s - ahead_s, adjusted)
                 adjusted = False
 
 

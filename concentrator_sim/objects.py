@@ -7,12 +7,12 @@ from typing import Final
 from concentrator_sim import (
     billing,
     calendar,
-    clocked_profile,
     event_log,
     key_slots,
     meter_clock,
     parameters,
     profile,
+    row_profile,
 )
 from concentrator_sim.breaker import BREAKERS
 from concentrator_sim.generator import moment_of, quarter_of
@@ -59,9 +59,8 @@ def _register(quantity: int, asked: Asked) -> bytes:
 
 def _buffer(asked: Asked) -> Value:
     meter = asked.device.meter
-    clock = meter.part_if_any(MeterClock)
-    if clock is not None:
-        return clocked_profile.buffer(asked, clock)
+    if row_profile.is_of(meter):
+        return row_profile.buffer(asked)
     rows: profile.Rows | DataAccessResult = profile.window(asked.now_s, meter.entries)
     if asked.selection is not None and isinstance(rows, profile.Rows):
         rows = profile.select(rows, asked.selection, meter.deviation_min)
@@ -71,10 +70,9 @@ def _buffer(asked: Asked) -> Value:
 
 
 def _entries_in_use(asked: Asked) -> bytes:
-    clock = asked.device.meter.part_if_any(MeterClock)
-    if clock is not None:
-        return _u32(len(clocked_profile.rows_of(asked, clock)))
     meter = asked.device.meter
+    if row_profile.is_of(meter):
+        return _u32(len(row_profile.rows_of(meter, asked.now_s)))
     return _u32(parameters.held(meter, profile.window(asked.now_s, meter.entries)).length)
 
 
@@ -129,8 +127,8 @@ def _load_profile() -> CosemObject:
         profile.PROFILE,
         {
             cosem.PROFILE_BUFFER: _buffer,
-            cosem.PROFILE_CAPTURE_OBJECTS: parameters.columns,
-            cosem.PROFILE_CAPTURE_PERIOD: _constant(axdr.u32(QUARTER_S)),
+            cosem.PROFILE_CAPTURE_OBJECTS: parameters.capture_objects_of,
+            cosem.PROFILE_CAPTURE_PERIOD: lambda asked: _u32(parameters.period_s(asked.device.meter)),
             cosem.PROFILE_SORT_METHOD: _constant(axdr.enum(cosem.SortMethod.FIFO)),
             cosem.PROFILE_SORT_OBJECT: _constant(profile.CAPTURE_OBJECTS[0].encode()),
             cosem.PROFILE_ENTRIES_IN_USE: _entries_in_use,

@@ -2,8 +2,8 @@
 and the script that ends a billing period.
 
 Push set-up and thresholds are kept and given back; the meter's pushes go on as its scenario says. The load
-profile's columns can be any of its usual ones, in their order; its period stays a quarter of an hour. Writing
-either clears the buffer, as the class says.
+profile's columns can be any of its usual ones, in their order, its period any number of minutes that a day is
+made of. Writing either clears the buffer, as the class says; from then on it captures so.
 """
 
 import bisect
@@ -30,17 +30,20 @@ BILLING_RESET: Final = Obis.parse("0-0:10.0.1*255")
 _ALL: Final = 0xFFFFFFFF
 _UNREACHED: Final = DataAccessResult.OTHER_REASON
 _EMPTY: Final = axdr.array(())
+_MINUTE_S: Final = 60
+_DAY_S: Final = 86_400
 
 
 class Parameters:
     """What was configured at one meter, and when a script ended its billing periods (Unix seconds)."""
 
-    __slots__ = ("cleared_s", "columns", "filters", "kept", "resets")
+    __slots__ = ("cleared_s", "columns", "filters", "kept", "period_s", "resets")
 
     def __init__(self, meter: Meter) -> None:
         self.kept: dict[tuple[Obis, int], bytes] = {}
         self.filters = [_ALL] * len(ALARMS)
         self.columns: tuple[int, ...] = profile.ALL_COLUMNS
+        self.period_s = QUARTER_S
         self.cleared_s: int | None = None
         self.resets: list[int] = []
 
@@ -59,10 +62,27 @@ def held(meter: Meter, rows: profile.Rows) -> profile.Rows:
     return rows if found is None else found.held(rows)
 
 
-def columns(asked: Asked) -> bytes:
+def columns(meter: Meter) -> tuple[int, ...]:
+    """Places in CAPTURE_OBJECTS of what the load profile captures."""
+    found = meter.part_if_any(Parameters)
+    return profile.ALL_COLUMNS if found is None else found.columns
+
+
+def period_s(meter: Meter) -> int:
+    """Capture period of the load profile."""
+    found = meter.part_if_any(Parameters)
+    return QUARTER_S if found is None else found.period_s
+
+
+def cleared_s(meter: Meter) -> int | None:
+    """When the buffer of the load profile was cleared last (Unix seconds)."""
+    found = meter.part_if_any(Parameters)
+    return None if found is None else found.cleared_s
+
+
+def capture_objects_of(asked: Asked) -> bytes:
     """Attribute capture_objects of the load profile."""
-    found = asked.device.meter.part_if_any(Parameters)
-    places = profile.ALL_COLUMNS if found is None else found.columns
+    places = columns(asked.device.meter)
     return axdr.encode(axdr.array(profile.CAPTURE_OBJECTS[one].encode() for one in places))
 
 
@@ -80,10 +100,14 @@ def set_columns(asked: Asked, raw: bytes) -> DataAccessResult:
 
 
 def set_period(asked: Asked, raw: bytes) -> DataAccessResult:
-    """Written: the one period that it captures at."""
-    if axdr.decode_exact(raw) != axdr.u32(QUARTER_S):
+    """Written: how often it captures, from now on."""
+    value = axdr.decode_exact(raw)
+    if value.type is not DataType.DOUBLE_LONG_UNSIGNED:
+        return DataAccessResult.TYPE_UNMATCHED
+    if not value.value or value.value % _MINUTE_S or _DAY_S % value.value:
         return _UNREACHED
-    asked.device.meter.part(Parameters).cleared_s = asked.now_s
+    part = asked.device.meter.part(Parameters)
+    part.period_s, part.cleared_s = value.value, asked.now_s
     return DataAccessResult.SUCCESS
 
 

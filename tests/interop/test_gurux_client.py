@@ -56,11 +56,11 @@ AUTHENTICATIONS = {
 }
 
 
-def run(work: Callable[[SimulatedMeter, int], None], prepare=None, **scenario) -> None:
+def run(work: Callable[[SimulatedMeter, int], None], prepare=None, clock=lambda: NOW, **scenario) -> None:
     """``work(meter, port)`` in a thread while the simulated field serves one meter from this loop."""
 
     async def main() -> None:
-        field = Field(make_scenario({"meters": 1, "base_port": 0, **scenario}), clock=lambda: NOW)
+        field = Field(make_scenario({"meters": 1, "base_port": 0, **scenario}), clock=clock)
         if prepare is not None:
             prepare(field.meters[0].meter)
         async with field:
