@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from api import paging
-from api.auth import Reader
+from api.auth import ReaderWithin
 from api.completeness.models import (
     ChannelModel,
     Channels,
@@ -24,7 +24,7 @@ from api.completeness.models import (
 )
 from api.completeness.window import Asked
 from api.errors import BadValue, NotFound, responses
-from api.meters.lookup import meter_by_asset
+from api.meters.lookup import meter_by_asset, meters_within, within
 from api.services import Services, services
 from api.shapes import Limit
 from api.strict_json import StrictRoute
@@ -50,7 +50,7 @@ def _filter(description: str) -> object:
     "/completeness", summary="How complete load curves are", responses=responses(400, 401, 403, 422, 503)
 )
 async def get_completeness(
-    _token: Reader,
+    asking: ReaderWithin,
     house: _House,
     request: Request,
     response: Response,
@@ -59,10 +59,19 @@ async def get_completeness(
     limit: Limit = 100,
     after: _After = None,
 ) -> Completeness:
-    """Of all commissioned meters: now, by the deadline of what is under way, and by groups."""
+    """Of all commissioned meters: now, by the deadline of what is under way, and by groups. Whoever is
+    limited to areas is told of the meters there, here and in all that is below."""
     skip = 0 if after is None else max(0, min(paging.decode(after, int)[0], 2**31))
     async with house.pool.connection() as connection:
-        found = await standing(connection, *asked, now=house.clock(), by=by, limit=limit + 1, skip=skip)
+        found = await standing(
+            connection,
+            *asked,
+            now=house.clock(),
+            by=by,
+            limit=limit + 1,
+            skip=skip,
+            within=await within(connection, asking),
+        )
     cursor = paging.encode([skip + limit]) if len(found.groups) > limit else None
     paging.link_next(request, response, cursor)
     return Completeness(
@@ -77,7 +86,7 @@ async def get_completeness(
 
 @router.get("/completeness/missing", summary="Who is missing", responses=responses(400, 401, 403, 422, 503))
 async def list_missing(
-    _token: Reader,
+    asking: ReaderWithin,
     house: _House,
     request: Request,
     response: Response,
@@ -95,7 +104,9 @@ async def list_missing(
         asset_id, profile = paging.decode(after, str, int)
         behind = (asset_id, max(-1, min(profile, 2**31 - 1)))
     async with house.pool.connection() as connection:
-        await completeness.count(connection, *asked, now=house.clock())
+        own = await meters_within(connection, asking)
+        meter_ids = None if own is None else sorted(own)
+        await completeness.count(connection, *asked, now=house.clock(), meter_ids=meter_ids)
         found = await completeness.missing(
             connection,
             limit=limit + 1,
@@ -113,13 +124,13 @@ async def list_missing(
     summary="Values within the rows, by quantity",
     responses=responses(400, 401, 403, 422, 503),
 )
-async def get_channels(_token: Reader, house: _House, asked: Asked) -> Channels:
+async def get_channels(asking: ReaderWithin, house: _House, asked: Asked) -> Channels:
     """Of the rows that are stored: how many have a place for a quantity, and how many a value. At most two
     days at a time."""
     if asked.until - asked.since > _LONGEST_OF_CHANNELS:
         raise BadValue.parameter("to", "is more than two days after 'from': values are counted row by row")
     async with house.pool.connection() as connection:
-        found = await completeness.channels(connection, *asked)
+        found = await completeness.channels(connection, *asked, within=await within(connection, asking))
     return Channels(
         **span(*asked),
         channels=[ChannelModel.of(one) for one in found],
@@ -128,7 +139,7 @@ async def get_channels(_token: Reader, house: _House, asked: Asked) -> Channels:
 
 @router.get("/completeness/gaps", summary="The gap ledger", responses=responses(400, 401, 403, 404, 422, 503))
 async def list_gaps(
-    _token: Reader,
+    asking: ReaderWithin,
     house: _House,
     request: Request,
     response: Response,
@@ -141,9 +152,15 @@ async def list_gaps(
     """Ranges that should be there and are not, and what became of them; newest first."""
     before = _number(after)
     async with house.pool.connection() as connection:
-        number = None if meter is None else (await meter_by_asset(connection, meter)).meter_id
+        number = None if meter is None else (await meter_by_asset(connection, meter, asking)).meter_id
         found = await gaps.page(
-            connection, limit=limit + 1, before=before, state=state, cause=cause, meter_id=number
+            connection,
+            limit=limit + 1,
+            before=before,
+            state=state,
+            cause=cause,
+            meter_id=number,
+            within=await within(connection, asking),
         )
     page = found[:limit]
     cursor = paging.encode([page[-1].gap_id]) if len(found) > limit else None
@@ -157,7 +174,7 @@ async def list_gaps(
     responses=responses(400, 401, 403, 422, 503),
 )
 async def list_reports(
-    _token: Reader,
+    asking: ReaderWithin,
     house: _House,
     request: Request,
     response: Response,
@@ -166,11 +183,17 @@ async def list_reports(
     limit: Limit = 100,
     after: _After = None,
 ) -> ReportPage:
-    """Newest first, without their lists of stations and meters."""
+    """Newest first, without their lists of stations and meters. Whoever is limited to areas sees those of
+    runs that asked nobody else."""
     before = _number(after)
     async with house.pool.connection() as connection:
         found = await reports.page(
-            connection, limit=limit + 1, before=before, schedule_id=schedule_id, job_id=job_id
+            connection,
+            limit=limit + 1,
+            before=before,
+            schedule_id=schedule_id,
+            job_id=job_id,
+            within=await within(connection, asking),
         )
     page = found[:limit]
     cursor = paging.encode([page[-1].report_id]) if len(found) > limit else None
@@ -184,13 +207,13 @@ async def list_reports(
     responses=responses(400, 401, 403, 404, 422, 503),
 )
 async def get_report(
-    _token: Reader,
+    asking: ReaderWithin,
     house: _House,
     report_id: Annotated[int, Path(ge=1, le=2**63 - 1, examples=[3])],
 ) -> ReportModel:
     """With the stations and meters that lack something, at most 200 and 1,000."""
     async with house.pool.connection() as connection:
-        found = await reports.find(connection, report_id)
+        found = await reports.find(connection, report_id, within=await within(connection, asking))
     if found is None:
         raise NotFound(f"no report {report_id}; GET /api/v1/completeness/reports lists them")
     return ReportModel.of(found)

@@ -7,10 +7,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api import paging
-from api.auth import Reader
+from api.auth import ReaderWithin
 from api.errors import BadValue, Place, responses
 from api.events.models import EventModel, EventPage, as_csv, page_responses
-from api.meters.lookup import meter_by_asset
+from api.meters.lookup import meter_by_asset, within
 from api.services import Services, services
 from api.shapes import Limit
 from api.times import instant, rfc3339
@@ -28,7 +28,7 @@ router = APIRouter(tags=["events"])
     responses={**page_responses(), **responses(400, 401, 403, 404, 422, 503)},
 )
 async def list_events(
-    _token: Reader,
+    asking: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     request: Request,
     response: Response,
@@ -55,7 +55,8 @@ async def list_events(
     """Events of a half-open range [from, to) by the meter's own time, ours where it told none.
 
     Nothing is concluded here: a power failure that a meter's logs, an alarm and its concentrator tell of is
-    as many events. Each is told once, however often it was read or sent.
+    as many events. Each is told once, however often it was read or sent. Whoever is limited to areas sees
+    those of his meters, and those of stations in his areas.
     """
     since = None if from_ is None else instant(from_, "from")
     until = None if to is None else instant(to, "to")
@@ -64,7 +65,7 @@ async def list_events(
         raise BadValue(f"to: {detail}", places=[Place(parameter="to", detail=detail)])
     before = _position(after)
     async with house.pool.connection() as connection:
-        number = None if meter is None else (await meter_by_asset(connection, meter)).meter_id
+        number = None if meter is None else (await meter_by_asset(connection, meter, asking)).meter_id
         only = EventFilter(
             since,
             until,
@@ -73,6 +74,7 @@ async def list_events(
             tuple(code for code in (feeder, transformer) if code is not None),
             tuple(meaning or ()),
             tuple(log or ()),
+            await within(connection, asking),
         )
         found = await events.page(connection, only, limit=limit + 1, before=before)
     page, more = found[:limit], len(found) > limit

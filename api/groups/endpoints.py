@@ -7,14 +7,15 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api import paging
-from api.auth import Operator, Reader, actor
+from api.auth import Operator, ReaderWithin, actor
 from api.errors import NotFound, responses
-from api.meters.lookup import known_meters
+from api.meters.lookup import known_meters, within
 from api.services import Services, services
 from api.shapes import Limit, Name
 from api.strict_json import StrictRoute
 from api.times import rfc3339
 from headend.store import groups
+from headend.store.areas import Within
 from headend.store.errors import UnknownError
 from headend.store.groups import Group
 from headend.store.sql import Connection
@@ -126,7 +127,7 @@ class MemberPage(BaseModel):
 
 @router.get("/groups", summary="Groups, paged and filtered", responses=responses(400, 401, 403, 422, 503))
 async def list_groups(
-    _token: Reader,
+    asking: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     request: Request,
     response: Response,
@@ -137,10 +138,13 @@ async def list_groups(
     limit: Limit = 100,
     after: Annotated[str | None, Query(max_length=512, description="cursor of the last page")] = None,
 ) -> GroupPage:
-    """In order of names. ``next`` in the answer and the Link header lead to the next page."""
+    """In order of names. ``next`` in the answer and the Link header lead to the next page. Whoever is limited
+    to areas sees the groups that these are or that have meters of his, and of their meters his own: in
+    ``meters`` too."""
     last = None if after is None else paging.decode(after, str)[0]
     async with house.pool.connection() as connection:
-        found = await groups.page(connection, limit=limit + 1, after=last, q=q, meter=meter)
+        own = await within(connection, asking)
+        found = await groups.page(connection, limit=limit + 1, after=last, q=q, meter=meter, within=own)
     page = found[:limit]
     cursor = paging.encode([page[-1].name]) if len(found) > limit else None
     paging.link_next(request, response, cursor)
@@ -162,11 +166,11 @@ async def create_group(
 
 @router.get("/groups/{name}", summary="One group", responses=_READ)
 async def get_group(
-    _token: Reader, house: Annotated[Services, Depends(services)], name: GroupName
+    asking: ReaderWithin, house: Annotated[Services, Depends(services)], name: GroupName
 ) -> GroupModel:
-    """With how many meters are in it; its meters are a list of their own."""
+    """With how many meters are in it; its meters are a list of their own. Within areas as in the list."""
     async with house.pool.connection() as connection:
-        return GroupModel.of(await _group(connection, name))
+        return GroupModel.of(await _group(connection, name, await within(connection, asking)))
 
 
 @router.patch("/groups/{name}", summary="Say what a group is for", responses=_CHANGE)
@@ -191,7 +195,7 @@ async def remove_group(
 
 @router.get("/groups/{name}/meters", summary="The meters of a group, paged", responses=_READ)
 async def list_members(
-    _token: Reader,
+    asking: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     request: Request,
     response: Response,
@@ -199,11 +203,13 @@ async def list_members(
     limit: Annotated[int, Query(ge=1, le=10_000, description="at most so many items in one answer")] = 1000,
     after: Annotated[str | None, Query(max_length=512, description="cursor of the last page")] = None,
 ) -> MemberPage:
-    """Asset ids, in order. ``next`` in the answer and the Link header lead to the next page."""
+    """Asset ids, in order. ``next`` in the answer and the Link header lead to the next page. Whoever is
+    limited to areas sees the meters of these."""
     last = None if after is None else paging.decode(after, str)[0]
     async with house.pool.connection() as connection:
-        group = await _group(connection, name)
-        found = await groups.members(connection, group.group_id, limit=limit + 1, after=last)
+        own = await within(connection, asking)
+        group = await _group(connection, name, own)
+        found = await groups.members(connection, group.group_id, limit=limit + 1, after=last, within=own)
     page = found[:limit]
     cursor = paging.encode([page[-1]]) if len(found) > limit else None
     paging.link_next(request, response, cursor)
@@ -231,8 +237,8 @@ async def change_members(
     return MembersChanged(**dict(group), came=came, went=went)
 
 
-async def _group(connection: Connection, name: str) -> Group:
+async def _group(connection: Connection, name: str, own: Within | None = None) -> Group:
     try:
-        return await groups.get(connection, name)
+        return await groups.get(connection, name, within=own)
     except UnknownError as exc:
         raise NotFound(f"{exc}; GET /api/v1/groups lists them") from exc

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api import paging
-from api.auth import OperatorWithin, Reader, ReaderWithin, actor
+from api.auth import OperatorWithin, ReaderWithin, actor
 from api.errors import NotFound, Unavailable, responses
 from api.jobs.models import JobDetail, JobModel, JobPage, RequestModel, RequestPage
+from api.meters.lookup import within
 from api.services import Services, services
 from api.shapes import Limit
 from api.strict_json import StrictRoute
@@ -46,7 +47,7 @@ class JobState(StrEnum):
 
 @router.get("/jobs", summary="Jobs, paged and filtered", responses=responses(400, 401, 403, 422, 503))
 async def list_jobs(
-    _token: Reader,
+    asking: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     request: Request,
     response: Response,
@@ -58,7 +59,8 @@ async def list_jobs(
     limit: Limit = 100,
     after: After = None,
 ) -> JobPage:
-    """Newest first. ``next`` in the answer and the Link header lead to the next page."""
+    """Newest first. ``next`` in the answer and the Link header lead to the next page. Whoever is limited to
+    areas sees his own, and those that ask nobody else than meters and stations of these areas."""
     before = None if after is None else _number(after)
     async with house.pool.connection() as connection:
         found = await jobs.page(
@@ -68,6 +70,8 @@ async def list_jobs(
             kind=kind,
             schedule_id=schedule,
             is_open=None if state is None else state is JobState.OPEN,
+            within=await within(connection, asking),
+            own=asking.actor,
         )
         page = found[:limit]
         counts = await jobs.counts(connection, [job.job_id for job in page])
@@ -192,10 +196,13 @@ async def detail(connection: Connection, house: Services, job_id: int) -> JobDet
 
 
 async def _known(connection: Connection, job_id: int, asking: Principal) -> None:
-    """404 where there is none, and where it is another's, to whoever is limited to areas: it may be of any
-    meter."""
+    """404 where there is none, and, told alike, where it is another's and asks somebody outside of the areas
+    of who asks."""
     job = await jobs.find(connection, job_id)
-    if job is None or (asking.areas is not None and job.actor != asking.actor):
+    if job is None:
+        raise _unknown(job_id)
+    own = None if job.actor == asking.actor else await within(connection, asking)
+    if own is not None and not await jobs.is_within(connection, job_id, own):
         raise _unknown(job_id)
 
 

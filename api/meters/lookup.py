@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from api.errors import BadValue, NotFound, Place
-from headend.store import accounts, meters
+from headend.store import areas, meters
+from headend.store.areas import Within
 from headend.store.errors import UnknownError
 from headend.store.groups import UnknownMeters
 from headend.store.sql import Connection
@@ -20,17 +21,23 @@ async def meter_by_asset(connection: Connection, asset_id: str, asking: Principa
         meter = await meters.by_asset(connection, asset_id)
     except UnknownError as exc:
         raise unknown from exc
-    within = await meters_within(connection, asking)
-    if within is not None and meter.meter_id not in within:
+    own = await meters_within(connection, asking)
+    if own is not None and meter.meter_id not in own:
         raise unknown
     return meter
 
 
-async def meters_within(connection: Connection, asking: Principal | None) -> frozenset[int] | None:
-    """Numbers of the meters in the areas that he is limited to; None: he is limited to none."""
+async def within(connection: Connection, asking: Principal | None) -> Within | None:
+    """What the areas that he is limited to have now; None: he is limited to none."""
     if asking is None or asking.areas is None:
         return None
-    return await accounts.meters_of(connection, asking.areas)
+    return await areas.within(connection, asking.areas)
+
+
+async def meters_within(connection: Connection, asking: Principal | None) -> frozenset[int] | None:
+    """Numbers of the meters in the areas that he is limited to; None: he is limited to none."""
+    found = await within(connection, asking)
+    return None if found is None else found.meters
 
 
 async def meter_in_body(connection: Connection, asset_id: str, pointer: str) -> Meter:

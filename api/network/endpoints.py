@@ -1,13 +1,15 @@
 """The network: nodes paged and filtered, trees, moves, import from CSV. A change is audited with it."""
 
+from collections.abc import Collection
 from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from api import paging
-from api.auth import Admin, Operator, Reader, actor
+from api.auth import Admin, Operator, ReaderWithin, actor
 from api.errors import BadValue, NotFound, Place, responses
+from api.meters.lookup import within
 from api.network.models import (
     BranchModel,
     ImportAnswer,
@@ -23,13 +25,14 @@ from api.shapes import Limit
 from api.strict_json import StrictRoute
 from api.times import instant, rfc3339
 from headend.ingest.network_import import import_network
-from headend.store import audit, network
+from headend.store import areas, audit, network
 from headend.store.errors import UnknownError
 from headend.store.network import Standing
 from headend.store.network_tree import TooLargeError, tree
 from headend.store.pool import apart
 from headend.store.sql import Connection
 from schemas.network import Link, NodeKind
+from schemas.people import Principal
 
 router = APIRouter(tags=["network"], route_class=StrictRoute)
 
@@ -59,7 +62,7 @@ _FILE: Final[dict[str, Any]] = {
     responses=responses(400, 401, 403, 404, 422, 503),
 )
 async def list_nodes(
-    _token: Reader,
+    asking: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     request: Request,
     response: Response,
@@ -70,11 +73,15 @@ async def list_nodes(
     limit: Limit = 100,
     after: Annotated[str | None, Query(max_length=512, description="cursor of the last page")] = None,
 ) -> NodePage:
-    """In order of codes. ``next`` in the answer and the Link header lead to the next page."""
+    """In order of codes. ``next`` in the answer and the Link header lead to the next page. Whoever is limited
+    to areas sees his meters, what stands at or below his stations, and what these hang on up to the top."""
     last = None if after is None else paging.decode(after, str)[0]
     async with house.pool.connection() as connection:
-        parent_id = None if parent is None else (await _node(connection, parent)).node.node_id
-        found = await network.page(connection, limit=limit + 1, after=last, kind=kind, parent_id=parent_id)
+        seen = await _seen(connection, asking)
+        parent_id = None if parent is None else (await _node(connection, parent, seen)).node.node_id
+        found = await network.page(
+            connection, limit=limit + 1, after=last, kind=kind, parent_id=parent_id, seen=seen
+        )
     page = found[:limit]
     cursor = paging.encode([page[-1].node.code]) if len(found) > limit else None
     paging.link_next(request, response, cursor)
@@ -83,11 +90,13 @@ async def list_nodes(
 
 @router.get("/network/nodes/{code}", summary="One node", responses=responses(400, 401, 403, 404, 422, 503))
 async def get_node(
-    _token: Reader, house: Annotated[Services, Depends(services)], code: NodeCode
+    asking: ReaderWithin, house: Annotated[Services, Depends(services)], code: NodeCode
 ) -> NodeDetail:
-    """What it hangs on and hung on; how many are below it, whom the list of nodes with this parent names."""
+    """What it hangs on and hung on; how many are below it, whom the list of nodes with this parent names.
+    Whoever is limited to areas is told of what he sees in that list, in numbers and of the past too."""
     async with house.pool.connection() as connection:
-        return await _detail(connection, await _node(connection, code))
+        seen = await _seen(connection, asking)
+        return await _detail(connection, await _node(connection, code, seen), seen)
 
 
 @router.patch(
@@ -128,19 +137,21 @@ async def move_node(
     "/network/tree", summary="The network as a tree", responses=responses(400, 401, 403, 404, 422, 503)
 )
 async def get_tree(
-    _token: Reader,
+    asking: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     root: Annotated[
         str | None, Query(max_length=128, description="begin at this node; left out: at all tops")
     ] = None,
     depth: Annotated[int, Query(ge=0, le=20, description="levels below the roots")] = 2,
 ) -> TreeModel:
-    """Some levels of it; what is deeper is counted by kind. 422 where these are more than 5,000 nodes."""
+    """Some levels of it; what is deeper is counted by kind. 422 where these are more than 5,000 nodes. Within
+    areas it is the tree of the nodes that the list shows, and these are counted."""
     async with house.pool.connection() as connection:
+        seen = await _seen(connection, asking)
         if root is not None:
-            await _node(connection, root)
+            await _node(connection, root, seen)
         try:
-            found = await tree(connection, root, depth=depth, most=_MOST_NODES)
+            found = await tree(connection, root, depth=depth, most=_MOST_NODES, seen=seen)
         except TooLargeError as exc:
             raise BadValue.parameter("depth", str(exc)) from exc
     return TreeModel(roots=[BranchModel.model_validate(BranchModel.fields_of(one)) for one in found])
@@ -188,16 +199,27 @@ async def import_nodes(
     )
 
 
-async def _node(connection: Connection, code: str) -> Standing:
+async def _seen(connection: Connection, asking: Principal) -> frozenset[int] | None:
+    return await areas.nodes_seen(connection, await within(connection, asking))
+
+
+async def _node(connection: Connection, code: str, seen: Collection[int] | None = None) -> Standing:
+    """404 where there is none, and, told alike, where it is not among those that are seen."""
     try:
-        return await network.get(connection, code)
+        found = await network.get(connection, code)
+        if seen is not None and found.node.node_id not in seen:
+            raise UnknownError(f"the network has no node {code!r}")
     except UnknownError as exc:
         raise NotFound(f"{exc}; GET /api/v1/network/nodes lists them") from exc
+    return found
 
 
-async def _detail(connection: Connection, standing: Standing) -> NodeDetail:
-    (branch,) = await tree(connection, standing.node.code, depth=0, most=1)
-    past = await network.history(connection, standing.node.node_id)
+async def _detail(
+    connection: Connection, standing: Standing, seen: Collection[int] | None = None
+) -> NodeDetail:
+    (branch,) = await tree(connection, standing.node.code, depth=0, most=1, seen=seen)
+    links = await network.history(connection, standing.node.node_id)
+    past = [link for link in links if seen is None or link.parent_id in seen]
     return NodeDetail.model_validate(
         {
             **NodeModel.fields(standing),

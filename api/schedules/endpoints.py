@@ -10,9 +10,10 @@ from uuid import uuid4
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from api import paging
-from api.auth import Operator, Reader, actor
+from api.auth import Operator, ReaderWithin, actor
 from api.errors import BadValue, NotFound, Place, Stale, responses
 from api.jobs.models import JobModel, JobPage
+from api.meters.lookup import within
 from api.schedules.models import (
     RunList,
     RunModel,
@@ -52,7 +53,7 @@ IfMatch = Annotated[
     "/schedules", summary="Schedules, paged and filtered", responses=responses(400, 401, 403, 422, 503)
 )
 async def list_schedules(
-    _token: Reader,
+    asking: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     request: Request,
     response: Response,
@@ -64,11 +65,19 @@ async def list_schedules(
     limit: Limit = 100,
     after: Annotated[str | None, Query(max_length=512, description="cursor of the last page")] = None,
 ) -> SchedulePage:
-    """In order of names. ``next`` in the answer and the Link header lead to the next page."""
+    """In order of names. ``next`` in the answer and the Link header lead to the next page. Whoever is limited
+    to areas sees the schedules that can ask nobody else: all groups, all stations or all meters that they
+    name are in these areas."""
     last = None if after is None else paging.decode(after, str)[0]
     async with house.pool.connection() as connection:
         found = await schedules.page(
-            connection, limit=limit + 1, after=last, enabled=enabled, group=group, q=q
+            connection,
+            limit=limit + 1,
+            after=last,
+            enabled=enabled,
+            group=group,
+            q=q,
+            within=await within(connection, asking),
         )
     page = found[:limit]
     cursor = paging.encode([page[-1].plan.name]) if len(found) > limit else None
@@ -92,11 +101,12 @@ async def create_schedule(
 
 @router.get("/schedules/{name}", summary="One schedule", responses=_READ)
 async def get_schedule(
-    _token: Reader, house: Annotated[Services, Depends(services)], response: Response, name: Name
+    asking: ReaderWithin, house: Annotated[Services, Depends(services)], response: Response, name: Name
 ) -> ScheduleDetail:
-    """As it stands; its ETag is for If-Match of a change."""
+    """As it stands; its ETag is for If-Match of a change. Within areas as in the list."""
     async with _told(), house.pool.connection() as connection:
-        return _detail(await schedules.get(connection, name), response)
+        own = await within(connection, asking)
+        return _detail(await schedules.get(connection, name, within=own), response)
 
 
 @router.put("/schedules/{name}", summary="Change a schedule", responses=_CHANGE)
@@ -168,7 +178,7 @@ async def run_schedule(
 
 @router.get("/schedules/{name}/runs", summary="When a schedule runs next", responses=_READ)
 async def next_runs(
-    _token: Reader,
+    asking: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     name: Name,
     n: Annotated[int, Query(ge=1, le=400, description="so many runs")] = 10,
@@ -179,7 +189,7 @@ async def next_runs(
     """As if it were not paused: in UTC and on the clocks of its zone, with window and deadline."""
     begin = house.clock() if after is None else instant(after, "after")
     async with _told(), house.pool.connection() as connection:
-        plan = (await schedules.get(connection, name)).plan
+        plan = (await schedules.get(connection, name, within=await within(connection, asking))).plan
     try:
         runs = islice(calendar.runs(plan, begin), n)
         told = [RunModel.of(calendar.times(plan, run), plan.zone) for run in runs]
@@ -190,7 +200,7 @@ async def next_runs(
 
 @router.get("/schedules/{name}/jobs", summary="What a schedule became", responses=_READ)
 async def list_jobs_of_schedule(
-    _token: Reader,
+    asking: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     request: Request,
     response: Response,
@@ -198,13 +208,22 @@ async def list_jobs_of_schedule(
     limit: Limit = 100,
     after: Annotated[str | None, Query(max_length=512, description="cursor of the last page")] = None,
 ) -> JobPage:
-    """Its jobs, newest first. ``next`` in the answer and the Link header lead to the next page."""
+    """Its jobs, newest first. ``next`` in the answer and the Link header lead to the next page. Whoever is
+    limited to areas sees those that asked nobody else."""
     before = None if after is None else paging.decode(after, int)[0]
     if before is not None and not 0 <= before < 2**63:
         raise BadValue.parameter("after", "is no cursor of this list")
     async with _told(), house.pool.connection() as connection:
-        stored = await schedules.get(connection, name)
-        found = await jobs.page(connection, limit=limit + 1, before=before, schedule_id=stored.schedule_id)
+        own = await within(connection, asking)
+        stored = await schedules.get(connection, name, within=own)
+        found = await jobs.page(
+            connection,
+            limit=limit + 1,
+            before=before,
+            schedule_id=stored.schedule_id,
+            within=own,
+            own=asking.actor,
+        )
         page = found[:limit]
         counts = await jobs.counts(connection, [job.job_id for job in page])
     cursor = paging.encode([page[-1].job_id]) if len(found) > limit else None

@@ -9,7 +9,7 @@ from headend.approvals import four_eyes
 from headend.approvals.campaigns import subject_of
 from headend.programs import control
 from headend.session.access import Connect
-from headend.store import accounts, audit, campaigns, programs
+from headend.store import areas, audit, campaigns, programs
 from headend.store.campaigns import Campaign
 from headend.store.sql import Connection
 from schemas.people import OF_PROGRAM, Permission, Principal
@@ -88,12 +88,12 @@ async def _why_not(
         return f"to {what} this needs the permission {' or '.join(sorted(enough))}"
     limits: set[str] = set()
     for permission in has:
-        areas = principal.at(permission).areas
-        if areas is None or await campaigns.is_within(
-            connection, number, await accounts.meters_of(connection, areas)
+        names = principal.at(permission).areas
+        if names is None or await campaigns.is_within(
+            connection, number, (await areas.within(connection, names)).meters
         ):
             return None
-        limits |= areas
+        limits |= names
     return (
         f"its meters lie outside of {', '.join(sorted(limits)) or 'any area'}, to which you are limited: ask "
         f"somebody of that area to {what} it"

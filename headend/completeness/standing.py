@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from headend.completeness.forecast import Forecast, forecast
 from headend.store import completeness
+from headend.store.areas import Within
 from headend.store.completeness import By, Group
 from headend.store.sql import Connection
 
@@ -40,12 +41,14 @@ async def standing(
     by: By,
     limit: int = 1000,
     skip: int = 0,
+    within: Within | None = None,
 ) -> Standing:
-    """Of the intervals in [since, until), aware; in a transaction."""
-    await completeness.count(connection, since, until, now=now)
+    """Of the intervals in [since, until), aware, of all meters or of those within areas; in a transaction."""
+    own = None if within is None else sorted(within.meters)
+    await completeness.count(connection, since, until, now=now, meter_ids=own)
     whole, groups = await completeness.groups(connection, by, limit=limit, skip=skip)
     work = await completeness.work(
-        connection, now=now, pace_since=now - _PACE, successes_since=now - _SUCCESSES
+        connection, now=now, pace_since=now - _PACE, successes_since=now - _SUCCESSES, within=within
     )
     left_s = 0.0 if work is None else (work.deadline - now).total_seconds()
     return Standing(whole, forecast(whole, work, left_s=left_s), groups)

@@ -1,17 +1,16 @@
 """Accounts of people: who they are, how they prove it, which roles they have. No secret is in any repr."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from headend.store import network, sql
+from headend.store import sql
 from headend.store.errors import ConflictError, UnknownError
 from headend.store.sql import Connection
 from schemas.people import AccountState, Grant, Role
 
 _QUERIES: Final = sql.load("accounts")
-_NODES: Final = sql.load("selection")["nodes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,18 +174,6 @@ async def holders(connection: Connection, role: Role) -> int:
     """How many active accounts have the role everywhere."""
     row = await (await connection.execute(_QUERIES["holders"], {"role": role})).fetchone()
     return 0 if row is None else int(row[0])
-
-
-async def meters_of(connection: Connection, areas: Collection[str]) -> frozenset[int]:
-    """Numbers of the meters that these groups have, or that stand below these stations, now. A name that
-    nothing has any more means no meter."""
-    named = list(areas)
-    cursor = await connection.execute(_QUERIES["groups_below"], {"areas": named})
-    found = {meter for (meter,) in await cursor.fetchall()}
-    nodes = [node for (node,) in await (await connection.execute(_NODES, {"codes": named})).fetchall()]
-    if nodes:
-        found.update(await network.meters_below(connection, nodes))
-    return frozenset(found)
 
 
 # ---- second factor --------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from headend.store import sql
+from headend.store import areas, sql
+from headend.store.areas import Within
 from headend.store.sql import Connection
 from schemas.reading import INTERVAL_QUANTITIES
 
@@ -214,11 +215,12 @@ def _missing(row: Sequence[Any]) -> Missing:
     return found if moment is None else found._replace(first_open=moment.astimezone(UTC))
 
 
-async def channels(connection: Connection, since: datetime, until: datetime) -> list[Channel]:
+async def channels(
+    connection: Connection, since: datetime, until: datetime, *, within: Within | None = None
+) -> list[Channel]:
     """Rows and values by quantity, of the rows that begin in [since, until). Reads those rows."""
-    cursor = await connection.execute(
-        _QUERIES["channels"], {"since": sql.aware(since), "until": sql.aware(until)}
-    )
+    told = areas.told(within) | {"since": sql.aware(since), "until": sql.aware(until)}
+    cursor = await connection.execute(_QUERIES["channels"], told)
     return [
         Channel(INTERVAL_QUANTITIES[place], rows, values) for place, rows, values in await cursor.fetchall()
     ]
@@ -262,14 +264,21 @@ class Work:
 
 
 async def work(
-    connection: Connection, *, now: datetime, pace_since: datetime, successes_since: datetime
+    connection: Connection,
+    *,
+    now: datetime,
+    pace_since: datetime,
+    successes_since: datetime,
+    within: Within | None = None,
 ) -> Work | None:
     """What is under way for the counted intervals, how fast work went on since ``pace_since``, and what came
-    of attempts since ``successes_since``; None where no run of a schedule is under way."""
-    row = await (await connection.execute(_QUERIES["deadline"], {"now": sql.aware(now)})).fetchone()
+    of attempts since ``successes_since``; None where no run of a schedule is under way. ``within``: for his
+    meters; pace and attempts are those of all."""
+    cut = areas.told(within)
+    row = await (await connection.execute(_QUERIES["deadline"], cut | {"now": sql.aware(now)})).fetchone()
     if row is None or row[0] is None:
         return None
-    ahead = await (await connection.execute(_QUERIES["ahead"])).fetchall()
+    ahead = await (await connection.execute(_QUERIES["ahead"], cut)).fetchall()
     pace = await (
         await connection.execute(_QUERIES["pace"], {"since": sql.aware(pace_since), "now": now})
     ).fetchall()

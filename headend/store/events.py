@@ -13,7 +13,8 @@ from hashlib import blake2b
 from typing import Any, Final
 from uuid import UUID
 
-from headend.store import rows, sql
+from headend.store import areas, rows, sql
+from headend.store.areas import Within
 from headend.store.sql import Connection
 from schemas.event import EventLog, EventMeaning, MeterEvent
 
@@ -30,7 +31,7 @@ class EventFilter:
     """Which events are shown; None and empty: all. ``since`` and ``until`` are half-open and aware.
 
     ``below``: codes of nodes of the network, a feeder and a transformer say, below all of which an event's
-    meter or node stands now.
+    meter or node stands now. ``within``: those of his meters and, where no meter is spoken of, of his nodes.
     """
 
     since: datetime | None = None
@@ -40,6 +41,7 @@ class EventFilter:
     below: tuple[str, ...] = ()
     meanings: tuple[EventMeaning, ...] = ()
     logs: tuple[EventLog, ...] = ()
+    within: Within | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ async def _parameters(connection: Connection, only: EventFilter) -> dict[str, An
         some_nodes = {name for _, name in found if name is not None}
         nodes = some_nodes if meters is None else nodes & some_nodes
         meters = some_meters if meters is None else meters & some_meters
-    return {
+    return areas.told(only.within) | {
         "below_meters": None if meters is None else sorted(meters),
         "below_nodes": sorted(nodes),
         "meter": only.meter_id,

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from headend.store import sql
+from headend.store import areas, sql
+from headend.store.areas import Within
 from headend.store.sql import Connection
 
 _QUERIES: Final = sql.load("gaps")
@@ -145,11 +146,13 @@ async def page(
     state: GapState | None = None,
     cause: str | None = None,
     meter_id: int | None = None,
+    within: Within | None = None,
 ) -> list[Gap]:
-    """At most ``limit`` entries with numbers below ``before``, newest first."""
+    """At most ``limit`` entries (within areas) with numbers below ``before``, newest first."""
     cursor = await connection.execute(
         _QUERIES["page"],
-        {
+        areas.told(within)
+        | {
             "limit": limit,
             "before": before,
             "state": None if state is None else state.value,

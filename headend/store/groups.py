@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from headend.store import audit, sql
+from headend.store import areas, audit, sql
+from headend.store.areas import Within
 from headend.store.errors import ConflictError, UnknownError
 from headend.store.sql import Connection
 
@@ -56,9 +57,11 @@ async def add(
         return await get(connection, name)
 
 
-async def get(connection: Connection, name: str) -> Group:
-    """One by name. Raises UnknownError."""
-    row = await (await connection.execute(_QUERIES["find"], {"name": name})).fetchone()
+async def get(connection: Connection, name: str, *, within: Within | None = None) -> Group:
+    """One by name; to whoever is limited, one of his or with meters of his, and these alone are counted.
+    Raises UnknownError."""
+    cursor = await connection.execute(_QUERIES["find"], areas.told(within) | {"name": name})
+    row = await cursor.fetchone()
     if row is None:
         raise UnknownError(f"no group {name!r}")
     return _group(row)
@@ -71,12 +74,12 @@ async def page(
     after: str | None = None,
     q: str | None = None,
     meter: str | None = None,
+    within: Within | None = None,
 ) -> list[Group]:
     """At most ``limit`` whose names come after ``after``, in order of names; ``q`` is a part of the name, in
-    any case, ``meter`` the asset id of a meter that is in them."""
-    cursor = await connection.execute(
-        _QUERIES["page"], {"limit": limit, "after": after, "q": q, "meter": meter}
-    )
+    any case, ``meter`` the asset id of a meter that is in them. ``within`` as of `get`."""
+    told = {"limit": limit, "after": after, "q": q, "meter": meter}
+    cursor = await connection.execute(_QUERIES["page"], areas.told(within) | told, prepare=False)
     return [_group(row) for row in await cursor.fetchall()]
 
 
@@ -137,12 +140,16 @@ async def set_members(
 
 
 async def members(
-    connection: Connection, group_id: int, *, limit: int | None = None, after: str | None = None
+    connection: Connection,
+    group_id: int,
+    *,
+    limit: int | None = None,
+    after: str | None = None,
+    within: Within | None = None,
 ) -> list[str]:
-    """Asset ids of its meters that come after ``after``, in order."""
-    cursor = await connection.execute(
-        _QUERIES["members"], {"group": group_id, "after": after, "limit": limit}
-    )
+    """Asset ids of its meters (within areas) that come after ``after``, in order."""
+    told = {"group": group_id, "after": after, "limit": limit}
+    cursor = await connection.execute(_QUERIES["members"], areas.told(within) | told)
     return [asset_id for (asset_id,) in await cursor.fetchall()]
 
 

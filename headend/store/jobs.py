@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 
-from headend.store import sql, webhooks
+from headend.store import areas, sql, webhooks
+from headend.store.areas import Within
 from headend.store.sql import Connection
 from schemas.job import WORKS, AnyWork, JobKind, RequestState, Retry
 
@@ -145,19 +146,32 @@ async def page(
     kind: JobKind | None = None,
     schedule_id: int | None = None,
     is_open: bool | None = None,
+    within: Within | None = None,
+    own: str | None = None,
 ) -> list[Job]:
-    """At most ``limit`` jobs with numbers below ``before``, newest first."""
+    """At most ``limit`` jobs with numbers below ``before``, newest first. ``within``: those that ask nobody
+    else, and those of the actor ``own``."""
     cursor = await connection.execute(
         _QUERIES["page"],
-        {
+        areas.told(within)
+        | {
             "limit": limit,
             "before": before,
             "kind": None if kind is None else kind.value,
             "schedule_id": schedule_id,
             "is_open": is_open,
+            "own": own,
         },
+        prepare=False,
     )
     return [_job(row) for row in await cursor.fetchall()]
+
+
+async def is_within(connection: Connection, job_id: int, within: Within) -> bool:
+    """Whether the job asks somebody, and none but those within areas."""
+    told = areas.told(within) | {"job_id": job_id}
+    row = await (await connection.execute(_QUERIES["is_within"], told, prepare=False)).fetchone()
+    return row is not None and bool(row[0])
 
 
 async def counts(connection: Connection, job_ids: Sequence[int]) -> dict[int, Counts]:

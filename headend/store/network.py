@@ -96,10 +96,12 @@ async def page(
     after: str | None = None,
     kind: NodeKind | None = None,
     parent_id: int | None = None,
+    seen: Collection[int] | None = None,
 ) -> list[Standing]:
-    """At most ``limit`` nodes whose code comes after ``after``, in order of codes."""
+    """At most ``limit`` nodes whose code comes after ``after``, in order of codes. ``seen``: of these."""
+    told = {"limit": limit, "after": after, "kind": kind, "parent": parent_id}
     cursor = await connection.execute(
-        _QUERIES["page"], {"limit": limit, "after": after, "kind": kind, "parent": parent_id}
+        _QUERIES["page"], told | {"seen": None if seen is None else list(seen)}, prepare=False
     )
     return [standing(row) for row in await cursor.fetchall()]
 

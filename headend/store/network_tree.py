@@ -1,6 +1,7 @@
 """The network as a tree: some levels of it with what is folded below them, or all of it."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,18 +26,21 @@ class Branch:
     below: Counter[NodeKind] = field(default_factory=Counter)
 
 
-async def tree(connection: Connection, root: str | None, *, depth: int, most: int) -> list[Branch]:
+async def tree(
+    connection: Connection, root: str | None, *, depth: int, most: int, seen: Collection[int] | None = None
+) -> list[Branch]:
     """The nodes at ``root`` (None: all that hang on nothing) and ``depth`` levels below, in order of codes.
+    ``seen``: these alone, among whom is all that they hang on; counts are of them too.
 
     Raises UnknownError; TooLargeError where these are more than ``most``.
     """
     number = None if root is None else (await network.get(connection, root)).node.node_id
-    asked = {"root": number, "depth": depth, "limit": most + 1}
-    cursor = await connection.execute(_QUERIES["tree"], asked)
+    asked = {"root": number, "depth": depth, "limit": most + 1, "seen": None if seen is None else list(seen)}
+    cursor = await connection.execute(_QUERIES["tree"], asked, prepare=False)
     rows = await cursor.fetchall()
     if len(rows) > most:
         raise TooLargeError(f"these are more than {most} nodes: ask for fewer levels, or for a node below")
-    cursor = await connection.execute(_QUERIES["counts"], asked)
+    cursor = await connection.execute(_QUERIES["counts"], asked, prepare=False)
     folded = await cursor.fetchall()
     branches = {one.node.node_id: Branch(one) for one in map(network.standing, rows)}
     for edge, kind, count in folded:
@@ -54,7 +58,8 @@ async def tree(connection: Connection, root: str | None, *, depth: int, most: in
 
 async def everything(connection: Connection) -> list[Standing]:
     """All nodes, parents before their children."""
-    cursor = await connection.execute(_QUERIES["tree"], {"root": None, "depth": None, "limit": None})
+    whole = {"root": None, "depth": None, "limit": None, "seen": None}
+    cursor = await connection.execute(_QUERIES["tree"], whole)
     return [network.standing(row) for row in await cursor.fetchall()]
 
 

@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from psycopg.types.json import Jsonb
 
-from headend.store import sql
+from headend.store import areas, sql
+from headend.store.areas import Within
 from headend.store.sql import Connection
 
 _QUERIES: Final = sql.load("reports")
@@ -96,9 +97,9 @@ async def insert(
     return None if row is None else int(row[0])
 
 
-async def find(connection: Connection, report_id: int) -> Report | None:
-    """The report of this number; None where there is none."""
-    cursor = await connection.execute(_QUERIES["find"], {"report_id": report_id})
+async def find(connection: Connection, report_id: int, *, within: Within | None = None) -> Report | None:
+    """The report of this number; None where there is none, or its run asked others than ``within``."""
+    cursor = await connection.execute(_QUERIES["find"], areas.told(within) | {"report_id": report_id})
     row = await cursor.fetchone()
     return None if row is None else _report(row)
 
@@ -110,11 +111,12 @@ async def page(
     before: int | None = None,
     schedule_id: int | None = None,
     job_id: int | None = None,
+    within: Within | None = None,
 ) -> list[Report]:
-    """At most ``limit`` reports with numbers below ``before``, newest first, without their long lists."""
-    cursor = await connection.execute(
-        _QUERIES["page"], {"limit": limit, "before": before, "schedule_id": schedule_id, "job_id": job_id}
-    )
+    """At most ``limit`` reports with numbers below ``before``, newest first, without their long lists.
+    ``within`` as of `find`."""
+    told = {"limit": limit, "before": before, "schedule_id": schedule_id, "job_id": job_id}
+    cursor = await connection.execute(_QUERIES["page"], areas.told(within) | told, prepare=False)
     return [_report(row) for row in await cursor.fetchall()]
 
 

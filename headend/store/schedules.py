@@ -8,7 +8,8 @@ from typing import Any, Final
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
-from headend.store import sql
+from headend.store import areas, sql
+from headend.store.areas import Within
 from headend.store.errors import ConflictError, UnknownError
 from headend.store.sql import Connection
 from schemas.schedule import Schedule
@@ -38,9 +39,12 @@ async def add(
     return await _write(connection, "add", plan, {"next_at": next_at, "built_in": built_in})
 
 
-async def get(connection: Connection, name: str, *, lock: bool = False) -> StoredSchedule:
-    """One by name; with ``lock`` kept to this transaction. Raises UnknownError."""
-    cursor = await connection.execute(_QUERIES["lock" if lock else "find"], {"name": name})
+async def get(
+    connection: Connection, name: str, *, lock: bool = False, within: Within | None = None
+) -> StoredSchedule:
+    """One by name; with ``lock`` kept to this transaction. ``within`` as of `page`. Raises UnknownError."""
+    told = areas.told(within) | {"name": name}
+    cursor = await connection.execute(_QUERIES["lock" if lock else "find"], told)
     row = await cursor.fetchone()
     if row is None:
         raise UnknownError(f"no schedule {name!r}")
@@ -55,12 +59,13 @@ async def page(
     enabled: bool | None = None,
     group: str | None = None,
     q: str | None = None,
+    within: Within | None = None,
 ) -> list[StoredSchedule]:
     """At most ``limit`` whose names come after ``after``, in order of names. ``group``: only those that
-    select by it; ``q`` is a part of the name, in any case."""
-    cursor = await connection.execute(
-        _QUERIES["page"], {"limit": limit, "after": after, "enabled": enabled, "group": group, "q": q}
-    )
+    select by it; ``q`` is a part of the name, in any case. ``within``: those that can ask nobody else, as all
+    groups, all stations or all meters that they name are within."""
+    told = {"limit": limit, "after": after, "enabled": enabled, "group": group, "q": q}
+    cursor = await connection.execute(_QUERIES["page"], areas.told(within) | told, prepare=False)
     return [_stored(row) for row in await cursor.fetchall()]
 
 

@@ -92,7 +92,7 @@ async def test_events_of_a_meter_and_the_newest_of_all_are_found_by_index(connec
     await connection.execute("ANALYZE events")
     nothing = dict.fromkeys(
         ("since", "until", "before_at", "before_identity", "meter", "node", "below_meters", "below_nodes",
-         "meanings", "logs")
+         "meanings", "logs", "within", "within_nodes")
     )  # fmt: skip
     for asked in ({"meter": 77}, {}, {"before_at": T0 + 30 * DAY, "before_identity": str(UUID(int=0))}):
         told = await plan(connection, "events", "page", **nothing | asked, limit=100)

@@ -113,7 +113,3 @@ SELECT count(*) FROM recovery_codes WHERE account_id = %(account)s AND used_at I
 SELECT area, (SELECT count(*) FROM meter_groups WHERE name = area)
            + (SELECT count(*) FROM network_nodes WHERE code = area AND kind IN ('concentrator', 'gateway', 'substation'))
   FROM unnest(%(areas)s::text[]) AS area;
-
--- name: groups_below
--- Meters of groups.
-SELECT meter_id FROM group_members JOIN meter_groups USING (group_id) WHERE name = ANY (%(areas)s::text[]);

@@ -142,13 +142,14 @@ SELECT * FROM told
  ORDER BY asset_id, profile LIMIT %(limit)s;
 
 -- name: channels
--- By quantity: of the rows that there are in [since, until), how many have a place for it, and how many a value.
+-- By quantity: of the rows that there are in [since, until), of meters within areas (NULL: all), how many have a place for it, and how many a value.
 SELECT q.place, count(*), count(*) FILTER (WHERE q.has)
   FROM interval_reads r
   JOIN channel_layouts l USING (layout_id)
  CROSS JOIN LATERAL (VALUES (0, r.active_import IS NOT NULL), (1, r.active_export IS NOT NULL),
                             (2, r.reactive_import IS NOT NULL), (3, r.reactive_export IS NOT NULL)) q (place, has)
  WHERE r.start >= %(since)s AND r.start < %(until)s AND l.channels -> q.place <> 'null'
+   AND (%(within)s::integer[] IS NULL OR r.meter_id = ANY (%(within)s))
  GROUP BY q.place ORDER BY q.place;
 
 -- name: ahead
@@ -157,6 +158,7 @@ SELECT r.lane, r.attempts + 1, coalesce((j.retry ->> 'attempts')::integer, 1), c
        coalesce(sum(c.open), 0)::bigint
   FROM (SELECT DISTINCT ON (r.meter_id) r.* FROM requests r JOIN jobs j USING (job_id)
          WHERE r.state = 'open' AND j.ended_at IS NULL AND j.kind <> 'on_demand'
+           AND (%(within)s::integer[] IS NULL OR r.meter_id = ANY (%(within)s) OR -r.meter_id = ANY (%(within_nodes)s::integer[]))
          ORDER BY r.meter_id, r.due_by) r
   JOIN jobs j USING (job_id)
   LEFT JOIN pg_temp.standing c ON c.meter_id = r.meter_id
@@ -178,8 +180,12 @@ SELECT a.number, count(*), count(*) FILTER (WHERE a.stage IS NULL)
  GROUP BY a.number;
 
 -- name: deadline
--- When the next of the running jobs of schedules shall be done; NULL: none runs.
-SELECT min(deadline) FROM jobs WHERE ended_at IS NULL AND kind = 'scheduled' AND deadline > %(now)s;
+-- When the next of the running jobs of schedules, that ask somebody within areas (NULL: all), shall be done; NULL: none runs.
+SELECT min(deadline) FROM jobs j
+ WHERE ended_at IS NULL AND kind = 'scheduled' AND deadline > %(now)s
+   AND (%(within)s::integer[] IS NULL OR EXISTS (
+        SELECT FROM requests r WHERE r.job_id = j.job_id
+           AND (r.meter_id = ANY (%(within)s) OR -r.meter_id = ANY (%(within_nodes)s::integer[]))));
 
 -- name: alone
 -- Whether nobody else keeps the ledger while this transaction lasts.

@@ -41,6 +41,8 @@ SELECT e.at, e.identity, e.received_at, e.occurred_at, m.asset_id, e.node, e.log
         OR e.meter_id = ANY (%(below_meters)s) OR e.node = ANY (%(below_nodes)s::text[]))
    AND (%(meanings)s::text[] IS NULL OR e.meaning = ANY (%(meanings)s))
    AND (%(logs)s::text[] IS NULL OR e.log = ANY (%(logs)s))
+   AND (%(within)s::integer[] IS NULL OR e.meter_id = ANY (%(within)s) OR (e.meter_id IS NULL AND e.node IN (
+        SELECT code FROM network_nodes WHERE node_id = ANY (%(within_nodes)s::integer[]))))
  ORDER BY e.at DESC, e.identity DESC
  LIMIT %(limit)s;
 
@@ -57,6 +59,8 @@ SELECT e.at, e.identity, e.received_at, e.occurred_at, m.asset_id, e.node, e.log
         OR e.meter_id = ANY (%(below_meters)s) OR e.node = ANY (%(below_nodes)s::text[]))
    AND (%(meanings)s::text[] IS NULL OR e.meaning = ANY (%(meanings)s))
    AND (%(logs)s::text[] IS NULL OR e.log = ANY (%(logs)s))
+   AND (%(within)s::integer[] IS NULL OR e.meter_id = ANY (%(within)s) OR (e.meter_id IS NULL AND e.node IN (
+        SELECT code FROM network_nodes WHERE node_id = ANY (%(within_nodes)s::integer[]))))
  ORDER BY e.received_at, e.at, e.identity
  LIMIT %(limit)s;
 

@@ -109,7 +109,7 @@ UPDATE gaps g SET next_try_at = p.next_try_at
  WHERE g.gap_id = p.gap_id;
 
 -- name: page
--- Gaps below a number, the newest first, filtered.
+-- Gaps below a number, the newest first, filtered; of meters within areas (NULL: all).
 SELECT g.gap_id, m.asset_id, g.profile, lower(g.during), upper(g.during), g.missing, g.lost, g.state, g.cause, g.reason,
        g.tries, nullif(g.next_try_at, 'infinity'), g.wraps_at, g.found_at, g.closed_at, g.job_id
   FROM gaps g JOIN meters m USING (meter_id)
@@ -117,4 +117,5 @@ SELECT g.gap_id, m.asset_id, g.profile, lower(g.during), upper(g.during), g.miss
    AND (%(state)s::text IS NULL OR g.state = %(state)s)
    AND (%(cause)s::text IS NULL OR g.cause = %(cause)s)
    AND (%(meter)s::integer IS NULL OR g.meter_id = %(meter)s)
+   AND (%(within)s::integer[] IS NULL OR g.meter_id = ANY (%(within)s))
  ORDER BY g.gap_id DESC LIMIT %(limit)s;

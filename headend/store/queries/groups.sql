@@ -3,22 +3,32 @@
 INSERT INTO meter_groups (name, title) VALUES (%(name)s, %(title)s) ON CONFLICT (name) DO NOTHING RETURNING group_id;
 
 -- name: find
--- One group by name, with how many meters it has.
-SELECT group_id, name, title, (SELECT count(*) FROM group_members m WHERE m.group_id = g.group_id), created_at, updated_at
-  FROM meter_groups g WHERE name = %(name)s;
+-- One group by name, with how many meters it has; cut to areas (NULL: not cut) as a page is.
+SELECT group_id, name, title,
+       (SELECT count(*) FROM group_members m WHERE m.group_id = g.group_id
+           AND (%(within)s::integer[] IS NULL OR m.meter_id = ANY (%(within)s))), created_at, updated_at
+  FROM meter_groups g
+ WHERE name = %(name)s
+   AND (%(within)s::integer[] IS NULL OR name = ANY (%(within_names)s::text[]) OR EXISTS (
+        SELECT FROM group_members m WHERE m.group_id = g.group_id AND m.meter_id = ANY (%(within)s)));
 
 -- name: lock
 -- One group by name, kept to this transaction.
 SELECT group_id FROM meter_groups WHERE name = %(name)s FOR UPDATE;
 
 -- name: page
--- Groups after a name in order of names, with how many meters each has; filtered by a part of the name and by a member.
-SELECT group_id, name, title, (SELECT count(*) FROM group_members m WHERE m.group_id = g.group_id), created_at, updated_at
+-- Groups after a name in order of names, with how many meters each has; filtered by a part of the name and by a member. Cut to areas (NULL: not cut): those that are areas, or have a meter there, and meters there alone.
+SELECT group_id, name, title,
+       (SELECT count(*) FROM group_members m WHERE m.group_id = g.group_id
+           AND (%(within)s::integer[] IS NULL OR m.meter_id = ANY (%(within)s))), created_at, updated_at
   FROM meter_groups g
  WHERE (%(after)s::text IS NULL OR name > %(after)s)
    AND (%(q)s::text IS NULL OR position(lower(%(q)s) IN lower(name)) > 0)
    AND (%(meter)s::text IS NULL OR EXISTS (
-        SELECT FROM group_members JOIN meters USING (meter_id) WHERE group_id = g.group_id AND asset_id = %(meter)s))
+        SELECT FROM group_members m JOIN meters USING (meter_id) WHERE m.group_id = g.group_id AND asset_id = %(meter)s
+           AND (%(within)s::integer[] IS NULL OR m.meter_id = ANY (%(within)s))))
+   AND (%(within)s::integer[] IS NULL OR name = ANY (%(within_names)s::text[]) OR EXISTS (
+        SELECT FROM group_members m WHERE m.group_id = g.group_id AND m.meter_id = ANY (%(within)s)))
  ORDER BY name LIMIT %(limit)s;
 
 -- name: retitle
@@ -59,9 +69,10 @@ DELETE FROM group_members USING meters
 UPDATE meter_groups SET updated_at = now() WHERE group_id = %(group)s;
 
 -- name: members
--- Asset ids of a group's meters after one, in order.
+-- Asset ids of a group's meters after one, in order; cut to areas (NULL: not cut).
 SELECT asset_id FROM group_members JOIN meters USING (meter_id)
  WHERE group_id = %(group)s AND (%(after)s::text IS NULL OR asset_id > %(after)s)
+   AND (%(within)s::integer[] IS NULL OR meter_id = ANY (%(within)s))
  ORDER BY asset_id LIMIT %(limit)s;
 
 -- name: of_meter

@@ -42,15 +42,25 @@ SELECT job_id, kind, schedule_id, run_at, title, work, retry, priority, deadline
   FROM jobs WHERE job_id = %(job_id)s;
 
 -- name: page
--- Jobs below a number, newest first.
+-- Jobs below a number, newest first; those that ask none but whom areas have (NULL: any), and one's own.
 SELECT job_id, kind, schedule_id, run_at, title, work, retry, priority, deadline, drop_dead, actor, correlation_id,
        created_at, ended_at, cancelled_at
-  FROM jobs
+  FROM jobs j
  WHERE (%(before)s::bigint IS NULL OR job_id < %(before)s)
    AND (%(kind)s::text IS NULL OR kind = %(kind)s)
    AND (%(schedule_id)s::integer IS NULL OR schedule_id = %(schedule_id)s)
    AND (%(is_open)s::boolean IS NULL OR (ended_at IS NULL) = %(is_open)s)
+   AND (%(within)s::integer[] IS NULL OR actor = %(own)s::text OR (EXISTS (SELECT FROM requests r WHERE r.job_id = j.job_id)
+        AND NOT EXISTS (SELECT FROM requests r WHERE r.job_id = j.job_id AND r.meter_id <> ALL (%(within)s)
+                                                 AND -r.meter_id <> ALL (%(within_nodes)s::integer[]))))
  ORDER BY job_id DESC LIMIT %(limit)s;
+
+-- name: is_within
+-- Whether a job asks somebody, and none but those within areas.
+SELECT EXISTS (SELECT FROM requests r WHERE r.job_id = j.job_id)
+        AND NOT EXISTS (SELECT FROM requests r WHERE r.job_id = j.job_id AND r.meter_id <> ALL (%(within)s::integer[])
+                                                 AND -r.meter_id <> ALL (%(within_nodes)s::integer[]))
+  FROM jobs j WHERE job_id = %(job_id)s;
 
 -- name: counts
 -- How many requests of some jobs are in which state.

@@ -42,7 +42,7 @@ SELECT n.node_id, n.code, n.kind, n.meter_id, n.model, n.address, n.title,
     OR n.meter_id = ANY (%(meters)s::integer[]);
 
 -- name: page
--- Nodes after a code in order of codes, filtered by kind and parent, with the link they hang on.
+-- Nodes after a code in order of codes, filtered by kind and parent, of those that are seen (NULL: all), with the link they hang on.
 SELECT n.node_id, n.code, n.kind, n.meter_id, n.model, n.address, n.title,
        l.parent, p.code, l.link, l.hops, l.quality, lower(l.during)
   FROM network_nodes n
@@ -51,6 +51,7 @@ SELECT n.node_id, n.code, n.kind, n.meter_id, n.model, n.address, n.title,
  WHERE (%(after)s::text IS NULL OR n.code > %(after)s)
    AND (%(kind)s::text IS NULL OR n.kind = %(kind)s)
    AND (%(parent)s::integer IS NULL OR l.parent = %(parent)s)
+   AND (%(seen)s::integer[] IS NULL OR n.node_id = ANY (%(seen)s))
  ORDER BY n.code
  LIMIT %(limit)s;
 
@@ -160,16 +161,18 @@ SELECT l.parent, p.code, l.link, l.hops, l.quality, lower(l.during), upper(l.dur
  WHERE l.child = %(node)s ORDER BY l.during;
 
 -- name: tree
--- Nodes at and below a root (NULL: all roots) down to a depth, parents first, with the link they hang on.
+-- Nodes at and below a root (NULL: all roots) down to a depth, of those that are seen (NULL: all), parents first, with the link they hang on.
 WITH RECURSIVE down (node_id, level) AS (
     SELECT node_id, 0 FROM network_nodes n
      WHERE CASE WHEN %(root)s::integer IS NULL
                 THEN NOT EXISTS (SELECT FROM network_links l WHERE l.child = n.node_id AND upper_inf(l.during))
                 ELSE node_id = %(root)s END
+       AND (%(seen)s::integer[] IS NULL OR node_id = ANY (%(seen)s))
     UNION ALL
     SELECT l.child, down.level + 1
       FROM down JOIN network_links l ON l.parent = down.node_id AND upper_inf(l.during)
-     WHERE %(depth)s::integer IS NULL OR down.level < %(depth)s
+     WHERE (%(depth)s::integer IS NULL OR down.level < %(depth)s)
+       AND (%(seen)s::integer[] IS NULL OR l.child = ANY (%(seen)s))
 )
 SELECT n.node_id, n.code, n.kind, n.meter_id, n.model, n.address, n.title,
        l.parent, p.code, l.link, l.hops, l.quality, lower(l.during)
@@ -181,15 +184,17 @@ SELECT n.node_id, n.code, n.kind, n.meter_id, n.model, n.address, n.title,
  LIMIT %(limit)s;
 
 -- name: counts
--- How many nodes of each kind are below the deepest nodes of a tree.
+-- How many nodes of each kind, of those that are seen (NULL: all), are below the deepest nodes of a tree.
 WITH RECURSIVE down (node_id, level, edge) AS (
     SELECT node_id, 0, node_id FROM network_nodes n
      WHERE CASE WHEN %(root)s::integer IS NULL
                 THEN NOT EXISTS (SELECT FROM network_links l WHERE l.child = n.node_id AND upper_inf(l.during))
                 ELSE node_id = %(root)s END
+       AND (%(seen)s::integer[] IS NULL OR node_id = ANY (%(seen)s))
     UNION ALL
     SELECT l.child, down.level + 1, CASE WHEN down.level < %(depth)s THEN l.child ELSE down.edge END
       FROM down JOIN network_links l ON l.parent = down.node_id AND upper_inf(l.during)
+     WHERE %(seen)s::integer[] IS NULL OR l.child = ANY (%(seen)s)
 )
 SELECT down.edge, n.kind, count(*) FROM down JOIN network_nodes n USING (node_id)
  WHERE down.level > %(depth)s GROUP BY 1, 2;

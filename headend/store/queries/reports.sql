@@ -28,15 +28,22 @@ VALUES (%(job_id)s, %(schedule_id)s, %(title)s, %(occasion)s, %(made_at)s, %(sin
 ON CONFLICT DO NOTHING RETURNING report_id;
 
 -- name: find
--- One report.
+-- One report; of a run that asked none but those within areas (NULL: any).
 SELECT report_id, job_id, schedule_id, title, occasion, made_at, since, until, body
-  FROM reports WHERE report_id = %(report_id)s;
+  FROM reports p
+ WHERE report_id = %(report_id)s
+   AND (%(within)s::integer[] IS NULL OR (EXISTS (SELECT FROM requests r WHERE r.job_id = p.job_id)
+        AND NOT EXISTS (SELECT FROM requests r WHERE r.job_id = p.job_id AND r.meter_id <> ALL (%(within)s)
+                                                 AND -r.meter_id <> ALL (%(within_nodes)s::integer[]))));
 
 -- name: page
--- Reports below a number, the newest first, without what is long in them.
+-- Reports below a number, the newest first, without what is long in them; of runs that asked none but those within areas (NULL: any).
 SELECT report_id, job_id, schedule_id, title, occasion, made_at, since, until, body - '{missing,stations}'::text[]
-  FROM reports
+  FROM reports p
  WHERE (%(before)s::bigint IS NULL OR report_id < %(before)s)
    AND (%(schedule_id)s::integer IS NULL OR schedule_id = %(schedule_id)s)
    AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
+   AND (%(within)s::integer[] IS NULL OR (EXISTS (SELECT FROM requests r WHERE r.job_id = p.job_id)
+        AND NOT EXISTS (SELECT FROM requests r WHERE r.job_id = p.job_id AND r.meter_id <> ALL (%(within)s)
+                                                 AND -r.meter_id <> ALL (%(within_nodes)s::integer[]))))
  ORDER BY report_id DESC LIMIT %(limit)s;

@@ -5,9 +5,21 @@ VALUES (%(name)s, %(enabled)s, %(built_in)s, %(plan)s, %(next_at)s)
 RETURNING schedule_id, name, enabled, built_in, plan, version, next_at, last_at, created_at, updated_at;
 
 -- name: find
--- Schedules by name.
+-- Schedules by name, within areas (NULL: all) as in a page.
 SELECT schedule_id, name, enabled, built_in, plan, version, next_at, last_at, created_at, updated_at
-  FROM schedules WHERE name = %(name)s;
+  FROM schedules
+ WHERE name = %(name)s
+   AND (%(within)s::integer[] IS NULL
+        OR (plan -> 'selection' -> 'groups' <> '[]' AND plan -> 'selection' -> 'groups' <@ to_jsonb(%(within_names)s::text[]))
+        OR (plan -> 'selection' -> 'stations' <> '[]' AND NOT EXISTS (
+            SELECT FROM jsonb_array_elements_text(plan -> 'selection' -> 'stations') AS named
+             WHERE NOT EXISTS (SELECT FROM network_nodes
+                                WHERE code = named AND node_id = ANY (%(within_nodes)s::integer[]))))
+        OR (plan -> 'selection' -> 'meters' <> '[]' AND NOT EXISTS (
+            SELECT FROM jsonb_array_elements_text(plan -> 'selection' -> 'meters') AS named
+             WHERE NOT EXISTS (SELECT FROM meters WHERE asset_id = named AND meter_id = ANY (%(within)s))
+               AND NOT EXISTS (SELECT FROM network_nodes
+                                WHERE code = named AND node_id = ANY (%(within_nodes)s::integer[])))));
 
 -- name: lock
 -- One schedule by name, kept to this transaction.
@@ -15,13 +27,24 @@ SELECT schedule_id, name, enabled, built_in, plan, version, next_at, last_at, cr
   FROM schedules WHERE name = %(name)s FOR UPDATE;
 
 -- name: page
--- Schedules after a name in order of names, filtered.
+-- Schedules after a name in order of names, filtered. Within areas (NULL: all) are those of which all groups, all stations or all meters that are named are: one list is enough, as every list has to fit.
 SELECT schedule_id, name, enabled, built_in, plan, version, next_at, last_at, created_at, updated_at
   FROM schedules
  WHERE (%(after)s::text IS NULL OR name > %(after)s)
    AND (%(enabled)s::boolean IS NULL OR enabled = %(enabled)s)
    AND (%(group)s::text IS NULL OR plan -> 'selection' -> 'groups' @> to_jsonb(%(group)s::text))
    AND (%(q)s::text IS NULL OR position(lower(%(q)s) IN lower(name)) > 0)
+   AND (%(within)s::integer[] IS NULL
+        OR (plan -> 'selection' -> 'groups' <> '[]' AND plan -> 'selection' -> 'groups' <@ to_jsonb(%(within_names)s::text[]))
+        OR (plan -> 'selection' -> 'stations' <> '[]' AND NOT EXISTS (
+            SELECT FROM jsonb_array_elements_text(plan -> 'selection' -> 'stations') AS named
+             WHERE NOT EXISTS (SELECT FROM network_nodes
+                                WHERE code = named AND node_id = ANY (%(within_nodes)s::integer[]))))
+        OR (plan -> 'selection' -> 'meters' <> '[]' AND NOT EXISTS (
+            SELECT FROM jsonb_array_elements_text(plan -> 'selection' -> 'meters') AS named
+             WHERE NOT EXISTS (SELECT FROM meters WHERE asset_id = named AND meter_id = ANY (%(within)s))
+               AND NOT EXISTS (SELECT FROM network_nodes
+                                WHERE code = named AND node_id = ANY (%(within_nodes)s::integer[])))))
  ORDER BY name LIMIT %(limit)s;
 
 -- name: change
