@@ -34,6 +34,7 @@ class Heard(NamedTuple):
 
     topic: str
     payload: bytes
+    retained: bool = False
 
 
 @dataclass(slots=True)
@@ -105,7 +106,7 @@ class Device:
     async def _hear(self, client: aiomqtt.Client, outlet: "Outlet") -> None:
         async for message in client.messages:
             if self.hear is not None and isinstance(message.payload, bytes):
-                await self.hear(outlet, Heard(str(message.topic), message.payload))
+                await self.hear(outlet, Heard(str(message.topic), message.payload, message.retain))
 
     async def _restart(self, client: aiomqtt.Client) -> None:
         """A device that restarts says no goodbye, so that the broker publishes its last will. A connection

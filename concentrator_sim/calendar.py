@@ -18,8 +18,8 @@ from typing import Final, NamedTuple
 
 from concentrator_sim import billing
 from concentrator_sim.faults import Faults
-from concentrator_sim.generator import MODULUS
 from concentrator_sim.object_model import Asked, CosemObject, Meter, Read
+from concentrator_sim.tariff_ledger import TariffLedger, never_written, script_at
 from protocols.dlms import axdr
 from protocols.dlms.cosem import ClassId, date_time, script_table, special_days
 from protocols.dlms.cosem import activity_calendar as calendars
@@ -44,9 +44,6 @@ MOST_SPECIAL_DAYS: Final = 100
 LONGEST_NAME: Final = 8
 #: How far a meter that stores wrongly moves one switch, in minutes.
 WRONG_BY_MIN: Final = 15
-_DAY_S: Final = 86_400
-_DAY: Final = dt.timedelta(days=1)
-_EPOCH: Final = dt.date(1970, 1, 1)
 _OPEN: Final = CosemDateTime(CosemDate(), CosemTime())
 
 
@@ -68,11 +65,7 @@ class Rules(NamedTuple):
 
     def script(self, local_s: int) -> int:
         """Which script has been run last at a local second. Where no day says any, the first."""
-        date, second = _EPOCH + dt.timedelta(days=local_s // _DAY_S), local_s % _DAY_S
-        found = [script for at, script in self.switches(date) if at <= second]
-        if not found:  # the day before goes on
-            found = [script for _, script in self.switches(date - _DAY)]
-        return found[-1] if found else 1
+        return script_at(self, local_s)
 
     def _day_id(self, date: dt.date) -> int | None:
         for one in self.specials:
@@ -107,14 +100,6 @@ def _second(start: CosemTime) -> int:
     return 3600 * (start.hour or 0) + 60 * (start.minute or 0) + (start.second or 0)
 
 
-class _Change(NamedTuple):
-    """From ``since_s`` on these rules; the registers then."""
-
-    since_s: int
-    registers: tuple[int, ...]
-    rules: Rules
-
-
 class TariffBook:
     """What was written to one meter: its parts as A-XDR bytes, and what counts when."""
 
@@ -124,7 +109,7 @@ class TariffBook:
         self.passive = list(_EMPTY)
         self.specials = _NO_SPECIALS
         self.activation = _NEVER
-        self._changes: list[_Change] = []
+        self._ledger = TariffLedger(meter.consumption, meter.deviation_min)
         #: whether a new day table is stored with one switch wrong
         self.is_wrong: Callable[[], bool] | None = None
 
@@ -182,41 +167,15 @@ class TariffBook:
     def registers(self, moment_s: int) -> tuple[int, ...]:
         """Energy of each tariff in Wh."""
         self.settle(moment_s)
-        change = next((one for one in reversed(self._changes) if one.since_s <= moment_s), None)
-        if change is None:
-            return _never_written(self._meter, moment_s)
-        return self._counted(change, moment_s)
+        return self._ledger.registers(moment_s)
 
     def script(self, moment_s: int) -> int:
         """Which script has been run last."""
         self.settle(moment_s)
-        rules = self._changes[-1].rules if self._changes else DEFAULT_RULES
-        return rules.script(moment_s - self._meter.deviation_min * 60)
+        return script_at(self._ledger.rules or DEFAULT_RULES, moment_s - self._meter.deviation_min * 60)
 
     def _changed(self, at_s: int) -> None:
-        at_s = max(at_s, self._changes[-1].since_s if self._changes else at_s)
-        registers = (
-            self._counted(self._changes[-1], at_s) if self._changes else _never_written(self._meter, at_s)
-        )
-        self._changes.append(_Change(at_s, registers, _rules(self.active, self.specials)))
-
-    def _counted(self, change: _Change, until_s: int) -> tuple[int, ...]:
-        """The registers of a change, and what was drawn since."""
-        east_s, consumption = -self._meter.deviation_min * 60, self._meter.consumption
-        out = list(change.registers)
-        at_s = change.since_s
-        before = consumption.at(0, at_s)
-        while at_s < until_s:
-            local_s = at_s + east_s
-            date = _EPOCH + dt.timedelta(days=local_s // _DAY_S)
-            starts = [at for at, _ in change.rules.switches(date) if at > local_s % _DAY_S]
-            next_s = min(local_s - local_s % _DAY_S + min([*starts, _DAY_S]) - east_s, until_s)
-            after = consumption.at(0, next_s)
-            place = change.rules.script(local_s) - 1
-            if 0 <= place < len(out):
-                out[place] = (out[place] + (after - before) % MODULUS) % MODULUS
-            at_s, before = next_s, after
-        return tuple(out)
+        self._ledger.change(at_s, _rules(self.active, self.specials))
 
 
 def follow_faults(meter: Meter, faults: Faults, clock: Callable[[], int]) -> None:
@@ -229,12 +188,9 @@ def tariffs(meter: Meter, moment_s: int) -> tuple[int, ...]:
     """The registers of all tariffs at ``moment_s`` (Unix seconds), in Wh; together they are the total, but
     for what they and it have at the beginning."""
     book = meter.part_if_any(TariffBook)
-    return _never_written(meter, moment_s) if book is None else book.registers(moment_s)
-
-
-def _never_written(meter: Meter, moment_s: int) -> tuple[int, ...]:
-    day, night = billing.tariffs(meter.consumption, moment_s, meter.deviation_min)
-    return (day, night, *(0 for _ in billing.TARIFFS[2:]))
+    if book is None:
+        return never_written(meter.consumption, moment_s, meter.deviation_min)
+    return book.registers(moment_s)
 
 
 def _one_wrong(days: Sequence[DayProfile]) -> list[DayProfile]:

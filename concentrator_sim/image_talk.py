@@ -7,7 +7,7 @@ from concentrator_sim.meter import SimulatedMeter
 from protocols.dlms.cosem.image_transfer import TransferStatus
 from protocols.dlms.enums import ActionResult
 from protocols.errors import RemoteProtocolError
-from protocols.mqtt import images
+from protocols.mqtt import images, messages
 from schemas.image_message import (
     MAX_RANGES,
     Image,
@@ -73,7 +73,7 @@ class ImageTalk:
                 )
             case _:
                 return None  # an answer
-        return images.encode(found)
+        return messages.encode(found)
 
     def _begin(self, request: ImageBegin, store: ImageStore) -> ImageAnswer:
         image = request.image

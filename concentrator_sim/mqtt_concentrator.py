@@ -1,5 +1,5 @@
 """A concentrator that sends its meters' load curves over MQTT, in batches of our own schema, and hands them
-the chunks of a new program."""
+what is said to them: chunks of a new image, tariff programs."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,9 @@ from concentrator_sim.image_talk import ImageTalk
 from concentrator_sim.meter import serial_of
 from concentrator_sim.outbox import Outbox
 from concentrator_sim.plan import Form
-from concentrator_sim.publishing import PublishingStation
+from concentrator_sim.publishing import Publisher, PublishingStation
 from concentrator_sim.served import House
+from concentrator_sim.tariff_talk import TariffTalk
 from concentrator_sim.tree import Station
 from protocols.errors import RemoteProtocolError
 from protocols.mqtt import batches
@@ -52,7 +53,14 @@ class MqttConcentrator(PublishingStation):
             capacity=plan.buffer,
         )
         self._topic = f"headend/batch/{station.code}"
-        self._images = {f"headend/image/{one.serial}": (one, ImageTalk(one.meter)) for one in self.publishers}
+        #: topic of a request -> the meter, what it answers, topic of the answer
+        self._talks: dict[str, tuple[Publisher, ImageTalk | TariffTalk, str]] = {}
+        for one in self.publishers:
+            for what, talk in (
+                ("image", ImageTalk(one.meter)),
+                ("tariff", TariffTalk(one.meter, one.faults.clock)),
+            ):
+                self._talks[f"headend/{what}/{one.serial}"] = one, talk, f"headend/{what}-told/{one.serial}"
 
     @property
     def address(self) -> str:
@@ -68,7 +76,7 @@ class MqttConcentrator(PublishingStation):
             self._faults,
             self.house.now,
             will=(f"headend/presence/{code}", "offline"),
-            topics=(f"headend/request/{code}", f"headend/ack/{code}", *self._images),
+            topics=(f"headend/request/{code}", f"headend/ack/{code}", *self._talks),
             hear=self._hear,
         )
         async with asyncio.TaskGroup() as tasks:
@@ -110,7 +118,7 @@ class MqttConcentrator(PublishingStation):
             await asyncio.sleep(_LOOK_S)
 
     async def _hear(self, outlet: Outlet, heard: Heard) -> None:
-        if heard.topic in self._images:
+        if heard.topic in self._talks:
             await self._pass_on(outlet, heard)
             return
         try:
@@ -123,12 +131,12 @@ class MqttConcentrator(PublishingStation):
             await self._send(outlet, self.outbox.asked(message))
 
     async def _pass_on(self, outlet: Outlet, heard: Heard) -> None:
-        """A meter is asked of its image; it answers if the line carries it."""
-        (one, talk), now = self._images[heard.topic], self.house.now()
-        if one.is_reached(now, len(heard.payload)):
+        """A meter is asked something; it answers if the line carries it."""
+        (one, talk, topic), now = self._talks[heard.topic], self.house.now()
+        if not heard.retained and one.is_reached(now, len(heard.payload)):
             answer = talk.answer(heard.payload, now)
             if answer is not None:
-                await outlet.publish(f"headend/image-told/{one.serial}", answer)
+                await outlet.publish(topic, answer)
 
     async def _send(self, outlet: Outlet, messages: Sequence[BatchMessage]) -> None:
         is_compact = self.station.plan.form is Form.CBOR

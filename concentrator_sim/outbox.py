@@ -2,8 +2,8 @@
 head-end has them.
 
 Each meter's rows go into the first batch after the meter was reached, so that rows come late and complete
-over bad links. A batch that does not fit the buffer any more is declared lost, and so is one that is asked
-for and gone.
+over bad links; beside them are the tariff registers of a meter that was given a tariff program. A batch that
+does not fit the buffer any more is declared lost, and so is one that is asked for and gone.
 """
 
 from collections import OrderedDict
@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from concentrator_sim import billing
 from concentrator_sim.generator import QUANTITIES, moment_of, quarter_of
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.shapes import QUARTER_S
+from concentrator_sim.tariff_talk import ProgramBook
 from schemas.batch import (
     Batch,
     BatchAck,
@@ -21,6 +23,7 @@ from schemas.batch import (
     BatchEvent,
     BatchLost,
     BatchMessage,
+    BatchRegister,
     BatchRequest,
     Series,
 )
@@ -102,7 +105,8 @@ class Outbox:
             series = tuple(self._series(reached, newest))
             events = tuple(_silence(meter, now_s) for meter in self._silent)
             self._silent.clear()
-            out.append(self._keep(series, events, now_s))
+            registers = [one for rows in series for one in self._tariffs(rows)]
+            out.append(self._keep(series, tuple(registers), events, now_s))
             out += self._overflow()
         return out
 
@@ -121,7 +125,21 @@ class Outbox:
             )
             fetched.next += count
 
-    def _keep(self, series: tuple[Series, ...], events: tuple[BatchEvent, ...], now_s: int) -> Batch:
+    def _tariffs(self, rows: Series) -> Iterator[BatchRegister]:
+        """What a meter that was given a tariff program has counted by tariff at its last row."""
+        book = self.fetched[rows.meter].meter.part_if_any(ProgramBook)
+        if book is not None:
+            at_s = rows.stamps[-1]
+            for obis, value in zip(billing.TARIFFS, book.registers(at_s), strict=True):
+                yield BatchRegister(meter=rows.meter, obis=str(obis), value=str(value), unit="Wh", time=at_s)
+
+    def _keep(
+        self,
+        series: tuple[Series, ...],
+        registers: tuple[BatchRegister, ...],
+        events: tuple[BatchEvent, ...],
+        now_s: int,
+    ) -> Batch:
         batch = Batch(
             format="headend.batch.1",
             concentrator=self._name,
@@ -130,6 +148,7 @@ class Outbox:
             sent=now_s,
             layouts=(LAYOUT,) if series else (),
             series=series,
+            registers=registers,
             events=events,
         )
         self._kept[self._next] = _Kept(batch, now_s)

@@ -13,6 +13,7 @@ from concentrator_sim.medium import Route
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.served import House
 from concentrator_sim.shapes import QUARTERS_PER_DAY
+from concentrator_sim.tariff_talk import ProgramBook
 from concentrator_sim.tree import Leaf, Station
 
 #: A device publishes within so many seconds after a boundary, each at its own second.
@@ -34,6 +35,8 @@ class Publisher:
             self.meter.consumption.reset_at(reset_s)
         if self.faults.touches_images:
             self.meter.part(ImageStore).troubles = troubles_of(self.faults)
+        if self.faults.touches_tariffs:
+            self.meter.part(ProgramBook).is_wrong = lambda: self.faults.stores_wrongly(house.now())
 
     @property
     def serial(self) -> str:

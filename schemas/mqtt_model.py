@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from schemas.image_message import LEAST_CHUNK, MAX_CHUNK
 from schemas.model import ModelError, ObisText, Scaler, explain, model_names, read_profile
 from schemas.model.parts import Part, ZoneName
+from schemas.model.tariff import TariffLimits
 from schemas.reading import INTERVAL_QUANTITIES, Channel, ChannelLayout
 
 FAMILY: Final = "mqtt"
@@ -227,6 +228,21 @@ class Firmware(Part):
         return self
 
 
+class MqttTariff(TariffLimits):
+    """How much of a tariff program the device keeps, and where it is told of it, by the messages of
+    `schemas.tariff_message`: it listens at ``topic`` and answers at ``answer``."""
+
+    topic: NamedTopic
+    answer: NamedTopic
+    name_length: int = Field(default=64, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.topic == self.answer:
+            raise ValueError("the device must answer elsewhere than it listens")
+        return self
+
+
 class MqttModel(Part):
     """A kind of device that pushes by MQTT.
 
@@ -249,6 +265,7 @@ class MqttModel(Part):
     zcl: ZclScaling | None = None
     ask: Ask | None = None
     firmware: Firmware | None = None
+    tariff: MqttTariff | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

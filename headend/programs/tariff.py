@@ -205,7 +205,20 @@ class _Work:
 
     @property
     def _is_active(self) -> bool:
-        return not differences(self.wanted.calendar, self._has.active)
+        if differences(self.wanted.calendar, self._has.active):
+            return False
+        return not self._has_own_specials or not special_differences(self.wanted.specials, self._has.specials)
+
+    @property
+    def _has_own_specials(self) -> bool:
+        """Whether each calendar has special days of its own."""
+        return self._has.passive_specials is not None
+
+    @property
+    def _waiting_specials(self) -> tuple[CalendarSpecial, ...]:
+        """Those that are written before the activation."""
+        own = self._has.passive_specials
+        return self._has.specials if own is None else own
 
     # ---- before -----------------------------------------------------------------------------------------
 
@@ -217,22 +230,22 @@ class _Work:
             if misfits:
                 return Unfit("; ".join(misfits[:_MOST_TOLD]))
         parts = self._parts()
-        specials = self._before_activation()
-        if specials is not None and special_differences(specials, self._has.specials):
+        specials = wanted.specials if self._has_own_specials else self._before_activation()
+        if specials is not None and special_differences(specials, self._waiting_specials):
             parts.append(TariffPart.SPECIAL_DAYS)
         if not parts:
             return None
         await journal.intend("write", parts=[str(part) for part in parts])
         if self._has.activates_at is not None and self._has.activates_at > self._task.now:
             await self._meter.disarm_tariff()  # a calendar half written must not become the active one
-        for part in parts:
-            written = wanted if specials is None else Compiled(wanted.calendar, specials)
-            await self._meter.write_tariff(part, written)
+        written = wanted if specials is None else Compiled(wanted.calendar, specials)
+        await self._meter.write_tariff(parts, written)
         await journal.done("write")
         self._has = await self._meter.read_tariff()
-        wrong = [] if self._has.passive is None else differences(wanted.calendar, self._has.passive)
+        passive = self._has.passive
+        wrong = ["no passive calendar"] if passive is None else differences(wanted.calendar, passive)
         if specials is not None:
-            wrong += special_differences(specials, self._has.specials)
+            wrong += special_differences(specials, self._waiting_specials)
         if wrong:
             told = "; ".join(wrong[:_MOST_TOLD])
             return Failed(
@@ -313,7 +326,7 @@ class _Work:
             await journal.done("activate", activated=began.isoformat())
         if special_differences(wanted.specials, self._has.specials):
             await journal.intend("special_days")
-            await self._meter.write_tariff(TariffPart.SPECIAL_DAYS, wanted)
+            await self._meter.write_tariff([TariffPart.SPECIAL_DAYS], wanted)
             await journal.done("special_days")
             self._has = await self._meter.read_tariff()
             wrong = special_differences(wanted.specials, self._has.specials)

@@ -4,32 +4,14 @@ import base64
 import binascii
 from collections.abc import Iterable, Iterator, Sequence
 
-from pydantic import ValidationError
-
 from protocols.errors import RemoteProtocolError
-from protocols.mqtt.documents import check_size
+from protocols.mqtt import messages
 from schemas.image_message import MESSAGE, ImageChunk, ImageMessage
 
 
 def decode(payload: bytes) -> ImageMessage:
-    """A request or an answer.
-
-    Raises:
-        RemoteProtocolError: too long, no JSON, or not of the schema; with the first place that is wrong.
-    """
-    check_size(payload)
-    try:
-        return MESSAGE.validate_json(payload)
-    except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        # both may repeat the peer's own text, of any length
-        place = ".".join(map(str, wrong["loc"]))[:80] or "message"
-        raise RemoteProtocolError(f"{place}: {wrong['msg'][:160]}") from error
-
-
-def encode(message: ImageMessage) -> bytes:
-    """The message as JSON; what has no value is left out."""
-    return message.model_dump_json(exclude_none=True).encode("utf-8")
+    """A request or an answer. Raises RemoteProtocolError as `protocols.mqtt.messages.decode`."""
+    return messages.decode(MESSAGE, payload)
 
 
 def chunk(request_id: str, number: int, value: bytes) -> ImageChunk:

@@ -107,12 +107,14 @@ class Calendar(NamedTuple):
 
 class MeterTariff(NamedTuple):
     """What a meter has: ``passive`` None where it has none, ``activates_at`` (aware UTC) where it will be
-    activated by itself."""
+    activated by itself. ``specials`` are of both calendars, or, where there are ``passive_specials``, of the
+    active one alone."""
 
     active: Calendar
     passive: Calendar | None
     specials: tuple[CalendarSpecial, ...]
     activates_at: datetime | None = None
+    passive_specials: tuple[CalendarSpecial, ...] | None = None
 
 
 class Compiled(NamedTuple):

@@ -20,7 +20,7 @@ from headend.drivers.commands.firmware import ImageStatus, Running, Upgradable
 from headend.drivers.contract import Feature
 from headend.drivers.mqtt.driver import Answer, MqttDriver
 from protocols.errors import LinkTimeout, LocalProtocolError, PeerRefused, RemoteProtocolError
-from protocols.mqtt import images
+from protocols.mqtt import images, messages
 from schemas.image_message import MAX_RANGES, ImageTold, json_schema
 from schemas.model import ModelError
 from schemas.mqtt_model import load_mqtt_model
@@ -53,7 +53,7 @@ class Line:
 
     @asynccontextmanager
     async def asking(self, *answers: str) -> Any:
-        assert answers == (TOLD,)
+        assert TOLD in answers
         yield self
 
     async def publish(self, topic: str, payload: bytes) -> None:
@@ -132,13 +132,13 @@ def test_ranges_are_their_numbers(numbers: set[int]) -> None:
 
 @given(st.binary(min_size=1, max_size=300))
 def test_a_chunk_brings_its_bytes(value: bytes) -> None:
-    found = images.decode(images.encode(images.chunk("a-request", 7, value)))
+    found = images.decode(messages.encode(images.chunk("a-request", 7, value)))
     assert images.value_of(found) == value  # type: ignore[arg-type]
 
 
 async def test_the_model_says_what_it_takes() -> None:
     driver = MqttDriver()
-    assert driver.features("headend-batch-meter") == {Feature.FIRMWARE}
+    assert driver.features("headend-batch-meter") == {Feature.FIRMWARE, Feature.TARIFF}
     assert Feature.FIRMWARE not in driver.features("tasmota")
     assert load_mqtt_model("headend-batch-meter").firmware.chunk_size == CHUNK  # type: ignore[union-attr]
 
@@ -264,7 +264,7 @@ def test_a_torn_image_tells_its_first_holes() -> None:
     image = {**WHOLE, "size": 64 * 3000, "chunk_size": 64}
     talk.answer(request("begin", image=image), 0)
     for number in range(1, 3000, 2):
-        talk.answer(images.encode(images.chunk("a-request", number, bytes(64))), 0)
+        talk.answer(messages.encode(images.chunk("a-request", number, bytes(64))), 0)
     told = images.decode(talk.answer(request("state"), 0) or b"")
     assert isinstance(told, ImageTold)
     assert told.missing == tuple((n, n) for n in range(0, 2 * MAX_RANGES, 2))

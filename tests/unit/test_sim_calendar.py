@@ -26,8 +26,7 @@ ACTIVE = datetime(2026, 12, 23, 18, 20, tzinfo=UTC)
 
 async def _written(meter: SimulatedMeter, clock: Clock) -> TariffCommands:
     talk = TariffCommands(Session(meter, clock), load_model("headend-sim"))  # type: ignore[arg-type]
-    for part in TariffPart:
-        await talk.write_tariff(part, WANTED)
+    await talk.write_tariff(list(TariffPart), WANTED)
     await talk.activate_tariff(ACTIVE)
     return talk
 
@@ -105,6 +104,6 @@ async def test_names_padded_and_tables_in_another_order_are_the_same() -> None:
     )
     talk = TariffCommands(Session(meter, clock), load_model("headend-sim"))  # type: ignore[arg-type]
     for part in TariffPart:
-        await talk.write_tariff(part, turned)
+        await talk.write_tariff([part], turned)
     has = await talk.read_tariff()
     assert has.passive == WANTED.calendar

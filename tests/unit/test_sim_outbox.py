@@ -5,9 +5,18 @@ import pytest
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.outbox import MISSES, Outbox
+from concentrator_sim.tariff_talk import ProgramBook
 from protocols.mqtt import batches
 from schemas.batch import Batch, BatchAck, BatchLost, BatchRequest
 from schemas.event import EventMeaning
+from schemas.tariff.calendar import (
+    Calendar,
+    CalendarDay,
+    CalendarSeason,
+    CalendarSwitch,
+    CalendarWeek,
+    Compiled,
+)
 
 NOW = 1_800_000_123
 NEWEST = quarter_of(NOW)
@@ -52,6 +61,23 @@ def truth(meter, first, last):
         (moment_of(quarter), *(meter.consumption.at(n, moment_of(quarter)) for n in range(4)))
         for quarter in range(first, last + 1)
     ]
+
+
+def test_a_meter_that_was_given_a_program_tells_its_tariff_registers():
+    meter = SimulatedMeter(1, 1_000_003)
+    box = Outbox("DC-1", "r1", [meter], first=NEWEST - 3, at_most=4, capacity=9)
+    book = meter.part(ProgramBook)
+    at = moment_of(NEWEST - 1)
+    week, day = CalendarWeek("w", (7,) * 7), CalendarDay(7, (CalendarSwitch(0, 3),))
+    book.write(Compiled(Calendar("x", (CalendarSeason("s", 1, 1, "w"),), (week,), (day,)), ()))
+    book.activate(at, at)
+    (batch,) = box.round([meter.serial], NOW)
+    told = {one.obis: int(one.value) for one in batch.registers}
+    assert {one.time for one in batch.registers} == {moment_of(NEWEST)}
+    since = meter.consumption.at(0, moment_of(NEWEST)) - meter.consumption.at(0, at)
+    assert told["1-0:1.8.3*255"] == since > 0
+    assert sum(told.values()) == meter.consumption.at(0, moment_of(NEWEST))
+    assert not any(one.registers for one in outbox().round(SERIALS, NOW))
 
 
 def test_batches_hold_every_row_once():

@@ -1,6 +1,6 @@
 """What tariff programs ask of a meter: its calendars, table by table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -16,7 +16,7 @@ class TariffPart(StrEnum):
     WEEKS = "weeks"
     SEASONS = "seasons"
     NAME = "name"
-    SPECIAL_DAYS = "special_days"  # of both calendars
+    SPECIAL_DAYS = "special_days"  # of both calendars, where they have not their own
 
 
 @runtime_checkable
@@ -34,8 +34,9 @@ class TariffConversation(Protocol):
         """What in the meter does not do what the calendar's scripts are meant to; ``tariffs`` are the
         selectors' tariffs. Empty where all does, and where the meter has nothing to be asked."""
 
-    async def write_tariff(self, part: TariffPart, wanted: Compiled) -> None:
-        """Write one table of the passive calendar, or the special days. Raises DataAccessRefused."""
+    async def write_tariff(self, parts: Sequence[TariffPart], wanted: Compiled) -> None:
+        """Write these tables of the passive calendar, in this order, and special days; languages that know
+        no single tables write all. Raises DataAccessRefused."""
 
     async def disarm_tariff(self) -> None:
         """No passive calendar is to become active by itself. Raises DataAccessRefused."""

@@ -63,15 +63,15 @@ class Dlt645Tariffs:
         """Nothing: numbers of tariffs are what they are."""
         return []
 
-    async def write_tariff(self, part: TariffPart, wanted: Compiled) -> None:
-        """Day tables or time zones of the set that waits, with the model's password."""
+    async def write_tariff(self, parts: Sequence[TariffPart], wanted: Compiled) -> None:
+        """Day tables and time zones of the set that waits, with the model's password."""
         zones, days = tables.decode_status(await self._ask_tariff(tables.STATUS))
         calendar = wanted.calendar
-        if part is TariffPart.DAYS:
+        if TariffPart.DAYS in parts:
             for one in calendar.days:
                 periods = [tables.Period(switch.minute, switch.selector) for switch in one.switches]
                 await self._write_tariff(tables.table_id(3 - days, one.number), tables.encode_table(periods))
-        elif part is TariffPart.SEASONS:
+        if TariffPart.SEASONS in parts:
             weeks = {one.name: one.days[0] for one in calendar.weeks}
             rows = [tables.Zone(one.month, one.day, weeks[one.week]) for one in calendar.seasons]
             await self._write_tariff(tables.zones_id(3 - zones), tables.encode_zones(rows))

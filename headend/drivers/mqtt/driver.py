@@ -2,7 +2,8 @@
 
 Asking is publishing where the device listens and waiting where it answers, as its model says (``[ask]``).
 What is retained is no answer. Where the model can, each asking has a word of its own, so that no late answer
-is taken for another. Firmware is in `headend.drivers.mqtt.firmware`.
+is taken for another. Firmware and tariff
+programs are in modules of their own (`firmware`, `tariff`).
 """
 
 import asyncio
@@ -32,6 +33,7 @@ from headend.drivers.mqtt.firmware import FirmwareCommands
 from headend.drivers.mqtt.message import read_object
 from headend.drivers.mqtt.meters import Known
 from headend.drivers.mqtt.sampling import Sampler
+from headend.drivers.mqtt.tariff import TariffCommands
 from headend.drivers.mqtt.told import Readings
 from headend.drivers.mqtt.topics import fill
 from headend.drivers.ways import settled, to_each
@@ -39,7 +41,7 @@ from protocols.dlms.obis import Obis
 from protocols.errors import LinkTimeout, LocalProtocolError, PeerRefused
 from protocols.mqtt import documents
 from schemas.address import LinkAddress, Scheme
-from schemas.mqtt_model import ASK, Firmware, MqttModel, load_mqtt_model
+from schemas.mqtt_model import ASK, Firmware, MqttModel, MqttTariff, load_mqtt_model
 from schemas.reading import Quality, ReadingBatch, registers_only
 
 MQTT: Final = "mqtt"
@@ -106,9 +108,13 @@ class MqttDriver:
         self._now = now
 
     def features(self, model: str) -> frozenset[Feature]:
-        """Registers and firmware, where the model says how to ask. Raises ModelError."""
+        """Registers, firmware and tariffs, where the model says how to ask. Raises ModelError."""
         loaded = load_mqtt_model(model, self._folders)
-        said = {Feature.REGISTERS: loaded.ask, Feature.FIRMWARE: loaded.firmware}
+        said = {
+            Feature.REGISTERS: loaded.ask,
+            Feature.FIRMWARE: loaded.firmware,
+            Feature.TARIFF: loaded.tariff,
+        }
         return frozenset(feature for feature, how in said.items() if how is not None)
 
     def curves(self, model: str) -> tuple[Curve, ...]:
@@ -132,7 +138,8 @@ class MqttDriver:
         if self._exchange is None:
             raise LocalProtocolError(f"{way}: this head-end has no broker: set HEADEND_MQTT_URL")
         nonce = secrets.token_hex(8)
-        spoken = [one.answer for one in (way.model.ask, way.model.firmware) if one is not None]
+        model = way.model
+        spoken = [one.answer for one in (model.ask, model.firmware, model.tariff) if one is not None]
         answers = [fill(one, way.identity).replace(ASK, nonce) for one in spoken]
         async with self._exchange.asking(*answers) as asking:
             yield MqttConversation(asking, way, nonce, answer_s or _ANSWER_S, self._now)
@@ -143,14 +150,14 @@ class MqttDriver:
         model, address = settled(target, partial(load_mqtt_model, folders=self._folders))
         if address.scheme is not Scheme.MQTT or address.identity is None:
             raise LocalProtocolError(f"{meter.asset_id}: {address} is no device of a broker, as mqtt:NAME is")
-        if model.ask is None and model.firmware is None:
+        if model.ask is None and model.firmware is None and model.tariff is None:
             raise LocalProtocolError(
                 f"{meter.asset_id}: meters of model {model.name} push, and cannot be asked"
             )
         return MqttWay(target, address, address.identity, model)
 
 
-class MqttConversation(FirmwareCommands):
+class MqttConversation(FirmwareCommands, TariffCommands):
     """One device, as a `headend.drivers.contract.Conversation`."""
 
     def __init__(
@@ -208,8 +215,9 @@ class MqttConversation(FirmwareCommands):
         return await self._first(fill(ask.topic, way.identity), payload, self._readings)
 
     def _readings(self, answer: Answer) -> Readings | None:
-        firmware = self._way.model.firmware
-        if firmware is not None and answer.topic == fill(firmware.answer, self._way.identity):
+        model, identity = self._way.model, self._way.identity
+        others = [one.answer for one in (model.firmware, model.tariff) if one is not None]
+        if answer.topic in [fill(one, identity) for one in others]:
             return None
         told = self._read(answer)
         return told if told.registers else None
@@ -220,6 +228,13 @@ class MqttConversation(FirmwareCommands):
         if model.firmware is None:
             raise LocalProtocolError(f"model {model.name} has no [firmware]: its meters take no images")
         return model.firmware
+
+    @property
+    def _tariff(self) -> MqttTariff:
+        model = self._way.model
+        if model.tariff is None:
+            raise LocalProtocolError(f"model {model.name} has no [tariff]: its meters take no programs")
+        return model.tariff
 
     async def _exchange(
         self, topic: str, payload: bytes, answers: str, take: Callable[[bytes], T | None]

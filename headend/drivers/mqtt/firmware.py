@@ -1,16 +1,14 @@
 """New programs for devices of the broker: their image in acknowledged chunks (`schemas.image_message`)."""
 
-import secrets
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from abc import abstractmethod
 from datetime import datetime
-from typing import TypeVar
 
 from pydantic import ValidationError
 
 from headend.drivers.commands.firmware import HeldImage, ImageState, ImageStatus, Pace, Running
+from headend.drivers.mqtt.exchanging import Exchanging, new_id
 from protocols.errors import LocalProtocolError, PeerRefused, RemoteProtocolError
-from protocols.mqtt import images
+from protocols.mqtt import images, messages
 from schemas.image_message import (
     Image,
     ImageActivate,
@@ -25,10 +23,8 @@ from schemas.image_message import (
 )
 from schemas.mqtt_model import Firmware
 
-T = TypeVar("T")
 
-
-class FirmwareCommands(ABC):
+class FirmwareCommands(Exchanging):
     """`headend.drivers.commands.firmware.Upgradable`: its blocks are chunks, its bitmap the chunks that the
     device misses."""
 
@@ -36,13 +32,6 @@ class FirmwareCommands(ABC):
     @abstractmethod
     def _firmware(self) -> Firmware:
         """As the model says. Raises LocalProtocolError where it says nothing."""
-
-    @abstractmethod
-    async def _exchange(
-        self, topic: str, payload: bytes, answers: str, take: Callable[[bytes], T | None]
-    ) -> T:
-        """Publish, and what ``take`` makes of the first message of ``answers`` of which it makes something.
-        Both topics are patterns. Raises LinkError."""
 
     @property
     def pace(self) -> Pace:
@@ -52,13 +41,13 @@ class FirmwareCommands(ABC):
 
     async def read_running(self) -> Running:
         """What the device says that it runs."""
-        told = await self._told(ImageAsk(id=_new_id()))
+        told = await self._told(ImageAsk(id=new_id()))
         return Running(told.version, told.hardware)
 
     async def read_image_state(self) -> ImageState:
         """How it stands. A transfer in chunks of another size than the model's is none that can be gone on
         with, and told as none."""
-        told, size = await self._told(ImageAsk(id=_new_id())), self._firmware.chunk_size
+        told, size = await self._told(ImageAsk(id=new_id())), self._firmware.chunk_size
         status, image = ImageStatus(told.status), told.image
         missing: tuple[int, ...] = ()
         count = 0
@@ -86,13 +75,13 @@ class FirmwareCommands(ABC):
             )
         except ValidationError as error:
             raise LocalProtocolError(f"an image of {size} bytes: {error.errors()[0]['msg']}") from error
-        told = await self._told(ImageBegin(id=_new_id(), image=image))
+        told = await self._told(ImageBegin(id=new_id(), image=image))
         if told.image != image or told.status != "initiated":
             raise RemoteProtocolError(f"the device began another image than it was told: {told.status}")
 
     async def send_block(self, number: int, value: bytes) -> bool:
         """A chunk, acknowledged."""
-        request = images.chunk(_new_id(), number, value)
+        request = images.chunk(new_id(), number, value)
         answer = await self._ask_image(request)
         if not isinstance(answer, ImageTaken) or answer.number != number:
             raise RemoteProtocolError(f"chunk {number} was answered by {answer.format}, or for another one")
@@ -100,14 +89,14 @@ class FirmwareCommands(ABC):
 
     async def verify_image(self) -> bool:
         """Verify, or ask how it stands with that."""
-        told = await self._told(ImageVerify(id=_new_id()))
+        told = await self._told(ImageVerify(id=new_id()))
         if told.status == "verification_failed":
             raise PeerRefused("the device found the image wrong")
         return told.status == "verified"
 
     async def activate_image(self) -> None:
         """Run it."""
-        await self._told(ImageActivate(id=_new_id()))
+        await self._told(ImageActivate(id=new_id()))
 
     async def activate_image_at(self, moment: datetime) -> None:
         """Raises LocalProtocolError: it knows no moments."""
@@ -129,11 +118,7 @@ class FirmwareCommands(ABC):
             return None
 
         said = self._firmware
-        answer: ImageAnswer = await self._exchange(said.topic, images.encode(request), said.answer, take)
+        answer: ImageAnswer = await self._exchange(said.topic, messages.encode(request), said.answer, take)
         if isinstance(answer, ImageRefused):
             raise PeerRefused(f"the device refuses {request.format}: {answer.reason}")
         return answer
-
-
-def _new_id() -> str:
-    return secrets.token_hex(8)

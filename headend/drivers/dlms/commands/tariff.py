@@ -99,8 +99,12 @@ class TariffCommands(Commands):
                 out += _counts(scripts[selector], Obis.parse(name), by_mask, tariffs.get(selector))
         return out
 
-    async def write_tariff(self, part: TariffPart, wanted: Compiled) -> None:
-        """One attribute."""
+    async def write_tariff(self, parts: Sequence[TariffPart], wanted: Compiled) -> None:
+        """An attribute each."""
+        for part in parts:
+            await self._write_table(part, wanted)
+
+    async def _write_table(self, part: TariffPart, wanted: Compiled) -> None:
         model = self._tariff_model()
         if part is TariffPart.SPECIAL_DAYS:
             attribute = _attribute(ClassId.SPECIAL_DAYS_TABLE, model.specials, special_days.ENTRIES)
