@@ -62,6 +62,12 @@ ROLES: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType(
 )
 
 
+def lacking(*any_of: Permission) -> str:
+    """What somebody is told who has none of these permissions: which roles have one."""
+    roles = [role for role, has in ROLES.items() if has.intersection(any_of)]
+    return f"this needs the permission {' or '.join(sorted(any_of))}, of a role that is {' or '.join(roles)}"
+
+
 #: A login: lower case, so that no two differ by that alone; it stands in paths of the API.
 LOGIN_PATTERN: Final = r"^[a-z0-9][a-z0-9._@+-]{0,63}$"
 

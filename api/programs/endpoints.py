@@ -13,7 +13,7 @@ from api.shapes import Limit
 from api.strict_json import StrictRoute
 from headend.approvals.proposing import audit_refusal
 from headend.store import audit, programs
-from schemas.people import OF_PROGRAM, Permission, Principal
+from schemas.people import OF_PROGRAM, Permission, Principal, lacking
 from schemas.program import ProgramKind
 
 router = APIRouter(tags=["programs"], route_class=StrictRoute)
@@ -33,7 +33,7 @@ async def create_program(
     name. Takes the permission of its kind."""
     needed = OF_PROGRAM[ProgramKind(body.content.kind)]
     if not caller.may(needed):
-        why = f"this needs the permission {needed}"
+        why = lacking(needed)
         async with house.pool.connection() as connection:
             await audit_refusal(connection, caller, body.content, why)
         raise Forbidden(why)

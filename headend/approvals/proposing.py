@@ -25,7 +25,7 @@ from headend.store.sql import Connection
 from headend.switching.mass import why_mass
 from headend.switching.rules import MASS, mass_subject
 from schemas.campaign import Plan
-from schemas.people import OF_PROGRAM, Principal
+from schemas.people import OF_PROGRAM, Principal, lacking
 from schemas.program import Program, ProgramKind
 
 
@@ -94,7 +94,7 @@ async def put_forward(
     """
     kind = ProgramKind(program.kind)
     if not principal.may(OF_PROGRAM[kind]):
-        raise NotPermitted(f"this needs the permission {OF_PROGRAM[kind]}")
+        raise NotPermitted(lacking(OF_PROGRAM[kind]))
     if key is not None:
         claimed = await campaign_views.claim(connection, principal.actor, key.key, key.digest, now=now)
         if claimed is not None:

@@ -248,7 +248,14 @@ async def propose(
 
 
 def _program(file: Path) -> Program:
+    told = document(file)
+    if told.get("kind") not in tuple(ProgramKind):
+        raise CommandError(
+            f"{file} is no program: it begins with its kind, one of {', '.join(ProgramKind)}, as in "
+            'kind = "clock"; tariff documents and lists of parameters are put forward by '
+            "`headend tariff apply` and `headend parameters apply`"
+        )
     try:
-        return PROGRAM.validate_python(document(file))
+        return PROGRAM.validate_python(told)
     except ValidationError as error:
         raise CommandError("\n  ".join([f"{file} is no program:", *mistakes(error)])) from error

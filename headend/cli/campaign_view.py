@@ -1,13 +1,13 @@
 """Campaigns for people and for scripts: a table of waves and states, meters with their proofs, what is
 approved."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from rich.table import Table
 
-from headend.cli.terminal import out
+from headend.cli.program_view import lines, program_lines
+from headend.cli.terminal import counted, out
 from headend.moment.campaign_feed import CampaignProgress
 from headend.store.approvals import Approval
 from headend.store.campaign_views import Named
@@ -17,7 +17,7 @@ from schemas.campaign import MeterProgress, Plan
 #: Fields of what is shown that `_campaign_lines` tells in words.
 _TOLD: Final = frozenset(
     ("kind", "title", "program", "meters", "unfit", "models", "first", "last", "plan", "waves",
-    "program_name",  "program_digest")
+    "program_name", "program_digest")
 )  # fmt: skip
 #: Characters of a list of names that a line has.
 _LONGEST: Final = 400
@@ -72,27 +72,6 @@ def meter_table(one: Named) -> Table:
     return table
 
 
-def lines(plain: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """A JSON value as lines: where, and what is there. Lists of simple values stand in one line."""
-    if isinstance(plain, Mapping) and plain:
-        for name, value in plain.items():
-            yield from lines(value, f"{prefix}.{name}" if prefix else str(name))
-    elif isinstance(plain, Sequence) and not isinstance(plain, str):
-        if all(not isinstance(one, Mapping | list) for one in plain):
-            yield prefix, ", ".join(_plain(one) for one in plain)
-        else:
-            for place, value in enumerate(plain):
-                yield from lines(value, f"{prefix}[{place}]")
-    else:
-        yield prefix, _plain(plain)
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 def approval_card(one: Approval) -> Table:
     """Everything that is to be approved: what, to whom, when, within which limits."""
     table = Table("", f"approval {one.approval_id} of {one.subject}", show_header=True)
@@ -116,9 +95,8 @@ def approval_card(one: Approval) -> Table:
 def _campaign_lines(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What is shown of a campaign, its plan in words: each of its fields is in one of them."""
     yield "what", f"{shown['kind']}: {shown['title']}"
-    program = {name: value for name, value in shown["program"].items() if name != "kind"}
-    yield from ((f"  {name}", value) for name, value in lines(program))
-    told = f"{shown['meters']:,} meters"
+    yield from ((f"  {name}", value) for name, value in program_lines(shown["program"]))
+    told = counted(shown["meters"], "meter")
     if shown["unfit"]:
         told += f"; {shown['unfit']:,} of the selection are not fit for it, and are not touched"
     yield "whom", told
@@ -141,7 +119,7 @@ def _campaign_lines(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "  window", f"{plan.window.opens:%R}-{plan.window.closes:%R} {plan.window.zone}{days}"
     else:
         yield "  window", "at any time of day"
-    yield "  waves", ", ".join(f"{wave_name(one['wave'])} {one['meters']:,}" for one in shown["waves"])
+    yield "  waves", ", ".join(f"{wave_name(one['wave'])}: {one['meters']:,}" for one in shown["waves"])
     if plan.canary_meters:
         yield "  canaries", ", ".join(plan.canary_meters)
     if len(shown["waves"]) > 1:

@@ -30,7 +30,7 @@ from headend.people.identity import cli_principal
 from headend.store import firmware
 from headend.store.sql import Connection
 from schemas.config import load_settings
-from schemas.people import Permission
+from schemas.people import Permission, lacking
 from schemas.programs.firmware import FirmwareProgram
 
 app = typer.Typer(
@@ -127,7 +127,7 @@ async def upload_command(file: File, as_json: AsJson = False) -> None:
     async with base() as opened, opened.pool.connection() as connection:
         who = await cli_principal(connection, opened.settings)
         if not who.may(Permission.FIRMWARE):
-            raise CommandError(f"this needs the permission {Permission.FIRMWARE}; you are {who.actor}")
+            raise CommandError(f"{lacking(Permission.FIRMWARE)}; you are {who.actor}")
         try:
             package = await upload(connection, data, opened.settings.firmware_keys, actor=who.actor)
         except PackageError as error:

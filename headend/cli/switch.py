@@ -13,14 +13,14 @@ from headend.cli.meter_options import Which
 from headend.cli.option_sets import expanded
 from headend.cli.shell import base, reported
 from headend.cli.switch_state import read_breakers, tell_state
-from headend.cli.terminal import CommandError, err, moment, out, print_json
+from headend.cli.terminal import CommandError, counted, err, moment, out, print_json
 from headend.clock import utc_now
 from headend.people.identity import cli_principal
 from headend.store import meters, switching
 from headend.store.errors import UnknownError
 from headend.switching import critical, stopping
 from schemas.meter import Meter
-from schemas.people import Permission, Principal
+from schemas.people import Permission, Principal, lacking
 from schemas.programs.switch import LimitProgram, SwitchAction, SwitchProgram, SwitchReason
 
 app = typer.Typer(
@@ -210,7 +210,7 @@ async def stop(why: Why) -> None:
             halted = await stopping.stop(opened.pool.connection, principal, why)
         except stopping.MayNot as error:
             raise CommandError(f"{error}; you are {principal.actor}") from error
-    out.print(f"all switching is stopped; {len(halted)} campaigns with it")
+    out.print(f"all switching is stopped, and with it {counted(len(halted), 'campaign')} that were under way")
     for number in halted:
         out.print(f"  campaign {number}: headend campaign resume {number}, once switching is allowed again")
 
@@ -290,7 +290,7 @@ async def list_critical(
 async def _may_flag(connection: Any, settings: Any) -> Principal:
     principal = await cli_principal(connection, settings)
     if not principal.may(Permission.OPERATE):
-        raise CommandError(f"this needs the permission {Permission.OPERATE}; you are {principal.actor}")
+        raise CommandError(f"{lacking(Permission.OPERATE)}; you are {principal.actor}")
     return principal
 
 

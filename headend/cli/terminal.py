@@ -64,6 +64,11 @@ def _exact(value: Any) -> str:
     return str(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of them: 1 meter, 2,000 meters."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def moment(text: str, *, option: str) -> datetime:
     """An aware time from the command line. A naive one is refused: whose noon would it be?"""
     try:

@@ -92,7 +92,9 @@ async def propose(
     placed = _place(program, plan, targets, unfit)
     fit = [one.meter_id for one in placed if one.unfit is None]
     if not fit:
-        raise ConflictError(f"none of the {len(placed)} meters is fit for it: {placed[0].unfit}")
+        name = targets[placed[0].meter_id].meter.asset_id
+        more = f", and none of the {len(placed) - 1:,} others is" if len(placed) > 1 else ""
+        raise ConflictError(f"{name} is not fit for it{more}: {placed[0].unfit}")
     await _check_free(connection, targets, fit, kind)
     program_id = await programs.add(connection, name, program, actor=actor)
     number = await campaigns.create(

@@ -160,7 +160,7 @@ async def move(
     if row is None:
         now = await find(connection, campaign_id)
         raise ConflictError(
-            f"campaign {campaign_id} is {now.state}; {state} follows {' or '.join(before)} alone"
+            f"campaign {campaign_id} is {now.state}: only one that is {' or '.join(before)} can be {state}"
         )
     return int(row[0])
 

@@ -13,7 +13,7 @@ from headend.session.access import Connect
 from headend.store import audit, switching
 from headend.store.errors import ConflictError
 from headend.store.switching import Halt
-from schemas.people import Permission, Principal
+from schemas.people import Permission, Principal, lacking
 from schemas.program import ProgramKind
 
 _OBJECT: Final = "switching"
@@ -76,7 +76,7 @@ async def allow(connect: Connect, principal: Principal, reason: str) -> Halt:
 async def _permitted(connect: Connect, principal: Principal, what: str) -> None:
     if principal.may(Permission.STOP):
         return
-    why = f"this needs the permission {Permission.STOP}"
+    why = lacking(Permission.STOP)
     async with connect() as connection, connection.transaction():
         await audit.record(
             connection,

@@ -50,6 +50,10 @@ async def test_a_campaign_from_proposal_to_report(
         async def cli(*arguments: str, status: int = 0) -> Result:
             return await asyncio.to_thread(headend, *arguments, status=status)
 
+        (tmp_path / "none.toml").write_text("leave_s = 5\n")
+        assert 'as in kind = "clock"' in said(
+            await cli("campaign", "propose", "--program", "none.toml", status=1)
+        )
         propose = ("campaign", "propose", "--program", "clock.toml")
         assert "--all-meters" in said(await cli(*propose, status=1))
         assert "no meter 'X'" in said(await cli(*propose, "--meter", "X", status=1))
@@ -63,7 +67,7 @@ async def test_a_campaign_from_proposal_to_report(
                 "what clock: spring",
                 "leave_s 5",
                 "whom 2 meters",
-                "canaries 1, wave",
+                "canaries: 1, wave",
                 "00:00-23:59 UTC",
                 first,
                 second,
