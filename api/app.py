@@ -11,7 +11,9 @@ from api.accounts import endpoints as accounts
 from api.announcements import endpoints as announcements
 from api.approvals import endpoints as approvals
 from api.audit import endpoints as audit
+from api.campaigns import course as campaign_course
 from api.campaigns import endpoints as campaigns
+from api.campaigns import steering as campaign_steering
 from api.clocks import endpoints as clocks
 from api.completeness import endpoints as completeness
 from api.docs import endpoints as docs
@@ -62,6 +64,8 @@ _SLICES: Final = (
     jobs,
     programs,
     campaigns,
+    campaign_course,
+    campaign_steering,
     approvals,
     points,
     network,
