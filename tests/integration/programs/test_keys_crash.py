@@ -9,7 +9,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Generator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,47 +29,13 @@ from schemas.campaign import CampaignState
 from schemas.meter import KeyPurpose
 from schemas.programs.keys import KeysProgram
 from schemas.reading import ReadingBatch
+from tests.integration.programs.dying import DiesAt
 from tests.integration.programs.field import Works, works
 from tests.integration.programs.wire import Wire, tapped
 
 ALL = KeysProgram(purposes=(KeyPurpose.ENCRYPTION, KeyPurpose.AUTHENTICATION, KeyPurpose.MASTER))
 TITLE = bytes.fromhex("4845440000000001")
 QUICK = Deadlines(connect_s=5, associate_s=0.3, response_s=0.3, release_s=0.3, session_s=10)
-
-
-class Killed(BaseException):
-    """Nobody catches it: the process is gone."""
-
-
-class DiesAt:
-    """Runs a coroutine up to its ``moment``-th wait, and kills it there. ``left`` is what of that was left
-    where it ended before; 0: it died."""
-
-    def __init__(self, work: Coroutine[Any, Any, Outcome], moment: int) -> None:
-        self._work = work
-        self.left = moment
-
-    def __await__(self) -> Generator[Any, Any, Outcome | None]:
-        died = False
-        try:
-            awaited = self._work.send(None)
-            while True:
-                self.left -= 1
-                if self.left == 0 and not died:
-                    died = True
-                    # transactions are rolled back and links are cut, as they are where a process is gone
-                    awaited = self._work.throw(Killed())
-                try:
-                    result = yield awaited
-                except BaseException as error:  # noqa: BLE001 - handed on
-                    awaited = self._work.throw(error)
-                else:
-                    awaited = self._work.send(result)
-        except StopIteration as end:
-            outcome: Outcome = end.value
-            return None if died else outcome
-        except Killed:
-            return None
 
 
 async def _nothing_read(batch: ReadingBatch) -> None:
