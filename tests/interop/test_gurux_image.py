@@ -1,4 +1,4 @@
-"""Classes 18 and 22 with a foreign peer: a Gurux client gives our meter an image, our client one of Gurux'.
+"""Class 18 with a foreign peer: a Gurux client gives our meter an image, our client one of Gurux'.
 
 No recorded trace of an image transfer exists here: a peer by other hands is the best there is.
 """
@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 from gurux_dlms import GXByteBuffer
-from gurux_dlms.enums import Command, DataType, ErrorCode, ObjectType
-from gurux_dlms.GXDLMS import GXDLMS
-from gurux_dlms.GXDLMSLNParameters import GXDLMSLNParameters
+from gurux_dlms.enums import DataType, ErrorCode, ObjectType
 from gurux_dlms.internal._GXCommon import _GXCommon
-from gurux_dlms.internal._GXDataInfo import _GXDataInfo
 from gurux_dlms.objects import GXDLMSImageTransfer
 
 from concentrator_sim.image import ImageStore, simulated_image
@@ -21,7 +18,8 @@ from headend.drivers.dlms.commands.firmware import FirmwareCommands
 from protocols.dlms.cosem.image_transfer import TransferStatus
 from schemas.model import Firmware
 from tests.interop.gurux_client import Refused, talking
-from tests.interop.gurux_server import GuruxMeter, serving
+from tests.interop.gurux_commanded import CommandedMeter
+from tests.interop.gurux_server import serving
 from tests.interop.test_gurux_client import client_for, run
 from tests.interop.test_gurux_server import model, plan_for, session_of
 
@@ -70,48 +68,34 @@ def test_a_foreign_client_gives_our_meter_an_image() -> None:
     run(work, image={"block_size": 500, "restart_s": 0})
 
 
-class WithImage(GuruxMeter):
-    """Gurux' Image Transfer object, and what its release leaves to the application: what methods do."""
+class WithImage(CommandedMeter):
+    """Gurux' Image Transfer object, and what its methods do."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.image = GXDLMSImageTransfer()
         self.image.imageBlockSize = 200
         self.image.imageTransferEnabled = True
         self.image.imageTransferStatus = 0
         self.image.imageTransferredBlocksStatus = ""
-        self.items.append(self.image)
         self.initiated: Any = None
         self.blocks: dict[int, bytes] = {}
-        self.invoked: list[int] = []
+        methods = {(18, 1): self._initiate, (18, 2): self._block, (18, 3): self._verify}
+        super().__init__(self.image, methods=methods)
 
-    def handle_method(self, data: Any) -> None:
-        data.getUInt8()
-        invoke = data.getUInt8()
-        self.settings.updateInvokeId(invoke)
-        assert data.getUInt16() == 18
-        data.position = data.position + 6
-        index = data.getUInt8()
-        assert data.getUInt8()
-        value = _GXCommon.getData(self.settings, data, _GXDataInfo())
-        self.invoked.append(index)
-        error = ErrorCode.OK
-        if index == 1:
-            self.initiated = value
-            count = -(-value[1] // 200)
-            self.image.imageTransferStatus = 1
-            self.image.imageTransferredBlocksStatus = "0" * count
-        elif index == 2:
-            number, block = value
-            self.blocks[number] = bytes(block)
-            bits = str(self.image.imageTransferredBlocksStatus)
-            self.image.imageTransferredBlocksStatus = bits[:number] + "1" + bits[number + 1 :]
-        elif self.invoked.count(3) == 1:
-            error = ErrorCode.TEMPORARY_FAILURE
-        out = GXByteBuffer()
-        out.setUInt8(0)
-        parameters = GXDLMSLNParameters(self.settings, invoke, Command.METHOD_RESPONSE, 1, None, out, error)
-        GXDLMS.getLNPdu(parameters, self.replyData)
+    def _initiate(self, told: Any) -> None:
+        self.initiated = told
+        self.image.imageTransferStatus = 1
+        self.image.imageTransferredBlocksStatus = "0" * -(-told[1] // 200)
+
+    def _block(self, told: Any) -> None:
+        number, block = told
+        self.blocks[number] = bytes(block)
+        bits = str(self.image.imageTransferredBlocksStatus)
+        self.image.imageTransferredBlocksStatus = bits[:number] + "1" + bits[number + 1 :]
+
+    def _verify(self, told: Any) -> ErrorCode | None:
+        times = [index for _, index, _ in self.invoked].count(3)
+        return ErrorCode.TEMPORARY_FAILURE if times == 1 else None
 
 
 def test_our_client_gives_a_foreign_meter_an_image() -> None:
@@ -135,4 +119,4 @@ def test_our_client_gives_a_foreign_meter_an_image() -> None:
     assert meter.faults == []
     assert (bytes(meter.initiated[0]), meter.initiated[1]) == (b"FW2", 500)
     assert meter.blocks == {1: IMAGE[200:400]}
-    assert meter.invoked == [1, 2, 3, 3]
+    assert [index for _, index, _ in meter.invoked] == [1, 2, 3, 3]
