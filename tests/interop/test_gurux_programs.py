@@ -221,8 +221,7 @@ def test_our_client_gives_a_foreign_meter_a_calendar() -> None:
         assert await ours.tariff_misfits(wanted.calendar, {1: 1, 2: 2, 3: 3}) == [
             "script 3 counts energy of tariff 2, not 3: mask 'T3'"
         ]
-        for part in TariffPart:
-            await ours.write_tariff(part, wanted)
+        await ours.write_tariff(tuple(TariffPart), wanted)
         await ours.activate_tariff(at)
         found = await ours.read_tariff()
         assert (found.active.name, found.activates_at) == ("OLD", at)

@@ -10,8 +10,8 @@ from concentrator_sim.meter import SimulatedMeter
 from headend.drivers.contract import Target
 from headend.programs.applier import Applier, Begun
 from headend.programs.contract import Later, Outcome
-from headend.store import campaigns, lanes, meters
-from headend.store.campaigns import CampaignMeter
+from headend.store import campaign_meters, campaigns, lanes, meters
+from headend.store.campaign_meters import CampaignMeter
 from headend.store.settlement import Settlement
 from protocols.errors import LinkError
 from schemas.campaign import CampaignState, Plan
@@ -117,7 +117,7 @@ class Mortal:
             elif outcome is not None:
                 break
         async with self._here.house.base.pool.connection() as connection:
-            found = await campaigns.of_meter(connection, number, meter_id)
+            found = await campaign_meters.of_meter(connection, number, meter_id)
         assert found is not None
         assert found.ended_at is not None, (found.facts, found.steps, outcome)
         return found, moment <= 0

@@ -16,7 +16,7 @@ from concentrator_sim.dlms_station import DlmsStation
 from concentrator_sim.image import ImageStore, simulated_image
 from concentrator_sim.meter import SimulatedMeter
 from headend.programs.firmware.procedure import FirmwareProcedure
-from headend.store.campaigns import CampaignMeter
+from headend.store.campaign_meters import CampaignMeter
 from protocols.dlms.enums import ActionResult
 from schemas.campaign import MeterProgress
 from schemas.programs.firmware import FirmwareProgram

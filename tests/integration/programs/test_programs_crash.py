@@ -15,7 +15,7 @@ from concentrator_sim.meter_clock import MeterClock
 from concentrator_sim.parameters import ALARM_FILTERS, Parameters
 from headend.drivers.dlms.commands import clock as clock_commands
 from headend.programs.clocks.procedure import ClockProcedure
-from headend.store.campaigns import CampaignMeter
+from headend.store.campaign_meters import CampaignMeter
 from headend.switching.limiting import LimitProcedure
 from schemas.campaign import MeterProgress
 from schemas.programs.clock import ClockProgram
