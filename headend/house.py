@@ -46,7 +46,8 @@ from headend.programs.contract import Procedure
 from headend.programs.firmware.packages import Packages
 from headend.programs.firmware.procedure import FirmwareProcedure
 from headend.programs.keys import KeysProcedure
-from headend.programs.tariff import StoredHistory, TariffProcedure
+from headend.programs.tariffs.history import StoredHistory
+from headend.programs.tariffs.procedure import TariffProcedure
 from headend.session.access import Access
 from headend.session.deadlines import Deadlines
 from headend.store import workers

@@ -18,7 +18,7 @@ from concentrator_sim.dlt645_meter import Dlt645Line
 from concentrator_sim.meter import SimulatedMeter
 from headend.drivers.dlt645.tariff import Dlt645Tariffs
 from headend.programs.contract import Finished, Later, Outcome
-from headend.programs.tariff import TariffProcedure
+from headend.programs.tariffs.procedure import TariffProcedure
 from protocols.dlt645 import conversation as dlt
 from protocols.dlt645 import tariff as tables
 from protocols.dlt645.control import AbnormalAnswer

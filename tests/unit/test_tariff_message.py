@@ -20,7 +20,7 @@ from headend.drivers.commands.tariff import TariffConversation
 from headend.drivers.contract import Feature
 from headend.drivers.mqtt.driver import Answer, MqttDriver
 from headend.programs.contract import Failed, Finished, Later, Outcome, Task
-from headend.programs.tariff import TariffProcedure
+from headend.programs.tariffs.procedure import TariffProcedure
 from protocols.errors import LinkClosed, LinkTimeout, LocalProtocolError, PeerRefused, RemoteProtocolError
 from protocols.mqtt import messages, tariffs
 from schemas.model import ModelError

@@ -15,7 +15,7 @@ from concentrator_sim.object_model import MANAGEMENT_CLIENT
 from headend.drivers.contract import Target
 from headend.drivers.dlms.commands.tariff import TariffCommands
 from headend.programs.contract import Failed, Finished, Later, Outcome, Task, Unfit
-from headend.programs.tariff import TariffProcedure
+from headend.programs.tariffs.procedure import TariffProcedure
 from headend.store.errors import ConflictError
 from protocols.dlms import axdr
 from protocols.dlms.apdu.fields import AttributeItem

@@ -1,4 +1,4 @@
-"""Applies tariff programs: written beside what holds, read back, compared, activated, confirmed.
+"""One visit for a tariff program: written beside what holds, read back, compared, activated, confirmed.
 
 ::
 
@@ -21,23 +21,11 @@ new entries are written at the confirmation.
 import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final
 
-from headend.clock import utc_now
-from headend.drivers.commands.tariff import TariffConversation, TariffPart, limits_of
-from headend.drivers.contract import Conversation, Target
+from headend.drivers.commands.tariff import TariffConversation, TariffPart
 from headend.programs.contract import Failed, Finished, Journal, Later, Outcome, Task, Unfit
-from headend.session.access import Connect
-from headend.store import tariffs
-from headend.store.errors import ConflictError
-from headend.store.sql import Connection
-from protocols.errors import LocalProtocolError
-from schemas.model import ModelError
 from schemas.model.tariff import TariffLimits
-from schemas.models import load_any
-from schemas.program import Program, ProgramKind
-from schemas.programs.tariff import TariffProgram
 from schemas.tariff.calendar import (
     SPECIALS,
     Calendar,
@@ -45,13 +33,10 @@ from schemas.tariff.calendar import (
     Compiled,
     MeterTariff,
     compiled,
-    day_numbers,
     differences,
-    meaning,
     ordered_specials,
     special_differences,
 )
-from schemas.tariff.check import check, errors_in
 from schemas.tariff.document import TariffDocument
 
 #: After its time an activation is looked for so much later: meters' clocks differ. Each at another second.
@@ -61,117 +46,15 @@ _GRACE: Final = timedelta(minutes=20)
 _LOOK_AGAIN: Final = timedelta(minutes=5)
 _TABLES: Final = (TariffPart.DAYS, TariffPart.WEEKS, TariffPart.SEASONS, TariffPart.NAME)
 #: Differences that are told of one meter.
-_MOST_TOLD: Final = 20
+MOST_TOLD: Final = 20
 
 
-class History(Protocol):
-    """Where it is kept what meters had from when to when."""
-
-    async def found(self, meter_id: int, stored: Compiled, at: datetime) -> None:
-        """The meter has this, whoever brought it."""
-
-    async def began(
-        self, meter_id: int, stored: Compiled, at: datetime, campaign_id: int, *, exact: bool
-    ) -> None:
-        """From ``at`` on it has what the campaign brought."""
-
-
-class StoredHistory:
-    """The `History` in the database."""
-
-    def __init__(self, connect: Connect) -> None:
-        self._connect = connect
-
-    async def found(self, meter_id: int, stored: Compiled, at: datetime) -> None:
-        """See `headend.store.tariffs.found`."""
-        async with self._connect() as connection, connection.transaction():
-            await tariffs.found(connection, meter_id, stored, at=at)
-
-    async def began(
-        self, meter_id: int, stored: Compiled, at: datetime, campaign_id: int, *, exact: bool
-    ) -> None:
-        """See `headend.store.tariffs.began`."""
-        async with self._connect() as connection, connection.transaction():
-            await tariffs.began(connection, meter_id, stored, at=at, campaign_id=campaign_id, exact=exact)
-
-
-class TariffProcedure:
-    """The `headend.programs.contract.Guarded` procedure of tariff programs."""
-
-    kind: ProgramKind = ProgramKind.TARIFF
-
-    def __init__(
-        self,
-        history: History,
-        *,
-        profile_folders: tuple[Path, ...] = (),
-        now: Callable[[], datetime] = utc_now,
-    ) -> None:
-        self._history = history
-        self._folders = profile_folders
-        self._now = now
-
-    def unfit(self, program: Program, target: Target) -> str | None:
-        """What of the program the meter's model does not take."""
-        document = _document(program)
-        try:
-            limits = self._limits(target)
-        except ModelError as error:
-            return str(error)
-        if limits is None:
-            return f"meter model {target.meter.model} says nothing of tariffs: it needs a section [tariff]"
-        wrong = errors_in(check(document, limits=limits))
-        return "; ".join(map(str, wrong[:_MOST_TOLD])) or None
-
-    async def forbidden(
-        self, connection: Connection, program: Program, meters: Sequence[int], now: datetime
-    ) -> Mapping[int, str]:
-        """No meter. Raises ConflictError where the program's activation is past already: a meter that is
-        reached late activates at once, a campaign that begins late was not meant so."""
-        wrong = [one for one in check(_document(program), now=now) if one.path == ("activation",)]
-        if wrong:
-            raise ConflictError("; ".join(map(str, wrong)))
-        return {}
-
-    async def admit(self, connection: Connection, task: Task) -> None:
-        """Always: nothing counts before it is proven."""
-
-    async def apply(self, conversation: Conversation, task: Task, journal: Journal) -> Outcome:
-        """See the module."""
-        if not isinstance(conversation, TariffConversation):
-            raise LocalProtocolError(f"{task.target.meter.asset_id}: its language knows no tariff programs")
-        limits = self._limits(task.target)
-        if limits is None:
-            return Unfit("its model says nothing of tariffs")
-        has = await conversation.read_tariff()
-        document = _document(task.program)
-        if "numbers" not in journal.facts:
-            taken = has.active.numbers | {one.number for one in has.specials}
-            numbers = day_numbers(document, limits, taken)
-            as_meant = conversation.tariff_as_stored(compiled(document, limits, numbers))
-            stored = Compiled(has.active, has.specials)
-            if has.active.name == as_meant.calendar.name and meaning(*stored) == meaning(*as_meant):
-                await self._history.began(task.meter_id, stored, task.now, task.campaign_id, exact=False)
-                return Finished(_proof(stored), changed=False)
-            await self._history.found(task.meter_id, stored, task.now)
-            await journal.note("numbers", numbers=numbers, apart=taken.isdisjoint(numbers.values()))
-        work = _Work(conversation, task, journal, document, limits, has, self._now)
-        outcome = await work.go_on()
-        if isinstance(outcome, Finished):
-            began = datetime.fromisoformat(journal.facts["activated"])
-            await self._history.began(task.meter_id, work.wanted, began, task.campaign_id, exact=True)
-        return outcome
-
-    def _limits(self, target: Target) -> TariffLimits | None:
-        return limits_of(load_any(target.meter.model, self._folders))
-
-
-class _Work:
+class Visit:
     """One visit at one meter, whose day numbers are settled."""
 
     def __init__(
         self,
-        conversation: Conversation,
+        meter: TariffConversation,
         task: Task,
         journal: Journal,
         document: TariffDocument,
@@ -179,7 +62,7 @@ class _Work:
         has: MeterTariff,
         now: Callable[[], datetime],
     ) -> None:
-        self._meter = cast("TariffConversation", conversation)
+        self._meter = meter
         self._task, self._journal, self._document, self._limits = task, journal, document, limits
         self._tariffs = {
             selector: number
@@ -228,7 +111,7 @@ class _Work:
         if not journal.is_intended("write") and not journal.is_done("write"):
             misfits = await self._meter.tariff_misfits(wanted.calendar, self._tariffs)
             if misfits:
-                return Unfit("; ".join(misfits[:_MOST_TOLD]))
+                return Unfit("; ".join(misfits[:MOST_TOLD]))
         parts = self._parts()
         specials = wanted.specials if self._has_own_specials else self._before_activation()
         if specials is not None and special_differences(specials, self._waiting_specials):
@@ -247,7 +130,7 @@ class _Work:
         if specials is not None:
             wrong += special_differences(specials, self._waiting_specials)
         if wrong:
-            told = "; ".join(wrong[:_MOST_TOLD])
+            told = "; ".join(wrong[:MOST_TOLD])
             return Failed(
                 f"the meter has not stored what was written: {told}. It was not activated.",
                 {
@@ -311,7 +194,7 @@ class _Work:
         wrong = differences(self.wanted.calendar, self._has.active)
         return Failed(
             f"it was to be activated at {began}, and the active calendar is another: "
-            f"{'; '.join(wrong[:_MOST_TOLD])}",
+            f"{'; '.join(wrong[:MOST_TOLD])}",
             {"differences": wrong, "read": _plain(self._has.active, self._has.specials)},
         )
 
@@ -332,11 +215,11 @@ class _Work:
             wrong = special_differences(wanted.specials, self._has.specials)
             if wrong:
                 return Failed(
-                    f"the calendar is active, its special days are not: {'; '.join(wrong[:_MOST_TOLD])}",
+                    f"the calendar is active, its special days are not: {'; '.join(wrong[:MOST_TOLD])}",
                     {"differences": wrong, "read": _plain(self._has.active, self._has.specials)},
                 )
         began = journal.facts["activated"]
-        return Finished({**_proof(Compiled(self._has.active, self._has.specials)), "active_since": began})
+        return Finished({**proof(Compiled(self._has.active, self._has.specials)), "active_since": began})
 
 
 def _in_between(
@@ -353,12 +236,6 @@ def _in_between(
     return ordered_specials([*stay, *come])
 
 
-def _document(program: Program) -> TariffDocument:
-    if not isinstance(program, TariffProgram):
-        raise TypeError(f"a program of kind {program.kind} is no tariff program")
-    return program.document
-
-
 def _plain(calendar: Calendar, specials: Sequence[CalendarSpecial]) -> dict[str, Any]:
     return {
         "calendar": calendar.as_json(),
@@ -366,7 +243,8 @@ def _plain(calendar: Calendar, specials: Sequence[CalendarSpecial]) -> dict[str,
     }
 
 
-def _proof(stored: Compiled) -> Mapping[str, Any]:
+def proof(stored: Compiled) -> Mapping[str, Any]:
+    """What was read back, as a campaign keeps it: JSON."""
     return {"name": stored.calendar.name, **_plain(stored.calendar, stored.specials)}
 
 
