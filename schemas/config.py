@@ -7,6 +7,7 @@ Errors and `repr` never hold a value that came in, since it may be a secret.
 
 import itertools
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -19,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as UnreadableVariable
 
 from schemas.network import LinkKind
 from schemas.people import ROLES, Grant, Permission, Role
@@ -421,6 +423,13 @@ def load_settings(**given: Any) -> Settings:
         raise SettingsError(f"{path}: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read: {error.__class__.__name__}") from None
+    except UnreadableVariable as error:  # raised for the first; its message names the field, and no value
+        told = re.search(r'field "(\w+)"', str(error))
+        name = "" if told is None else told[1]
+        raise SettingsError(
+            f"{_place(name, given)}: lists and tables of the environment are written as JSON, as in "
+            """'["one", "two"]'"""
+        ) from None
     except ValidationError as error:
         wrong = []
         for item in error.errors(include_url=False, include_input=False, include_context=False):

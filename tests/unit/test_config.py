@@ -122,3 +122,10 @@ def test_a_broker_is_a_place_without_secrets(url):
     with pytest.raises(SettingsError, match="mqtt_url") as wrong:
         load_settings(mqtt_url=url)
     assert "hunter2" not in str(wrong.value)
+
+
+def test_a_list_that_is_no_json_is_told_how_lists_are_written(monkeypatch):
+    monkeypatch.setenv("HEADEND_FIRMWARE_KEYS", "5ec7e7" * 10)
+    with pytest.raises(SettingsError, match=r"variable HEADEND_FIRMWARE_KEYS: .* as JSON") as caught:
+        load_settings()
+    assert "5ec7e7" not in str(caught.value)
