@@ -49,6 +49,7 @@ class Breaker:
     def push_button(self, now_s: int) -> bool:
         """The customer pushes the button: on where it is ready, off where the mode lets him; whether that
         did anything."""
+        self._meter.live_until(now_s)
         return self._take(Transition.MANUAL_RECONNECT, now_s) or self._take(
             Transition.MANUAL_DISCONNECT, now_s
         )

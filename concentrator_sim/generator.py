@@ -168,6 +168,13 @@ class Consumption:
         """Whether nothing flows at a moment."""
         return self._cuts is not None and self._cuts.lasts(moment_s)
 
+    def demand(self, moment_s: int) -> int:
+        """Active power in W that is drawn at a moment, or would be were he connected: that of its whole
+        quarter. Raises as `registers`."""
+        begin_s = moment_of(quarter_of(moment_s))
+        energy = self._metered(0, begin_s + QUARTER_S) - self._metered(0, begin_s)
+        return energy % MODULUS * 3600 // QUARTER_S
+
     def _counted(self, quantity: int, moment_s: int) -> int:
         """`at`, as if no reset had been."""
         metered = self._metered(quantity, moment_s)

@@ -8,6 +8,7 @@ from concentrator_sim.event_log import EventBook
 from concentrator_sim.generator import Consumption
 from concentrator_sim.image_plan import DEFAULT_PLAN, ImagePlan
 from concentrator_sim.key_slots import KeySlots
+from concentrator_sim.limiter import Limiter
 from concentrator_sim.object_model import MANAGEMENT_CLIENT, PUBLIC_CLIENT, Meter, ObjectModel
 from concentrator_sim.objects import FURTHER, MANAGEMENT
 from concentrator_sim.security import (
@@ -168,6 +169,12 @@ class SimulatedMeter:
         if self._events is None:
             self._events = EventBook(self.seed, self.number)
         return self._events
+
+    def live_until(self, now_s: int) -> None:
+        """What it does by itself up to a moment (Unix seconds) is done, at the moments when it happened."""
+        limiter = self.part_if_any(Limiter)
+        if limiter is not None:
+            limiter.live(now_s)
 
     def part(self, kind: Callable[[Meter], T]) -> T:
         """The meter's part of this kind: made by it when it is first asked for, then the same."""

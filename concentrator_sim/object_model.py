@@ -71,6 +71,9 @@ class Meter(Protocol):
     def rekeyed(self, client_counter: PeerCounter) -> None:
         """Its keys may be others from now on; ``client_counter`` is that of the one that encrypts."""
 
+    def live_until(self, now_s: int) -> None:
+        """What it does by itself up to a moment (Unix seconds) is done."""
+
     def part(self, kind: "Callable[[Meter], T]") -> T:
         """The meter's part of this kind: made by it when it is first asked for, then the same."""
 
@@ -139,6 +142,7 @@ class ObjectModel:
 
     def read(self, item: AttributeItem, device: Device, client_sap: int, now_s: int) -> Value:
         """One attribute as A-XDR bytes, or the reason why not."""
+        device.meter.live_until(now_s)
         found = self._find(item.attribute)
         if isinstance(found, DataAccessResult):
             return found
@@ -153,6 +157,7 @@ class ObjectModel:
         self, attribute: Attribute, value: bytes, device: Device, client_sap: int, now_s: int
     ) -> DataAccessResult:
         """The answer to a SET of an A-XDR ``value``."""
+        device.meter.live_until(now_s)
         found = self._find(attribute)
         if isinstance(found, DataAccessResult):
             return found
@@ -168,6 +173,7 @@ class ObjectModel:
         self, method: Method, parameter: bytes | None, device: Device, client_sap: int, now_s: int
     ) -> MethodOutcome:
         """The answer to an ACTION."""
+        device.meter.live_until(now_s)
         found = self._objects.get(method.obis)
         if found is None:
             return MethodOutcome(ActionResult.OBJECT_UNDEFINED)

@@ -36,6 +36,7 @@ def notifications(meter: SimulatedMeter, clock: Callable[[], int], *, confirmed:
     Ciphered where the meter's mode is. More than one only where the meter's PDU size asks for blocks.
     """
     now_s = clock()
+    meter.live_until(now_s)
     items = []
     for n, obis in enumerate(REGISTERS):
         value = axdr.u32(meter.consumption.at(n, now_s))

@@ -83,6 +83,7 @@ class Shelf:
         self.misses = 0
         if self.reached is Reached.SILENT:
             self.reached, self.since_s = Reached.YES, now_s
+        member.meter.live_until(now_s)
         held = profile.window(now_s, member.meter.entries)
         self.holes.update(range(self.end, held.first))  # the meter itself has them no more
         self.end = max(self.end, held.first + held.length)

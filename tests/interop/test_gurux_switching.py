@@ -10,10 +10,16 @@ from decimal import Decimal
 import pytest
 from gurux_dlms import GXDateTime
 from gurux_dlms.enums import DataType, Unit
-from gurux_dlms.objects import GXDLMSDisconnectControl, GXDLMSLimiter, GXDLMSRegister
+from gurux_dlms.objects import (
+    GXDLMSDisconnectControl,
+    GXDLMSLimiter,
+    GXDLMSProfileGeneric,
+    GXDLMSRegister,
+)
 from gurux_dlms.objects.enums import ControlMode, ControlState
 
 from concentrator_sim.breaker import Breaker
+from concentrator_sim.generator import Consumption
 from concentrator_sim.limiter import Limiter
 from concentrator_sim.meter import SimulatedMeter
 from headend.drivers.commands.switch import Control, Remote
@@ -23,7 +29,7 @@ from schemas.model import Limit, Switch
 from tests.interop import gurux_server as gurux
 from tests.interop.gurux_client import Refused, talking
 from tests.interop.gurux_server import GuruxMeter, serving
-from tests.interop.test_gurux_client import client_for, run
+from tests.interop.test_gurux_client import NOW, client_for, run
 from tests.interop.test_gurux_server import model, plan_for, session_of
 
 pytestmark = pytest.mark.interop
@@ -72,6 +78,30 @@ def test_a_gurux_client_limits_our_meter() -> None:
         assert part.profile.begins.to_utc() == dt.datetime(2026, 3, 12, 11, tzinfo=dt.UTC)
 
     run(work)
+
+
+def test_a_customer_whom_a_gurux_client_limits_is_cut_off_by_the_meter() -> None:
+    clock = [NOW]
+
+    def work(meter: SimulatedMeter, port: int) -> None:
+        client, free = client_for(meter), Consumption(meter.seed, meter.number)
+        limiter, breaker = GXDLMSLimiter(LIMITER), GXDLMSDisconnectControl(BREAKER)
+        power, energy = GXDLMSRegister(POWER), GXDLMSRegister("1.0.1.8.0.255")
+        log = GXDLMSProfileGeneric("0.0.99.98.2.255")
+        with talking(client, port) as connection:
+            assert connection.read(power, 2) == free.demand(NOW) > 0
+            for index, value in ((6, 40), (4, 0)):
+                limiter.minOverThresholdDuration = limiter.thresholdNormal = value
+                limiter.setDataType(index, DataType.UINT32)
+                connection.exchange(client.write(limiter, index))
+            clock[0] += 1800
+            assert [connection.read(breaker, index) for index in (2, 3)] == [False, 2]
+            assert connection.read(energy, 2) == free.at(0, NOW + 40)
+            assert connection.read(power, 2) == 0
+            connection.read(log, 3)
+            assert [row[1] for row in connection.read(log, 2)] == [64, 65]
+
+    run(work, clock=lambda: clock[0])
 
 
 async def test_we_read_breaker_and_limiter_of_a_gurux_meter() -> None:
