@@ -3,11 +3,9 @@
 import asyncio
 import os
 import random
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -22,6 +20,7 @@ from headend.house import House
 from headend.store.embedded import EmbeddedPostgres
 from headend.store.errors import UnavailableError
 from headend.store.migrate import migrate
+from tests.conftest import server_folder
 from tests.integration.test_stations import (
     MASTER_KEY,
     NEWEST,
@@ -113,10 +112,8 @@ def check_each_once(dsn: str, station: Station) -> None:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="headend-kill-"))
-    made.chmod(0o711)  # as root the server runs as another user
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with server_folder() as made:
+        yield made
 
 
 async def rounds_of(house: House) -> None:

@@ -2,11 +2,9 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 from headend.store import embedded, embedded_binaries, embedded_folder
 from headend.store.embedded import EmbeddedPostgres, running_dsn
 from headend.store.embedded_folder import EmbeddedPostgresError
+from tests.conftest import server_folder
 
 pytestmark = pytest.mark.storage
 
@@ -31,21 +30,17 @@ sys.stdin.read()
 
 @pytest.fixture
 def empty_folder() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="headend-test-"))
-    path.chmod(0o711)
-    yield path
-    shutil.rmtree(path)
+    with server_folder() as path:
+        yield path
 
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Path]:
     """A cluster that was started and stopped once: copying it is faster than making one for each test."""
-    path = Path(tempfile.mkdtemp(prefix="headend-test-"))
-    path.chmod(0o711)
-    with EmbeddedPostgres(path):
-        pass
-    yield path
-    shutil.rmtree(path)
+    with server_folder() as path:
+        with EmbeddedPostgres(path):
+            pass
+        yield path
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """Nothing is lost or doubled under push: workers killed, the broker stopped, the database killed."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 from headend.store.embedded import EmbeddedPostgres
 from headend.store.embedded_folder import server_pid
 from headend.store.migrate import migrate
+from tests.conftest import server_folder
 
 from .conftest import Mosquitto
 from .pushing import Pushing
@@ -101,10 +100,8 @@ class Postgres:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="headend-kill-"))
-    made.chmod(0o711)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with server_folder() as made:
+        yield made
 
 
 def fleet(dsn: str) -> None:
