@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -146,9 +147,19 @@ def test_any_files_in_any_order(embedded_database, sequence):
     asyncio.run(_any_files(embedded_database.dsn, sequence))
 
 
+@asynccontextmanager
+async def taken_back(dsn):
+    """A connection of which nothing stays: the next example begins with the tables empty."""
+    guarded = psycopg.conninfo.make_conninfo(dsn, options="-c statement_timeout=60000")  # a circle ends here
+    async with (
+        await psycopg.AsyncConnection.connect(guarded, autocommit=True) as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        yield connection
+
+
 async def _any_files(dsn, sequence):
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-        await connection.execute("TRUNCATE network_nodes, meters RESTART IDENTITY CASCADE")
+    async with taken_back(dsn) as connection:
         new = [NewMeter(code, "m") for code, kind in KINDS.items() if kind is NodeKind.METER]
         await meters.add_many(connection, new, since=T0)
         model = Model()
@@ -215,9 +226,7 @@ def test_whatever_stations_announce(embedded_database, tellings):
 
 async def _announced(dsn, tellings):
     """No circle and no meter out of nothing; all that a station heard have a place, all others wait."""
-    guarded = psycopg.conninfo.make_conninfo(dsn, options="-c statement_timeout=10000")
-    async with await psycopg.AsyncConnection.connect(guarded, autocommit=True) as connection:
-        await connection.execute("TRUNCATE network_nodes, meters RESTART IDENTITY CASCADE")
+    async with taken_back(dsn) as connection:
         numbers = await meters.add_many(connection, [NewMeter(f"M{n}", "m") for n in (1, 2, 3)], since=T0)
         file = b"node,kind,parent\nT,transformer,\nA,concentrator,T\nB,gateway,T\nR,relay,A\n"
         assert (await import_network(connection, file, since=T0, actor="cli")).errors == ()
