@@ -5,6 +5,8 @@ BIN     := $(VENV)/bin
 SECONDS_FUZZ ?= 60
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
+# Else each of the tests' processes compiles all that it imports again.
+unexport PYTHONDONTWRITEBYTECODE
 SOURCES := headend protocols concentrator_sim api schemas tests
 
 .PHONY: run test check unit bench fuzz lock clean help
