@@ -194,9 +194,20 @@ sweep() { # what a killed `test` left behind
         folder=${folder%.owner}
         if [ "$(cut -d' ' -f22 "/proc/${owner%:*}/stat" 2>/dev/null)" != "${owner#*:}" ]; then
             stop_server "$folder"
-            rm -rf --one-file-system "$folder" "$folder".*
+            remove "$folder"
         fi
     done
+}
+
+in_memory() { # $1: data folder as this system sees it: into memory, where that is allowed. Each test makes a database
+    local owner
+    owner=$(stat -c 'uid=%u,gid=%g' "$(dirname "$1")")
+    mkdir "$1" && mount -t tmpfs -o "mode=700,size=4g,$owner" tmpfs "$1" 2>/dev/null || rmdir "$1"
+}
+
+remove() { # $1: data folder as this system sees it
+    umount "$1" 2>/dev/null || true
+    rm -rf --one-file-system "$1" "$1".*
 }
 
 fresh_server() { # for one test run
@@ -204,6 +215,7 @@ fresh_server() { # for one test run
     sweep
     FRESH=$(base_folder)/test.$$.$RANDOM
     echo "$$:$(cut -d' ' -f22 /proc/$$/stat)" >"$ROOT$FRESH.owner"
+    in_memory "$ROOT$FRESH"
     make_cluster "$FRESH" && start_server "$FRESH" off
 }
 
@@ -279,7 +291,7 @@ take_down_fresh() {
     if [ -n "${DOCKER_FRESH:-}" ]; then docker rm -f "$DOCKER_FRESH" >/dev/null 2>&1 || true; fi
     if [ -n "${FRESH:-}" ]; then
         stop_server "$ROOT$FRESH"
-        rm -rf --one-file-system "$ROOT$FRESH" "$ROOT$FRESH".*
+        remove "$ROOT$FRESH"
     fi
 }
 
