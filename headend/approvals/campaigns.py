@@ -64,6 +64,7 @@ async def shown(connection: Connection, campaign: Campaign) -> dict[str, Any]:
         "program_digest": stored.digest.hex(),
         "meters": sum(sum(states.values()) for states in waves.values()) - unfit,
         "unfit": unfit,
+        "why_unfit": await campaign_views.why_unfit(connection, number, most=_NAMES),
         "models": await campaign_views.models(connection, number),
         "waves": [
             {

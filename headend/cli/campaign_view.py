@@ -16,7 +16,7 @@ from schemas.campaign import MeterProgress, Plan
 
 #: Fields of what is shown that `_campaign_lines` tells in words.
 _TOLD: Final = frozenset(
-    ("kind", "title", "program", "meters", "unfit", "models", "first", "last", "plan", "waves",
+    ("kind", "title", "program", "meters", "unfit", "why_unfit", "models", "first", "last", "plan", "waves",
     "program_name", "program_digest")
 )  # fmt: skip
 #: Characters of a list of names that a line has.
@@ -100,6 +100,8 @@ def _campaign_lines(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if shown["unfit"]:
         told += f"; {shown['unfit']:,} of the selection are not fit for it, and are not touched"
     yield "whom", told
+    for why, count in shown.get("why_unfit", {}).items():
+        yield "  not fit", f"{count:,}: {why}"
     yield "  models", ", ".join(f"{model} {count:,}" for model, count in shown["models"].items())
     first, last = shown["first"], shown["last"]
     if shown["meters"] <= len(first):

@@ -20,6 +20,8 @@ from schemas.program import Program, ProgramKind
 from schemas.reading import ReadingBatch
 
 Commit = Callable[[ReadingBatch], Awaitable[None]]
+#: What is stored in the transaction of a step, or not at all.
+Also = Callable[[Connection], Awaitable[None]]
 
 
 async def _not_here(batch: ReadingBatch) -> None:
@@ -55,7 +57,7 @@ class Journal(Protocol):
     """What is known of one meter in one campaign; what is written is committed when the call returns.
 
     Each write raises Halted where the campaign goes on no more (`intend` alone), LaneLost where somebody else
-    works at the meter now, and UnavailableError.
+    works at the meter now, and UnavailableError. ``also`` is done in its transaction.
     """
 
     @property
@@ -68,13 +70,13 @@ class Journal(Protocol):
     def is_done(self, step: str) -> bool:
         """Whether it was done."""
 
-    async def intend(self, step: str, **facts: Any) -> None:
+    async def intend(self, step: str, also: Also | None = None, /, **facts: Any) -> None:
         """Before a step with an effect."""
 
-    async def done(self, step: str, **facts: Any) -> None:
+    async def done(self, step: str, also: Also | None = None, /, **facts: Any) -> None:
         """Behind it, its effect being known."""
 
-    async def note(self, what: str, **facts: Any) -> None:
+    async def note(self, what: str, also: Also | None = None, /, **facts: Any) -> None:
         """Remember something that changed nothing at the meter."""
 
     def must_yield(self) -> bool:
@@ -166,3 +168,22 @@ class Guarded(Procedure, Protocol):
     async def admit(self, connection: Connection, task: Task) -> None:
         """Whether a step with an effect may be taken now: asked in the very transaction that writes it down
         as intended. Raises Barred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Whom else a step at a meter reaches: all that share ``together`` are in one wave of a campaign;
+    ``forbidden`` says why it may not be taken."""
+
+    together: str
+    forbidden: str | None
+
+
+@runtime_checkable
+class Joint(Procedure, Protocol):
+    """A procedure whose steps reach other meters than the one that it talks with."""
+
+    async def reach(
+        self, connection: Connection, program: Program, targets: Mapping[int, Target]
+    ) -> Mapping[int, Reach]:
+        """For those of the campaign's meters of which a step reaches others: asked when it is proposed."""

@@ -3,7 +3,8 @@ same again, and whoever approves sees which meter goes when.
 
 Canaries are drawn over models first and over stations within each, so that what breaks one model, or behind
 one kind of concentrator, shows before the first wave. Waves are whole meters, without loss: the ends of waves
-are what is rounded. Neighbours are spread over waves.
+are what is rounded. Neighbours are spread over waves. Only those that one step reaches stay together,
+whatever becomes of the shares.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ class Fit(NamedTuple):
     meter_id: int
     model: str
     station: int | None
+    together: str | None = None  # a step at one of these reaches all of them
 
 
 def deal(
@@ -40,7 +42,17 @@ def deal(
     for wave, end in enumerate(_ends(len(rest), shares), start=1):
         waves |= dict.fromkeys(rest[begin:end], wave)
         begin = end
-    return waves
+    return _together(fit, waves)
+
+
+def _together(fit: Sequence[Fit], waves: dict[int, int]) -> dict[int, int]:
+    """Who is reached at the turn of another is in the wave of the first of them."""
+    first: dict[str, int] = {}
+    for one in fit:
+        if one.together is not None:
+            wave = waves[one.meter_id]
+            first[one.together] = min(first.get(one.together, wave), wave)
+    return waves | {one.meter_id: first[one.together] for one in fit if one.together is not None}
 
 
 def _spread(mixed: Sequence[Fit]) -> list[Fit]:

@@ -4,7 +4,7 @@ still."""
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from headend.programs.contract import Halted
+from headend.programs.contract import Also, Halted
 from headend.session.access import Connect
 from headend.store import campaign_meters, campaigns, lanes
 from headend.store.campaign_meters import CampaignMeter
@@ -49,19 +49,19 @@ class MeterJournal:
         """See `Journal`."""
         return self._must_yield()
 
-    async def intend(self, step: str, **facts: Any) -> None:
+    async def intend(self, step: str, also: Also | None = None, /, **facts: Any) -> None:
         """See `Journal`."""
-        await self._write(step, "intended", facts)
+        await self._write(step, "intended", facts, also)
 
-    async def done(self, step: str, **facts: Any) -> None:
+    async def done(self, step: str, also: Also | None = None, /, **facts: Any) -> None:
         """See `Journal`."""
-        await self._write(step, "done", facts)
+        await self._write(step, "done", facts, also)
 
-    async def note(self, what: str, **facts: Any) -> None:
+    async def note(self, what: str, also: Also | None = None, /, **facts: Any) -> None:
         """See `Journal`."""
-        await self._write(what, "noted", facts)
+        await self._write(what, "noted", facts, also)
 
-    async def _write(self, step: str, phase: str, facts: Mapping[str, Any]) -> None:
+    async def _write(self, step: str, phase: str, facts: Mapping[str, Any], also: Also | None) -> None:
         async with self._connect() as connection, connection.transaction():
             await lanes.share(connection, [self._lease])
             if phase == "intended":
@@ -75,6 +75,8 @@ class MeterJournal:
             )
             if not there and phase == "intended":
                 raise Halted("the meter's part in the campaign is over")
+            if also is not None:
+                await also(connection)
         self._facts.update(facts)
         if phase != "noted":
             self._steps[step] = phase

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from headend.drivers.contract import Target
 from headend.drivers.targets import targets_of
 from headend.jobs.forwarding import station_targets
-from headend.programs.contract import Guarded, Procedure
+from headend.programs.contract import Guarded, Joint, Procedure, Reach
 from headend.programs.dealing import Fit, deal
 from headend.programs.windows import opening
 from headend.store import audit, campaign_course, campaign_views, campaigns, programs, selection
@@ -89,7 +89,11 @@ async def propose(
     unfit = {number: procedure.unfit(program, target) for number, target in targets.items()}
     if isinstance(procedure, Guarded):
         unfit |= await procedure.forbidden(connection, program, list(targets), now)
-    placed = _place(program, plan, targets, unfit)
+    reach: Mapping[int, Reach] = {}
+    if isinstance(procedure, Joint):
+        reach = await procedure.reach(connection, program, targets)
+        unfit |= {number: one.forbidden for number, one in reach.items() if unfit[number] is None}
+    placed = _place(program, plan, targets, unfit, {number: one.together for number, one in reach.items()})
     fit = [one.meter_id for one in placed if one.unfit is None]
     if not fit:
         name = targets[placed[0].meter_id].meter.asset_id
@@ -180,11 +184,15 @@ async def _targets(connection: Connection, program: Program, plan: Plan, now: da
 
 
 def _place(
-    program: Program, plan: Plan, targets: Mapping[int, Target], unfit: Mapping[int, str | None]
+    program: Program,
+    plan: Plan,
+    targets: Mapping[int, Target],
+    unfit: Mapping[int, str | None],
+    together: Mapping[int, str],
 ) -> list[Placed]:
     """The meters in their waves; those that are not fit stand in the first. Raises PlanError."""
     fit = [
-        Fit(number, one.meter.model, one.place.station_id)
+        Fit(number, one.meter.model, one.place.station_id, together.get(number))
         for number, one in targets.items()
         if unfit[number] is None
     ]

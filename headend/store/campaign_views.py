@@ -49,6 +49,13 @@ async def models(connection: Connection, campaign_id: int) -> dict[str, int]:
     return found
 
 
+async def why_unfit(connection: Connection, campaign_id: int, *, most: int) -> dict[str, int]:
+    """Why meters are not fit for it, with how many of each: at most so many reasons, the most frequent."""
+    cursor = await connection.execute(_QUERIES["why_unfit"], {"campaign": campaign_id, "most": most})
+    found: dict[str, int] = dict(await cursor.fetchall())
+    return found
+
+
 async def ends(connection: Connection, campaign_id: int, *, most: int) -> Ends:
     """At most so many of the first names and of the last."""
     cursor = await connection.execute(_QUERIES["ends"], {"campaign": campaign_id, "most": most})

@@ -1,10 +1,10 @@
-"""Meters' clocks: what they showed, when they were changed, and which lines were told the time by broadcast.
+"""Meters' clocks: what they showed, and when they were changed, each by itself or with its line.
 
 Times are aware UTC.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -26,12 +26,33 @@ class Kept(NamedTuple):
     source: str
 
 
-class Broadcast(NamedTuple):
-    """A line was told the time, at the turn of one of its meters in a campaign."""
+class Flag(NamedTuple):
+    """A meter whose clock will be put right: it was off by something between ``low`` and ``high``."""
+
+    meter_id: int
+    low: timedelta
+    high: timedelta
+
+
+class Told(NamedTuple):
+    """A meter was told the time at the turn of another one; ``took_effect`` None: nobody knows (yet)."""
+
+    meter_id: int
+    step: str
+    at: datetime
+    took_effect: bool | None
+
+
+class Change(NamedTuple):
+    """A clock was changed: the intervals between ``since`` and ``until`` of it are marked, unless it did not
+    take effect. None: nobody knows."""
 
     at: datetime
+    change: str
+    since: datetime
+    until: datetime
+    took_effect: bool | None
     campaign_id: int
-    meter_id: int
 
 
 class Newest(NamedTuple):
@@ -136,16 +157,55 @@ async def settle_change(
     )
 
 
-async def note_broadcast(
-    connection: Connection, line: str, day: date, *, at: datetime, campaign_id: int, meter_id: int
-) -> None:
-    """The line was told the time, at this meter's turn."""
-    parameters = {"line": line, "day": day, "at": sql.aware(at), "campaign": campaign_id, "meter": meter_id}
-    await connection.execute(_QUERIES["note_broadcast"], parameters)
+def step_of_line(step: str, meter_id: int) -> str:
+    """As the step that tells the time to a line at the turn of one meter is called at the others."""
+    return f"{step} of {meter_id}"
 
 
-async def broadcast_of(connection: Connection, line: str, day: date) -> Broadcast | None:
-    """When the line was told the time on a day; None where it was not."""
-    cursor = await connection.execute(_QUERIES["broadcast_of"], {"line": line, "day": day})
+async def newest(connection: Connection, meter_id: int, *, source: str) -> ClockReading | None:
+    """The newest reading of a clock from this source; None where the clock was changed since, perhaps."""
+    cursor = await connection.execute(_QUERIES["newest"], {"meter": meter_id, "source": source})
     row = await cursor.fetchone()
-    return None if row is None else Broadcast(row[0].astimezone(UTC), *row[1:])
+    if row is None:
+        return None
+    at, offset, uncertainty, deviation, status = row
+    return ClockReading(at.astimezone(UTC), offset * _MS, uncertainty * _MS, deviation, status)
+
+
+async def told_since(connection: Connection, meter_ids: Sequence[int], since: datetime) -> datetime | None:
+    """When one of these meters took the time with its line last; None where none did since then, as far as
+    is known."""
+    parameters = {"meters": list(meter_ids), "since": sql.aware(since)}
+    row = await (await connection.execute(_QUERIES["told_since"], parameters)).fetchone()
+    return None if row is None or row[0] is None else row[0].astimezone(UTC)
+
+
+async def pending(connection: Connection, campaign_id: int, meter_id: int) -> list[Told]:
+    """Other meters that were told at the turn of this one, and of which nobody knows whether they took it."""
+    return await _told(connection, "pending", campaign_id, meter_id)
+
+
+async def told_by_others(connection: Connection, campaign_id: int, meter_id: int) -> list[Told]:
+    """What this meter was told at the turns of others, in order."""
+    return await _told(connection, "told_by_others", campaign_id, meter_id)
+
+
+async def _told(connection: Connection, query: str, campaign_id: int, meter_id: int) -> list[Told]:
+    cursor = await connection.execute(_QUERIES[query], {"campaign": campaign_id, "meter": meter_id})
+    return [
+        Told(number, step, at.astimezone(UTC), took) for number, step, at, took in await cursor.fetchall()
+    ]
+
+
+async def changes(
+    connection: Connection, meter_id: int, since: datetime, until: datetime, *, limit: int
+) -> list[Change]:
+    """Changes of one clock that were made in [since, until), newest first."""
+    cursor = await connection.execute(
+        _QUERIES["changes"],
+        {"meter": meter_id, "since": sql.aware(since), "until": sql.aware(until), "limit": limit},
+    )
+    return [
+        Change(at.astimezone(UTC), change, low.astimezone(UTC), high.astimezone(UTC), took, campaign)
+        for at, change, low, high, took, campaign in await cursor.fetchall()
+    ]

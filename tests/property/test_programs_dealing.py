@@ -50,3 +50,20 @@ def test_who_is_drawn_is_not_who_was_imported_first(fleet, canaries, seed, other
     assert one.keys() == two.keys()
     named = frozenset(number for number, wave in one.items() if wave == CANARIES)
     assert deal(fleet, canaries=0, named=named, shares=[100.0], seed=other) == one
+
+
+@given(
+    fleets,
+    st.integers(0, 12),
+    shares,
+    seeds,
+    st.lists(st.sampled_from([None, "L1", "L2", "L3"]), min_size=80),
+)
+def test_who_is_reached_together_is_in_one_wave_the_first(fleet, canaries, waves, seed, lines):
+    alone = deal(fleet, canaries=canaries, named=frozenset(), shares=waves, seed=seed)
+    hung = [one._replace(together=line) for one, line in zip(fleet, lines, strict=False)]
+    dealt = deal(hung, canaries=canaries, named=frozenset(), shares=waves, seed=seed)
+    for one in hung:
+        mates = [other.meter_id for other in hung if other.together == one.together]
+        wanted = min(alone[number] for number in mates) if one.together else alone[one.meter_id]
+        assert dealt[one.meter_id] == wanted

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headend.drivers.contract import Curve, Recall
-from headend.programs.clocks.policy import Verdict, moment, shift_of, took_effect, verdict
+from headend.programs.clocks.policy import Shown, Verdict, is_of_now, moment, shift_of, took_effect, verdict
 from schemas.clock import ClockReading
 from schemas.programs.clock import ClockProgram
 
@@ -63,8 +63,9 @@ def test_the_boundaries_are_kept_clear(at_s: int, offset_s: float, uncertainty_s
     now = NOON + timedelta(seconds=at_s)
     found = reading(offset_s, uncertainty_s)
     curves = [QUARTERS, DAYS] if days else [QUARTERS]
-    at = moment(now, found, curves, MARGIN)
+    at = moment(now, [Shown(found, curves)], MARGIN)
     margin = MARGIN + found.uncertainty
+    assert at is not None
     assert now <= at <= now + timedelta(hours=3)
     epoch, period = datetime(1970, 1, 1, tzinfo=UTC), timedelta(seconds=900)
     before, after = (at + found.offset - epoch) // period, (at - epoch) // period
@@ -77,9 +78,45 @@ def test_the_boundaries_are_kept_clear(at_s: int, offset_s: float, uncertainty_s
 
 def test_a_change_need_not_wait_where_no_boundary_is_near():
     at = NOON + timedelta(minutes=7)
-    assert moment(at, reading(-30), [QUARTERS], MARGIN) == at
-    assert moment(NOON, reading(-30), [], MARGIN) == NOON
+    assert moment(at, [Shown(reading(-30), [QUARTERS])], MARGIN) == at
+    assert moment(NOON, [Shown(reading(-30), [])], MARGIN) == NOON
     near = NOON + timedelta(minutes=14, seconds=30)
-    assert moment(near, reading(-30), [QUARTERS], MARGIN) == NOON + timedelta(minutes=16, seconds=31)
+    assert moment(near, [Shown(reading(-30), [QUARTERS])], MARGIN) == NOON + timedelta(minutes=16, seconds=31)
     sampled = Curve(1, 900, Recall.SAMPLED)
-    assert moment(near, reading(-30), [sampled], MARGIN) == near
+    assert moment(near, [Shown(reading(-30), [sampled])], MARGIN) == near
+
+
+@given(
+    at_s=st.integers(0, 86_399),
+    offsets_s=st.lists(st.floats(-300, 300), min_size=1, max_size=8),
+    uncertainty_s=st.floats(0, 10),
+)
+def test_a_line_is_told_when_it_is_clear_for_all(at_s: int, offsets_s: list[float], uncertainty_s: float):
+    now = NOON + timedelta(seconds=at_s)
+    line = [Shown(reading(offset_s, uncertainty_s), [QUARTERS]) for offset_s in offsets_s]
+    at = moment(now, line, MARGIN)
+    assert at is not None
+    assert now <= at <= now + timedelta(minutes=15)
+    epoch, period, margin = (
+        datetime(1970, 1, 1, tzinfo=UTC),
+        timedelta(minutes=15),
+        MARGIN + line[0][0].uncertainty,
+    )
+    for one in line:
+        for shown in (at, at + one.reading.offset):
+            assert margin <= (shown - epoch) % period <= period - margin
+        assert (at + one.reading.offset - epoch) // period == (at - epoch) // period
+
+
+def test_there_may_be_no_moment_at_all():
+    minutes = Curve(1, 60, Recall.STORED)
+    assert moment(NOON, [Shown(reading(-30), [minutes])], MARGIN) is None
+    fives = Curve(1, 300, Recall.STORED)
+    assert moment(NOON, [Shown(reading(off), [fives]) for off in (0, 100, 200)], MARGIN) is None
+
+
+def test_what_was_stored_is_all_until_an_interval_of_the_meter_ends():
+    slow = reading(-120, at=NOON + timedelta(minutes=1))  # it shows 11:59
+    at_noon = NOON + timedelta(seconds=119), NOON + timedelta(minutes=2)
+    assert [is_of_now(slow, at, [QUARTERS]) for at in at_noon] == [True, False]
+    assert not is_of_now(reading(0, at=NOON), NOON + timedelta(minutes=16), [])

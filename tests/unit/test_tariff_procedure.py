@@ -14,7 +14,7 @@ from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.object_model import MANAGEMENT_CLIENT
 from headend.drivers.contract import Target
 from headend.drivers.dlms.commands.tariff import TariffCommands
-from headend.programs.contract import Failed, Finished, Later, Outcome, Task, Unfit
+from headend.programs.contract import Also, Failed, Finished, Later, Outcome, Task, Unfit
 from headend.programs.tariffs.procedure import TariffProcedure
 from headend.store.errors import ConflictError
 from protocols.dlms import axdr
@@ -108,13 +108,13 @@ class Kept:
     def must_yield(self) -> bool:
         return False
 
-    async def intend(self, step: str, **facts: Any) -> None:
+    async def intend(self, step: str, also: Also | None = None, /, **facts: Any) -> None:
         self._write(step, "intended", facts)
 
-    async def done(self, step: str, **facts: Any) -> None:
+    async def done(self, step: str, also: Also | None = None, /, **facts: Any) -> None:
         self._write(step, "done", facts)
 
-    async def note(self, what: str, **facts: Any) -> None:
+    async def note(self, what: str, also: Also | None = None, /, **facts: Any) -> None:
         self._write(what, "noted", facts)
 
     def _write(self, step: str, phase: str, facts: Mapping[str, Any]) -> None:

@@ -1,11 +1,11 @@
 """What programs ask of clocks."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from headend.drivers.contract import Conversation
+from headend.drivers.contract import Conversation, Target
 from schemas.clock import ClockReading
 
 
@@ -52,12 +52,14 @@ class LineClockConversation(ClockConversation, Protocol):
     """A conversation on a line whose meters can be told the time all at once (`ClockChange.BROADCAST`):
     nobody answers, and each takes it once a day, only within `ClockRules.most` and not around midnight."""
 
-    @property
-    def line(self) -> str:
-        """Which line: the same for all its meters."""
+    def of(self, target: Target) -> ClockConversation:
+        """A conversation with another meter of the line, over the same link; one at a time is asked.
 
-    def day(self, moment: datetime) -> date:
-        """The day of the meters' zone."""
+        Raises LocalProtocolError for a meter of another line, or of which the settings are wrong.
+        """
+
+    def day_began(self, moment: datetime) -> datetime:
+        """When the day of the meters' zone began."""
 
     def takes_broadcast(self, moment: datetime) -> datetime:
         """From when on the meters take it: the moment itself, or when it is no longer around midnight."""

@@ -9,7 +9,7 @@ hand.)
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -53,14 +53,10 @@ class Dlt645Clocks:
         changes += [ClockChange.SET] if clock.password is not None else []
         return ClockRules(tuple(changes), WITHIN)
 
-    @property
-    def line(self) -> str:
+    def day_began(self, moment: datetime) -> datetime:
         """See `LineClockConversation`."""
-        return " ".join(str(part) for part in self._link.line or (self._link,))
-
-    def day(self, moment: datetime) -> date:
-        """See `LineClockConversation`."""
-        return moment.astimezone(self._zone).date()
+        local = moment.astimezone(self._zone)
+        return local.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(moment.tzinfo)
 
     def takes_broadcast(self, moment: datetime) -> datetime:
         """See `LineClockConversation`."""

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from headend.drivers.contract import Refusal, RegisterReadout
+from headend.drivers.contract import Refusal, RegisterReadout, Target
 from headend.drivers.dlt645.breaker import Dlt645Breakers
 from headend.drivers.dlt645.clock import Dlt645Clocks
 from headend.drivers.dlt645.tariff import Dlt645Tariffs
@@ -49,16 +49,35 @@ _FRESH: Final = timedelta(hours=24)
 
 
 class Dlt645Conversation(Dlt645Clocks, Dlt645Breakers, Dlt645Tariffs):
-    """One meter's turn on its line, as a `headend.drivers.contract.Conversation`."""
+    """One meter's turn on its line, as a `headend.drivers.contract.Conversation`. ``way_to`` is the driver's:
+    raises LocalProtocolError."""
 
-    def __init__(self, stream: Stream, way: LineWay, *, answer_s: float, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        way: LineWay,
+        *,
+        answer_s: float,
+        now: Callable[[], datetime],
+        way_to: Callable[[Target], LineWay],
+    ) -> None:
         super().__init__(way.model, way.address, now)
+        self._way_to = way_to
         self._stream = stream
         self._way = way
         self._answer_s = answer_s
         self._answers = Answers()
         self._address = way.address.meter or WILDCARD
         self._broken: str | None = None
+
+    def of(self, target: Target) -> "Dlt645Conversation":
+        """See `headend.drivers.commands.clock.LineClockConversation`."""
+        way = self._way_to(target)
+        if way.address.line != self._way.address.line:
+            raise LocalProtocolError(f"{target.meter.asset_id} hangs on another line: {way.address}")
+        return Dlt645Conversation(
+            self._stream, way, answer_s=self._answer_s, now=self._now, way_to=self._way_to
+        )
 
     @property
     def answers_s(self) -> Sequence[float]:

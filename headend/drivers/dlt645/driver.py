@@ -52,7 +52,12 @@ class Dlt645Driver(LineDriver):
         can_change = found.tz is not None and (found.clock.broadcast or found.clock.password is not None)
         can_switch = found.tz is not None and found.switch is not None
         takes = found.tz is not None and found.tariff is not None
-        programs = {Feature.CLOCK: can_change, Feature.SWITCH: can_switch, Feature.TARIFF: takes}
+        programs = {
+            Feature.CLOCK: can_change,
+            Feature.LINE_CLOCK: can_change and found.clock.password is None,
+            Feature.SWITCH: can_switch,
+            Feature.TARIFF: takes,
+        }
         return super().features(model) | {one for one, can in programs.items() if can}
 
     @asynccontextmanager
@@ -63,7 +68,11 @@ class Dlt645Driver(LineDriver):
         try:
             await drain(stream, timing.quiet_s)
             yield Dlt645Conversation(
-                stream, line, answer_s=timing.answer_s if answer_s is None else answer_s, now=self._now
+                stream,
+                line,
+                answer_s=timing.answer_s if answer_s is None else answer_s,
+                now=self._now,
+                way_to=self._way,
             )
         finally:
             await let_go(stream)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from headend.drivers.contract import Curve, Recall
 from schemas.clock import ClockReading
@@ -12,6 +12,8 @@ from schemas.programs.clock import ClockProgram
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
 _SECOND: Final = timedelta(seconds=1)
+#: A reading so old tells no more what a clock shows.
+_FRESH: Final = timedelta(minutes=15)
 #: Clocks drift while nobody looks: seconds per second that two readings may differ beyond doubt.
 DRIFT: Final = 500e-6
 
@@ -50,44 +52,75 @@ def took_effect(before: ClockReading, expected: timedelta, now: ClockReading) ->
     return None
 
 
-def moment(now: datetime, reading: ClockReading, curves: Sequence[Curve], margin: timedelta) -> datetime:
-    """When the clock may be put right: ``now``, or just after a boundary.
+class Shown(NamedTuple):
+    """A clock that is to be put right, and the load curves that go by it."""
 
-    What it shows before and after stays ``margin`` and the uncertainty away from the boundaries of the load
-    profiles; and no boundary lies between, where the change is small enough for that to be possible at all.
+    reading: ClockReading
+    curves: Sequence[Curve]
+
+
+def is_of_now(reading: ClockReading, now: datetime, curves: Sequence[Curve]) -> bool:
+    """Whether no interval that the meter keeps has ended since its clock was read: what was stored by then is
+    all that there is."""
+    return now - reading.at <= _FRESH and all(
+        _floor(reading.shown, curve) == _floor(now + reading.offset, curve)
+        for curve in curves
+        if curve.recall is Recall.STORED
+    )
+
+
+def moment(now: datetime, clocks: Sequence[Shown], margin: timedelta) -> datetime | None:
+    """When these clocks may be put right, all at once: ``now``, or just after a boundary; None where there is
+    no such time.
+
+    What each shows before and after stays ``margin`` and the uncertainty away from the boundaries of its load
+    profiles; and no boundary lies between, where the changes are small enough for that to be possible at all.
     """
-    margin += reading.uncertainty
-    grids = [curve for curve in curves if curve.recall is not Recall.SAMPLED]
+    grids = [
+        _Grid(one.reading.offset, margin + one.reading.uncertainty, curve)
+        for one in clocks
+        for curve in one.curves
+        if curve.recall is not Recall.SAMPLED
+    ]
     if not grids:
         return now
-    shortest = min(timedelta(seconds=curve.period_s) for curve in grids)
-    crosses = abs(reading.offset) + 2 * margin >= shortest
+    shortest = min(timedelta(seconds=one.curve.period_s) for one in grids)
+    offsets = [timedelta(0), *(one.offset for one in grids)]
+    widest = 2 * max(one.margin for one in grids)
+    crosses = max(offsets) - min(offsets) + widest >= shortest
     later = sorted(
-        edge + margin - ahead
-        for curve in grids
-        for ahead in (timedelta(0), reading.offset)
-        for edge in _edges(now + ahead, curve, crosses)
+        edge + one.margin - ahead
+        for one in grids
+        for ahead in (timedelta(0), one.offset)
+        for edge in _edges(now + ahead, one.curve)
     )
     for candidate in (now, *(one for one in later if one > now)):
-        if all(_is_clear(candidate, reading.offset, curve, margin, crosses) for curve in grids):
+        if all(_is_clear(candidate, one, crosses) for one in grids):
             return candidate
-    return later[-1]
+    return None
 
 
-def _edges(shown: datetime, curve: Curve, crosses: bool) -> list[datetime]:
+class _Grid(NamedTuple):
+    """The boundaries of one load profile, and how far its clock is off."""
+
+    offset: timedelta
+    margin: timedelta
+    curve: Curve
+
+
+def _edges(shown: datetime, curve: Curve) -> list[datetime]:
     """The boundaries around what a clock shows."""
-    first = _floor(shown, curve)
-    found = [first]
+    found = [_floor(shown, curve)]
     for _ in range(2):
         found.append(_next(found[-1], curve))
     return found
 
 
-def _is_clear(at: datetime, offset: timedelta, curve: Curve, margin: timedelta, crosses: bool) -> bool:
-    before, after = at + offset, at
+def _is_clear(at: datetime, grid: _Grid, crosses: bool) -> bool:
+    before, after, curve = at + grid.offset, at, grid.curve
     for shown in (before, after):
         edge = _floor(shown, curve)
-        if shown - edge < margin or _next(edge, curve) - shown < margin:
+        if shown - edge < grid.margin or _next(edge, curve) - shown < grid.margin:
             return False
     return crosses or _floor(before, curve) == _floor(after, curve)
 

@@ -12,6 +12,12 @@ SELECT coalesce(m.model, n.model, '?'), count(*)
  WHERE c.campaign_id = %(campaign)s AND c.state <> 'incompatible'
  GROUP BY 1 ORDER BY 1;
 
+-- name: why_unfit
+-- Why meters of a campaign are not fit for it, and how many of each reason, the most first.
+SELECT reason, count(*) FROM campaign_meters
+ WHERE campaign_id = %(campaign)s AND state = 'incompatible'
+ GROUP BY reason ORDER BY count(*) DESC, reason LIMIT %(most)s;
+
 -- name: ends
 -- The first and the last meters of a campaign by name, those that are not fit left out.
 WITH named AS MATERIALIZED (

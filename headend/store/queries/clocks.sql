@@ -50,12 +50,35 @@ ON CONFLICT (campaign_id, meter_id, step) DO UPDATE
 UPDATE clock_changes SET took_effect = %(took_effect)s
  WHERE campaign_id = %(campaign)s AND meter_id = %(meter)s AND step = %(step)s;
 
--- name: note_broadcast
--- A line was told the time, at this meter's turn; the first of a day counts, meters took no other.
-INSERT INTO clock_broadcasts (line, day, at, campaign_id, meter_id)
-VALUES (%(line)s, %(day)s, %(at)s, %(campaign)s, %(meter)s)
-ON CONFLICT DO NOTHING;
+-- name: newest
+-- The newest reading of one clock from a source; none where the clock was changed since.
+SELECT at, offset_ms, uncertainty_ms, deviation_min, status
+  FROM clock_readings r
+ WHERE meter_id = %(meter)s AND source = %(source)s
+   AND NOT EXISTS (SELECT FROM clock_changes c
+                    WHERE c.meter_id = r.meter_id AND c.at >= r.at AND c.took_effect IS DISTINCT FROM false)
+ ORDER BY at DESC LIMIT 1;
 
--- name: broadcast_of
--- When a line was told the time on a day, and in which campaign.
-SELECT at, campaign_id, meter_id FROM clock_broadcasts WHERE line = %(line)s AND day = %(day)s;
+-- name: told_since
+-- When one of these meters took the time with its line last, since a moment: as far as that is known.
+SELECT max(at) FROM clock_changes
+ WHERE meter_id = ANY (%(meters)s::integer[]) AND change = 'broadcast' AND at >= %(since)s AND took_effect;
+
+-- name: pending
+-- Changes of other meters that were made at the turn of this one, and of which nobody knows whether they took effect.
+SELECT meter_id, step, at, took_effect FROM clock_changes
+ WHERE campaign_id = %(campaign)s AND step LIKE '%% of ' || %(meter)s::text AND took_effect IS NULL
+ ORDER BY meter_id, change_id;
+
+-- name: told_by_others
+-- Changes of this meter that were made at the turn of another one of its line.
+SELECT meter_id, step, at, took_effect FROM clock_changes
+ WHERE campaign_id = %(campaign)s AND meter_id = %(meter)s AND step LIKE '%% of %%'
+ ORDER BY change_id;
+
+-- name: changes
+-- Changes of one clock in a range, newest first.
+SELECT at, change, lower(affected), upper(affected), took_effect, campaign_id
+  FROM clock_changes
+ WHERE meter_id = %(meter)s AND at >= %(since)s AND at < %(until)s
+ ORDER BY at DESC, change_id DESC LIMIT %(limit)s;
