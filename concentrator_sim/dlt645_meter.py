@@ -177,7 +177,7 @@ def _kept(one: LineMeter, since_s: int, count: int) -> list[tuple[int, int]]:
     """(stamp, true moment) of the records from a stamp on."""
     clock = one.meter.part_if_any(MeterClock)
     if clock is not None:
-        rows = clock.rows(one.now, PROFILE_ROWS)
+        rows = clock.rows(one.now, min(PROFILE_ROWS, clock.entries_since(one.now, since_s)))
         return [(row.stamp_s, row.captured_s) for row in rows if row.stamp_s >= since_s][:count]
     newest = quarter_of(one.now)
     first = max(newest + 1 - PROFILE_ROWS, quarter_of(since_s + 899))

@@ -89,6 +89,11 @@ class MeterClock:
 
     # ---- the load profile ---------------------------------------------------------------------------
 
+    def entries_since(self, now_s: int, stamp_s: int) -> int:
+        """At most so many rows have this stamp or a later one."""
+        furthest_s = max(abs(one.ahead_s) for one in self._stretches)
+        return max(0, now_s - stamp_s + furthest_s) // QUARTER_S + len(self._stretches) + 1
+
     def rows(self, now_s: int, entries: int, period_s: int = QUARTER_S) -> Sequence[ProfileRow]:
         """What the load profile of so many entries holds at ``now_s`` of the crystal, oldest first: a row
         each time that the clock came upon the end of a period, counted from midnight of its standard time.

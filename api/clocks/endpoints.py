@@ -17,7 +17,7 @@ from headend.clock import utc_now
 from headend.programs.clocks import drift as drifts
 from headend.programs.clocks.drift import Drift
 from headend.store import clocks
-from headend.store.clocks import Kept, Newest
+from headend.store.clocks import Change, Kept, Newest
 
 router = APIRouter(tags=["clocks"])
 
@@ -30,6 +30,14 @@ _READING: Final[dict[str, Any]] = {
     "deviation_min": -60,
     "status": 0,
     "source": "read",
+}
+_CHANGE: Final[dict[str, Any]] = {
+    "at": "2026-03-01T01:00:00.214Z",
+    "change": "shift",
+    "from": "2026-03-01T00:59:58.000Z",
+    "to": "2026-03-01T01:00:00.214Z",
+    "took_effect": True,
+    "campaign": 17,
 }
 _OUTLIER: Final[dict[str, Any]] = {
     "meter": "SIM00000001",
@@ -53,7 +61,9 @@ class ClockReadingModel(BaseModel):
     uncertainty_s: str = Field(description="half the round trip and the resolution of the stamp")
     deviation_min: int | None = Field(description="UTC - local time, as the meter's stamp tells it")
     status: int | None = Field(description="the stamp's clock status, null where not specified")
-    source: str = Field(description="`read`, or `program` of a campaign's visit")
+    source: str = Field(
+        description="`read`, `program` of a campaign's visit, or `line`: before its line was told the time"
+    )
 
     @classmethod
     def of(cls, kept: Kept) -> "ClockReadingModel":
@@ -68,15 +78,43 @@ class ClockReadingModel(BaseModel):
         )
 
 
+class ClockChangeModel(BaseModel):
+    """A clock was changed. Intervals between ``from`` and ``to``, by the meter's own clock, are told with
+    `clock_changed`, unless it did not take effect."""
+
+    at: str
+    change: str = Field(description="`shift`, `set`, `preset`, or `broadcast`: with all meters of its line")
+    from_: str = Field(alias="from")
+    to: str
+    took_effect: bool | None = Field(description="null: not verified, and nobody knows")
+    campaign: int
+
+    @classmethod
+    def of(cls, one: Change) -> "ClockChangeModel":
+        return cls.model_validate(
+            {
+                "at": rfc3339(one.at),
+                "change": one.change,
+                "from": rfc3339(one.since),
+                "to": rfc3339(one.until),
+                "took_effect": one.took_effect,
+                "campaign": one.campaign_id,
+            }
+        )
+
+
 class ClockSeries(BaseModel):
-    """Readings of one clock, newest first."""
+    """Readings of one clock, and changes of it, newest first."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"meter": "SIM00000001", "readings": [_READING]}]}
+        json_schema_extra={
+            "examples": [{"meter": "SIM00000001", "readings": [_READING], "changes": [_CHANGE]}]
+        }
     )
 
     meter: str
     readings: list[ClockReadingModel]
+    changes: list[ClockChangeModel]
 
 
 class BinModel(BaseModel):
@@ -169,7 +207,7 @@ class DriftModel(BaseModel):
 
 @router.get(
     "/meters/{asset_id}/clock",
-    summary="What a meter's clock showed, newest first",
+    summary="What a meter's clock showed, and when it was changed, newest first",
     responses=responses(400, 401, 403, 404, 422, 503),
 )
 async def meter_clock(
@@ -182,13 +220,19 @@ async def meter_clock(
     to: Annotated[str | None, Query(max_length=64, description="before; default now")] = None,
     limit: Limit = 200,
 ) -> ClockSeries:
-    """Readings in [from, to), made by schedules with the work `clock`, by campaigns, and on demand."""
+    """Readings in [from, to), made by schedules with the work `clock`, by campaigns, and on demand; and what
+    campaigns changed in it, also at the turn of another meter of its line."""
     until = utc_now() if to is None else instant(to, "to")
     since = until - _SERIES if from_ is None else instant(from_, "from")
     async with house.pool.connection() as connection:
         meter = await meter_by_asset(connection, asset_id)
         found = await clocks.series(connection, meter.meter_id, since, until, limit=limit)
-    return ClockSeries(meter=asset_id, readings=[ClockReadingModel.of(one) for one in found])
+        changes = await clocks.changes(connection, meter.meter_id, since, until, limit=limit)
+    return ClockSeries(
+        meter=asset_id,
+        readings=[ClockReadingModel.of(one) for one in found],
+        changes=[ClockChangeModel.of(one) for one in changes],
+    )
 
 
 @router.get(

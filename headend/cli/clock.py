@@ -23,7 +23,7 @@ from headend.clock import utc_now
 from headend.moment.reads import Ask, begin
 from headend.programs.clocks.drift import Bin, Drift, drift
 from headend.store import clocks, on_demand, results
-from headend.store.clocks import Kept, Newest
+from headend.store.clocks import Change, Kept, Newest
 from headend.store.results import Result
 from schemas.job import Clock, RequestState, Retry
 from schemas.programs.clock import ClockProgram
@@ -81,17 +81,21 @@ async def read(
                 await stack.enter_async_context(worked_at(opened, due))
             await follow(opened.pool, begun.job_id, ended.append, actor=_ACTOR, quiet=True, may_leave=False)
         told: dict[str, list[Kept]] = {}
+        changed: dict[str, list[Change]] = {}
         now = utc_now()
         async with opened.pool.connection() as connection:
             for number, name in numbers.items():
                 since = now - timedelta(days=366)
                 told[name] = await clocks.series(connection, number, since, now, limit=history)
+                changed[name] = await clocks.changes(connection, number, since, now, limit=history)
     failed = [one for one in ended if one.state is not RequestState.DONE]
     told = {name: kept for name, kept in told.items() if name not in {one.meter for one in failed}}
     if as_json:
         print_json({name: [_kept(one) for one in kept] for name, kept in told.items()})
     elif told:
         out.print(_series(told))
+        if any(changed[name] for name in told):
+            out.print(_changes({name: changed[name] for name in told}))
     for one in failed:
         err.print(f"{one.meter}: {one.state}: {one.reason or 'its turn did not come'}", markup=False)
     for name in [name for name, kept in told.items() if not kept]:
@@ -191,6 +195,18 @@ def _series(told: dict[str, list[Kept]]) -> Table:
                 "-" if reading.deviation_min is None else f"{reading.deviation_min}",
                 one.source,
             )
+    return table
+
+
+def _changes(changed: dict[str, list[Change]]) -> Table:
+    table = Table("meter", "changed at", "how", "intervals marked from", "to", "took it", "campaign")
+    took = {True: "yes", False: "no: not marked", None: "not verified"}
+    for name, changes in changed.items():
+        for one in changes:
+            table.add_row(
+                name, f"{one.at:%F %T}Z", one.change, f"{one.since:%F %T}Z", f"{one.until:%F %T}Z",
+                took[one.took_effect], str(one.campaign_id),
+            )  # fmt: skip
     return table
 
 

@@ -131,3 +131,16 @@ def test_summer_time_that_is_switched_on_moves_stamps():
     assert locals_ == [1, 3]
     stamps = [stamp for stamp, _, _ in rows(meter, asked.now_s + 1800, asked.now_s)]
     assert stamps == [asked.now_s + n * 900 for n in range(3)]
+
+
+@pytest.mark.parametrize("by_s", [-7200, -40, 40, 7200])
+def test_no_row_is_missed_that_has_a_stamp_or_a_later_one(by_s: int) -> None:
+    clock = SimulatedMeter(1, 1).part(MeterClock)
+    clock.set(NOON, NOON + by_s)
+    clock.set(NOON + 5_000, NOON + 5_000)
+    now_s = NOON + 30_000
+    whole = clock.rows(now_s, 960)
+    for since_s in range(NOON - 10_000, now_s + 10_000, 700):
+        few = clock.rows(now_s, clock.entries_since(now_s, since_s))
+        wanted = [row for row in whole if row.stamp_s >= since_s]
+        assert [row for row in few if row.stamp_s >= since_s] == wanted

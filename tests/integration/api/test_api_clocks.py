@@ -68,6 +68,12 @@ async def test_the_series_of_one(fleet: Any) -> None:
         body = (await client.get("/api/v1/meters/M-1/clock", params={"limit": 2})).json()
         assert [one["offset_s"] for one in body["readings"]] == ["20.000", "10.000"]
         assert body["readings"][0]["deviation_min"] == -60
+        assert body["changes"] == []
+        changes = (await client.get("/api/v1/meters/M-3/clock")).json()["changes"]
+        assert [(one["change"], one["took_effect"], one["campaign"]) for one in changes] == [
+            ("set", True, 1), ("set", False, 1),
+        ]  # fmt: skip
+        assert changes[0]["from"] < changes[0]["to"] == changes[0]["at"]
         assert (await client.get("/api/v1/meters/NOPE/clock")).status_code == 404
         bad = await client.get("/api/v1/meters/M-1/clock", params={"from": "yesterday"})
         assert bad.status_code == 422
