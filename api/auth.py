@@ -52,7 +52,7 @@ async def caller(
     """Who asks. 401 says only that what he brought is not good, never why: a guesser learns nothing."""
     if given is not None:
         found = await _by_bearer(house, given.credentials)
-        refused = "the token is unknown, expired or revoked; `headend token list` shows those that are valid"
+        refused = "the token is unknown, expired or revoked: `headend token create` makes another"
         challenge = f'{_CHALLENGE}, error="invalid_token"'
     else:
         secret = cookies.session(request)

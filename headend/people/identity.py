@@ -131,8 +131,8 @@ async def cli_principal(connection: Connection, settings: Settings) -> Principal
         of_token = await principal_of_token(connection, settings.token.get_secret_value(), now=now)
         if of_token is None:
             raise NotLoggedIn(
-                "the token of HEADEND_TOKEN is unknown, expired or revoked: `headend token list` shows those "
-                "that are valid; without one, unset HEADEND_TOKEN"
+                "the token of HEADEND_TOKEN is unknown, expired or revoked: `headend token create` makes "
+                "another; without one, unset HEADEND_TOKEN"
             )
         return of_token
     secret = kept_session()
