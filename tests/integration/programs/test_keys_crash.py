@@ -24,6 +24,7 @@ from headend.programs.keys import KeysProcedure
 from headend.session.access import Access
 from headend.session.deadlines import Deadlines
 from headend.store import campaigns, lanes, meters
+from protocols.dlms.ciphering import KeyUse
 from protocols.errors import LinkError
 from schemas.campaign import CampaignState
 from schemas.meter import KeyPurpose
@@ -35,6 +36,7 @@ from tests.integration.programs.wire import Wire, tapped
 
 ALL = KeysProgram(purposes=(KeyPurpose.ENCRYPTION, KeyPurpose.AUTHENTICATION, KeyPurpose.MASTER))
 TITLE = bytes.fromhex("4845440000000001")
+USES = {"hls5-dedicated": KeyUse.DEDICATED, "hls5-wrapped": KeyUse.WRAPPED}
 QUICK = Deadlines(connect_s=5, associate_s=0.3, response_s=0.3, release_s=0.3, session_s=10)
 
 
@@ -54,7 +56,7 @@ class Process:
         def random(length: int) -> bytes:
             made.append(os.urandom(length))
             if len(made) % 3 == 0:
-                wire.made(made[-3], made[-2])
+                wire.made(*made[-3:])
             return made[-1]
 
         counters = CounterBlocks(connect, TITLE, block=8)
@@ -155,7 +157,14 @@ async def rotations(here: Works, wire: Wire) -> Rotations:
 
 @pytest.mark.parametrize(
     ("security", "stride"),
-    [("hls5", 1), ("hls5-suite1", 7), ("hls5-suite2", 7), ("hls5-general", 7)],
+    [
+        ("hls5", 1),
+        ("hls5-suite1", 11),
+        ("hls5-suite2", 11),
+        ("hls5-general", 11),
+        ("hls5-dedicated", 11),
+        ("hls5-wrapped", 11),
+    ],
 )
 async def test_it_dies_at_every_step(
     embedded_database: Any, monkeypatch: pytest.MonkeyPatch, security: str, stride: int
@@ -171,6 +180,7 @@ async def test_it_dies_at_every_step(
             slots.mishaps = [Mishap.ANSWER_LOST] if moment % 8 == 3 else []
         assert moment > 50
         assert len(wire.seen) > 500 // stride
+        assert USES.get(security, KeyUse.GLOBAL) in wire.uses
 
 
 #: A worker that is killed with SIGKILL at one place of its first rotation.
@@ -221,7 +231,7 @@ async def test_a_worker_is_killed_at_the_transfer(
         taken = slots.keys
         assert (taken == before) == (where == "before")
         made = await rotations(here, wire)
-        wire.made(*(key.reveal() for key in (taken.encryption, taken.authentication) if key is not None))
+        wire.made(*(one.reveal() for one in (taken.encryption, taken.authentication, taken.master) if one))
         await made.process().read()
         async with here.house.at_work("another") as crew:
             running = asyncio.create_task(crew.run(drain_s=5))
@@ -230,5 +240,6 @@ async def test_a_worker_is_killed_at_the_transfer(
             await asyncio.wait([running])
         assert found.state == "done", found.reason
         assert slots.keys != before
-        wire.made(*(key.reveal() for key in (slots.keys.encryption, slots.keys.authentication) if key))
+        has = slots.keys
+        wire.made(*(one.reveal() for one in (has.encryption, has.authentication, has.master) if one))
         await made.settled(known=False)
