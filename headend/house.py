@@ -221,7 +221,7 @@ def _drivers(settings: Settings, access: Access, modbus: ModbusDriver) -> Driver
     return Drivers(
         [
             DlmsDriver(access, profile_folders=settings.profile_folders),
-            StationDriver(access),
+            StationDriver(access, profile_folders=settings.profile_folders),
             modbus,
             *_lines(settings),
             _mqtt(settings),

@@ -39,6 +39,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 async def rotate(
     *,
     master: Annotated[bool, typer.Option("--master", help="The meters' master keys too.")] = False,
+    concentrators: Annotated[
+        bool, typer.Option("--concentrators", help="Keys of concentrators, not of meters.")
+    ] = False,
     which: Which,
     course: Course,
     follow: Follow = True,
@@ -50,8 +53,13 @@ async def rotate(
     reached at every moment, under whichever keys it has. Passwords and HLS secrets are not changed by this.
 
     headend keys rotate --group north --canaries 10 --waves 10,90 --window 22:00-05:00@Europe/Berlin
+
+    headend keys rotate --concentrators --meter DC-0001
     """
-    program = KeysProgram(purposes=ORDER) if master else KeysProgram()
+    program = KeysProgram(
+        of="concentrators" if concentrators else "meters",
+        purposes=ORDER if master else KeysProgram().purposes,
+    )
     title = "new keys, the master key too" if master else "new keys"
     return await submit(program, course.plan(which), title=title, follow=follow, as_json=as_json)
 

@@ -40,6 +40,8 @@ from schemas.model import MeterModel, ModelError, load_model
 from schemas.program import Program, ProgramKind
 from schemas.programs.keys import ORDER, KeysProgram
 
+#: Languages with Security Setup: of meters, and of concentrators.
+_DRIVERS: Final = frozenset({"dlms", "dlms-station"})
 TRANSFER: Final = "transfer"
 PROVE_MASTER: Final = "prove master"
 _MASTER: Final = KeyPurpose.MASTER
@@ -113,8 +115,13 @@ class KeysProcedure:
             model = load_model(name, self._folders)
         except ModelError as error:
             return f"its model has no keys that can be changed: {error}"
-        if model.keys is None or model.driver != "dlms":
+        if model.keys is None or model.driver not in _DRIVERS:
             return f"meters of model {name} are not given keys: their profile has no [keys]"
+        if target.meter.meter_id < 0:
+            return (
+                f"no keys of concentrator {target.meter.asset_id} are stored: import it under this name with "
+                "`headend meters import`"
+            )
         lacking = [purpose for purpose in program.purposes if purpose not in model.keys.purposes]
         if lacking:
             return f"meters of model {name} take no new key for {_listed(lacking)}"

@@ -23,6 +23,7 @@ from schemas.campaign import Plan
 from schemas.job import Selection
 from schemas.program import Program, ProgramKind, canonical, digest
 from schemas.programs.clock import ClockProgram
+from schemas.programs.keys import KeysProgram
 
 #: Names of meters that an error tells.
 _TOLD: Final = 5
@@ -167,7 +168,7 @@ def check_times(plan: Plan, now: datetime) -> list[Wrong]:
 async def _targets(connection: Connection, program: Program, plan: Plan, now: datetime) -> dict[int, Target]:
     """Whom the campaign is for, by number: a concentrator has the negative number of its node. Raises
     EmptySelection."""
-    if isinstance(program, ClockProgram) and program.of == "concentrators":
+    if isinstance(program, ClockProgram | KeysProgram) and program.of == "concentrators":
         nodes = [node for node, _ in await selection.stations(connection, plan.selection)]
         if not nodes:
             raise EmptySelection(

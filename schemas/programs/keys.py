@@ -17,10 +17,12 @@ class KeysProgram(Shape):
     """New keys for these purposes, made by the head-end for each meter, all in one transfer.
 
     No key is in it: nobody but the meter and the vault of the head-end ever knows them. Passwords and secrets
-    of LLS and HLS are no keys in this sense: class 64 does not carry them.
+    of LLS and HLS are no keys in this sense: class 64 does not carry them. ``of`` concentrators: the
+    selection names them, not meters behind them.
     """
 
     kind: Literal["keys"] = "keys"
+    of: Literal["meters", "concentrators"] = "meters"
     purposes: Annotated[tuple[Rotated, ...], Field(min_length=1, max_length=3)] = (
         KeyPurpose.ENCRYPTION,
         KeyPurpose.AUTHENTICATION,

@@ -111,6 +111,8 @@ def row_of(meter: SimulatedMeter, model: str, address: str) -> dict[str, str]:
     if keys.encryption is not None and keys.authentication is not None:
         row["encryption_key_plain"] = keys.encryption.reveal().hex()
         row["authentication_key_plain"] = keys.authentication.reveal().hex()
+    if keys.master is not None:
+        row["master_key_plain"] = keys.master.reveal().hex()
     if keys.lls is not None:
         row["lls_secret_plain"] = keys.lls.reveal().decode()
     return row

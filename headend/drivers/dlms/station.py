@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from headend.drivers.commands.clock import ClockConversation
+from headend.drivers.commands.keys import KeysConversation
 from headend.drivers.contract import Conversation, Curve, Feature, RegisterReadout, Target, Way
 from headend.drivers.dlms.commands.clock import ClockCommands
+from headend.drivers.dlms.commands.keys import KeysCommands
 from headend.drivers.dlms.intervals import ProfileShape, to_batch
 from headend.drivers.dlms.profile_check import ProfileFacts, Scaling, Shapes, profile_of, refused
 from headend.session.access import Access, Reach
@@ -28,7 +31,7 @@ from protocols.dlms.enums import DataAccessResult
 from protocols.dlms.profile_buffer import decode_buffer
 from protocols.dlms.store_forward import Entry, Kept, Layout, Release
 from protocols.errors import CommunicationError, LocalProtocolError, RemoteProtocolError
-from schemas.model import MeterModel
+from schemas.model import MeterModel, load_model
 from schemas.reading import Fragment, ReadingBatch
 
 STATION: Final = "dlms-station"
@@ -38,6 +41,7 @@ MOST_DIRECTORY: Final = 1024 * 1024
 #: answers before it, to short questions, tell nothing about that.
 BULK_S: Final = 60.0
 _SECOND: Final = timedelta(seconds=1)
+_ALWAYS: Final = frozenset({Feature.FORWARDS, Feature.CLOCK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +71,16 @@ class StationDriver:
 
     names = (STATION,)
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, *, profile_folders: tuple[Path, ...] = ()) -> None:
         self._access = access
+        self._folders = profile_folders
         self._shapes = Shapes()
 
     def features(self, model: str) -> frozenset[Feature]:
-        """It hands on what it keeps of its meters (see `StationConversation`), and has a clock."""
-        return frozenset({Feature.FORWARDS, Feature.CLOCK})
+        """It hands on what it keeps of its meters (see `StationConversation`), has a clock, and takes keys of
+        its own where the model says how. Raises ModelError."""
+        keys = load_model(model, self._folders).keys
+        return _ALWAYS if keys is None else _ALWAYS | {Feature.KEYS}
 
     def curves(self, model: str) -> tuple[Curve, ...]:
         """None of its own."""
@@ -96,7 +103,7 @@ class StationDriver:
             yield StationConversation(session, way.model, self._shapes)
 
 
-class StationConversation(ClockCommands):
+class StationConversation(ClockCommands, KeysCommands):
     """One session with a concentrator. One request at a time."""
 
     def __init__(self, session: MeterSession, model: MeterModel, shapes: Shapes) -> None:
@@ -229,3 +236,4 @@ def covered_by_rows(batch: ReadingBatch) -> ReadingBatch:
 
 if TYPE_CHECKING:  # what `features` says, the conversation can
     _CLOCK: type[ClockConversation] = StationConversation
+    _KEYS: type[KeysConversation] = StationConversation
