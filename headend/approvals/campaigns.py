@@ -52,17 +52,16 @@ async def shown(connection: Connection, campaign: Campaign) -> dict[str, Any]:
     """Exactly what will be sent to whom and when, for people: JSON."""
     stored = await programs.find(connection, campaign.program_id)
     number = campaign.campaign_id
-    waves = (await campaigns.counts(connection, [number]))[number]
-    unfit = sum(states.get(MeterProgress.INCOMPATIBLE, 0) for states in waves.values())
+    dealt = (await campaigns.counts(connection, [number]))[number]
+    unfit = sum(states.get(MeterProgress.INCOMPATIBLE, 0) for states in dealt.values())
     names = await campaign_views.ends(connection, number, most=_NAMES)
-    plan = campaign.plan.model_dump(mode="json")
     return {
         "title": campaign.title,
         "kind": stored.kind.value,
         "program": PROGRAM.dump_python(stored.content, mode="json"),
         "program_name": stored.name,
         "program_digest": stored.digest.hex(),
-        "meters": sum(sum(states.values()) for states in waves.values()) - unfit,
+        "meters": sum(sum(states.values()) for states in dealt.values()) - unfit,
         "unfit": unfit,
         "why_unfit": await campaign_views.why_unfit(connection, number, most=_NAMES),
         "models": await campaign_views.models(connection, number),
@@ -71,11 +70,11 @@ async def shown(connection: Connection, campaign: Campaign) -> dict[str, Any]:
                 "wave": wave,
                 "meters": sum(states.values()) - states.get(MeterProgress.INCOMPATIBLE, 0),
             }
-            for wave, states in sorted(waves.items())
+            for wave, states in sorted(dealt.items())
         ],
         "first": list(names.first),
         "last": list(names.last),
-        "plan": plan,
+        "plan": campaign.plan.model_dump(mode="json"),
     }
 
 

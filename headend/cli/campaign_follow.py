@@ -10,11 +10,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
 
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
+from rich.progress import TaskID
 
 from headend.cli.campaign_view import state_of, wave_name
-from headend.cli.follow import is_served, worked_at
+from headend.cli.follow import bar, is_served, worked_at
 from headend.cli.terminal import err
 from headend.clock import utc_now
 from headend.foundation import Base
@@ -71,39 +71,29 @@ async def _advance(pool: Pool, campaign_id: int) -> None:
 
 async def _show(pool: Pool, campaign_id: int, on_meter: OnMeter, *, quiet: bool) -> CampaignProgress | None:
     last: CampaignProgress | None = None
-    bar = Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}"),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-        disable=quiet or not err.is_terminal,
-    )
     tasks: dict[int, TaskID] = {}
     feeds = CampaignFeeds(pool.connection, look_s=_LOOK_S)
-    with bar:
+    with bar(quiet=quiet) as shown:
         async with contextlib.aclosing(feeds.follow(campaign_id)) as news:
             async for one in news:
                 if isinstance(one, Named):
                     on_meter(one)
                     continue
                 last = one
-                _draw(bar, tasks, one)
+                _draw(shown, tasks, one)
                 if one.campaign.state is CampaignState.STOPPED:
                     break
     return last
 
 
-def _draw(bar: Bar, tasks: dict[int, TaskID], found: CampaignProgress) -> None:
+def _draw(shown: Bar, tasks: dict[int, TaskID], found: CampaignProgress) -> None:
     for wave, counts in sorted(found.waves.items()):
         total = sum(counts.values())
         ended = total - sum(counts.get(state, 0) for state in _OPEN)
         if wave not in tasks:
-            tasks[wave] = bar.add_task(wave_name(wave), total=total, told="")
+            tasks[wave] = shown.add_task(wave_name(wave), total=total, told="")
         told = [f"{state} {counts[state]:,}" for state in MeterProgress if counts.get(state)]
         is_newest = wave == (found.campaign.wave if found.campaign.wave is not None else min(found.waves))
         if is_newest and found.campaign.state is not CampaignState.RUNNING:
             told.append(state_of(found.campaign))
-        bar.update(tasks[wave], completed=ended, told="  ".join(told))
+        shown.update(tasks[wave], completed=ended, told="  ".join(told))

@@ -127,22 +127,28 @@ async def follow(
     return Ending.ENDED, view.last
 
 
+def bar(*, quiet: bool) -> Bar:
+    """A bar on standard error that goes when it is over; none where that is no terminal. Its tasks have a
+    field ``told``."""
+    return Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=quiet or not err.is_terminal,
+    )
+
+
 class _View:
     """The bar and what stands above it."""
 
     def __init__(self, on_result: OnResult, *, quiet: bool) -> None:
         self.last: Progress | None = None
         self._on_result = on_result
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
-            TimeElapsedColumn(),
-            console=err,
-            transient=True,
-            disable=quiet or not err.is_terminal,
-        )
+        self._bar = bar(quiet=quiet)
         self._task: TaskID | None = None
 
     def __enter__(self) -> "_View":

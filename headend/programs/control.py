@@ -6,7 +6,6 @@ sees what came of the step, and is `Halted` at the next one.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Final
 
 from headend.clock import utc_now
@@ -89,9 +88,8 @@ async def halt_all(
 async def _stand_still(
     connection: Connection, campaign_id: int, state: CampaignState, actor: str, reason: str
 ) -> Campaign:
-    now: datetime = utc_now()
     campaign = await campaigns.lock(connection, campaign_id)
-    await stand_still(connection, campaign, state, reason, now)
+    await stand_still(connection, campaign, state, reason, utc_now())
     await campaign_course.say(connection, campaign_id)
     await _record(
         connection, campaign_id, "pause" if state is CampaignState.PAUSED else "stop", actor, reason

@@ -54,26 +54,26 @@ async def _start(connection: Connection, campaign: Campaign, now: datetime) -> b
     exactly what was approved."""
     plan, number = campaign.plan, campaign.campaign_id
     if now >= last_start(plan, campaign.created_at):
-        reason = f"it did not begin within {timedelta(seconds=plan.expires_s)}: propose it anew"
-        await campaigns.move(
-            connection, number, CampaignState.ABORTED, before=[CampaignState.APPROVED], reason=reason
-        )
-        await campaign_course.let_go(connection, number, reason=reason)
-        await _record(connection, number, "campaign.aborted", reason)
+        await _too_late(connection, number, f"it did not begin within {timedelta(seconds=plan.expires_s)}")
         return False
     if (plan.starts_at is not None and now < plan.starts_at) or opening(plan.window, now) > now:
         return False
     if not await approvals.holds(connection, f"campaign:{number}", await digest_now(connection, campaign)):
-        reason = "what was approved is not what is there now: propose it anew"
-        await campaigns.move(
-            connection, number, CampaignState.ABORTED, before=[CampaignState.APPROVED], reason=reason
-        )
-        await campaign_course.let_go(connection, number, reason=reason)
-        await _record(connection, number, "campaign.aborted", reason)
+        await _too_late(connection, number, "what was approved is not what is there now")
         return False
     await campaigns.move(connection, number, CampaignState.RUNNING, before=[CampaignState.APPROVED])
     await _record(connection, number, "campaign.started", None)
     return True
+
+
+async def _too_late(connection: Connection, campaign_id: int, why: str) -> None:
+    """It was approved, and never begins."""
+    reason = f"{why}: propose it anew"
+    await campaigns.move(
+        connection, campaign_id, CampaignState.ABORTED, before=[CampaignState.APPROVED], reason=reason
+    )
+    await campaign_course.let_go(connection, campaign_id, reason=reason)
+    await _record(connection, campaign_id, "campaign.aborted", reason)
 
 
 def last_start(plan: Plan, created_at: datetime) -> datetime:

@@ -31,11 +31,6 @@ def opening(window: Window | None, at: datetime) -> datetime:
     raise ValueError(f"the window {window.opens:%H:%M} to {window.closes:%H:%M} never opens")
 
 
-def is_open(window: Window | None, at: datetime) -> bool:
-    """Whether a visit may begin then."""
-    return opening(window, at) <= at
-
-
 def _spans(window: Window, at: datetime) -> Iterator[tuple[datetime, datetime]]:
     zone = ZoneInfo(window.zone)
     day = at.astimezone(zone).date() - _DAY

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from headend.programs.windows import is_open, opening
+from headend.programs.windows import opening
 from schemas.campaign import Window
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -29,6 +29,10 @@ around_changes = st.one_of(
 
 def window(opens: time, closes: time, days: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)) -> Window:
     return Window(opens=opens, closes=closes, zone="Europe/Berlin", days=days)
+
+
+def is_open(one: Window, at: datetime) -> bool:
+    return opening(one, at) <= at
 
 
 def within(shown: time, one: Window) -> bool:
