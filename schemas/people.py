@@ -68,6 +68,12 @@ def lacking(*any_of: Permission) -> str:
     return f"this needs the permission {' or '.join(sorted(any_of))}, of a role that is {' or '.join(roles)}"
 
 
+def approver(needs: Permission) -> str:
+    """Who may approve of what needs this permission beside `Permission.APPROVE`."""
+    roles = [role for role, has in ROLES.items() if has.issuperset({Permission.APPROVE, needs})]
+    return f"another person with the permissions {Permission.APPROVE} and {needs}: {' or '.join(roles)}"
+
+
 #: A login: lower case, so that no two differ by that alone; it stands in paths of the API.
 LOGIN_PATTERN: Final = r"^[a-z0-9][a-z0-9._@+-]{0,63}$"
 

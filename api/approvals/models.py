@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.times import rfc3339
 from headend.store.approvals import Approval, ApprovalState
-from schemas.people import Permission
+from schemas.people import Permission, approver
 from schemas.text import Name
 
 _DIGEST: Final = "0d4e2f3a9b2e61a0c86e4f5cbd6f4a0e5a2f8e6f1f6c6a3c1f0d9f4b7a8c2d3e"
@@ -14,7 +14,7 @@ APPROVAL_EXAMPLE: Final[dict[str, Any]] = {
     "id": 9,
     "subject": "campaign:12",
     "state": "waiting",
-    "who_may": "another person with the permissions approve and program.switch",
+    "who_may": approver(Permission.SWITCH),
     "needs": "program.switch",
     "digest": _DIGEST,
     "shown": {
@@ -71,7 +71,7 @@ class ApprovalModel(BaseModel):
             id=one.approval_id,
             subject=one.subject,
             state=one.state,
-            who_may=f"another person with the permissions {Permission.APPROVE} and {one.needs}",
+            who_may=approver(one.needs),
             needs=one.needs,
             digest=one.digest.hex(),
             shown=dict(one.shown),

@@ -12,6 +12,7 @@ from headend.approvals.campaigns import subject_of
 from headend.approvals.steering import MayNot, Steer, Steering
 from headend.approvals.steering import steer as steered
 from headend.cli.campaign_options import Course, Follow
+from headend.cli.campaign_submit import follow_to_end, submit
 from headend.cli.campaign_view import (
     BAD,
     campaign_json,
@@ -21,7 +22,6 @@ from headend.cli.campaign_view import (
     tell_meter,
     waves_table,
 )
-from headend.cli.campaigns import follow_to_end, submit
 from headend.cli.documents import document, mistakes
 from headend.cli.meter_options import Which
 from headend.cli.option_sets import expanded

@@ -13,6 +13,7 @@ from headend.store.approvals import Approval
 from headend.store.campaign_views import Named
 from headend.store.campaigns import Campaign
 from schemas.campaign import MeterProgress, Plan
+from schemas.people import approver
 
 #: Fields of what is shown that `_campaign_lines` tells in words.
 _TOLD: Final = frozenset(
@@ -79,7 +80,7 @@ def approval_card(one: Approval) -> Table:
     table.add_row("asked for by", f"{one.requested_by} at {one.created_at:%F %T}Z")
     if one.decided_at is None:
         table.add_row("waits until", f"{one.expires_at:%F %R}Z")
-        table.add_row("who may", f"another person with the permissions approve and {one.needs}")
+        table.add_row("who may", approver(one.needs))
     else:
         table.add_row("decided", f"by {one.decided_by} at {one.decided_at:%F %T}Z")
     table.add_section()

@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from headend.cli.campaign_options import Course, Follow
-from headend.cli.campaigns import submit
+from headend.cli.campaign_submit import submit
 from headend.cli.follow import follow, is_served, worked_at
 from headend.cli.meter_options import Which
 from headend.cli.option_sets import expanded

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from headend.cli.campaign_options import Course, Follow
-from headend.cli.campaigns import submit_in
+from headend.cli.campaign_submit import submit_in
 from headend.cli.documents import mistakes
 from headend.cli.meter_options import Which
 from headend.cli.option_sets import expanded

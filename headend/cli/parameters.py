@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from headend.cli.campaign_options import Course, Follow
-from headend.cli.campaigns import submit
+from headend.cli.campaign_submit import submit
 from headend.cli.documents import document, mistakes
 from headend.cli.meter_options import Which
 from headend.cli.option_sets import expanded

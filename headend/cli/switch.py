@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from headend.cli.campaign_options import Course, Follow
-from headend.cli.campaigns import submit
+from headend.cli.campaign_submit import submit
 from headend.cli.meter_options import Which
 from headend.cli.option_sets import expanded
 from headend.cli.shell import base, reported

@@ -85,7 +85,9 @@ async def test_a_proposal_waits_for_a_second_person_and_says_for_whom(desk: Hous
         found = await made(client, body())
         assert (found["state"], found["approval"]["state"]) == ("proposed", "waiting")
         approval = found["approval"]
-        assert approval["who_may"] == "another person with the permissions approve and program.switch"
+        assert approval["who_may"] == (
+            "another person with the permissions approve and program.switch: operator"
+        )
         shown = approval["shown"]
         assert shown["program"].items() >= SWITCH.items()
         assert (shown["meters"], shown["unfit"]) == (2, 1)

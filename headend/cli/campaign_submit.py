@@ -1,6 +1,6 @@
 """What commands that change meters share: a program is put forward, approved or waited for, and followed.
 
-`headend switch disconnect`, `headend clock set` and their like are a program and a choice of meters; the
+`headend switch disconnect`, `headend clock sync` and their like are a program and a choice of meters; the
 rest is here, and the same for all of them.
 """
 
