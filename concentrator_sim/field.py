@@ -19,7 +19,7 @@ from concentrator_sim.image import Counts, ImageStore, is_away, total, troubles_
 from concentrator_sim.links import HdlcLine, Line, WrapperLine
 from concentrator_sim.meter import SimulatedMeter
 from concentrator_sim.meters_file import CSV_COLUMNS, dlms_row
-from concentrator_sim.outbound import Pusher, cancel_all, stay_dialled_in
+from concentrator_sim.outbound import Pusher, SetUpPushes, cancel_all, stay_dialled_in
 from concentrator_sim.part import WHOLE, Part
 from concentrator_sim.push import heartbeat
 from concentrator_sim.scenario import HDLC_INBOUND, Framing, Scenario
@@ -82,6 +82,8 @@ class Field:
         self._connections: set[MeterConnection] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self.pusher: Pusher | None = None
+        #: what meters push because it was written to them
+        self.set_up_pushes = SetUpPushes(clock, scenario.hdlc_physical)
         #: the network below which stations and their meters are
         self.tree = grow(scenario.seed, scenario.network, scenario.stations, part)
         self._no_faults = Faults("", (), seed=scenario.seed, started=self._started)
@@ -194,7 +196,12 @@ class Field:
             return replace(item, device=serial.device)
         if framing is Framing.UDP:
             transport, _ = await loop.create_datagram_endpoint(
-                lambda: UdpMeter(lambda: Station(bus, clock), silent=silent, trouble=trouble), (host, port)
+                lambda: UdpMeter(
+                    lambda: Station(bus, clock, partial(self.set_up_pushes.take, framing)),
+                    silent=silent,
+                    trouble=trouble,
+                ),
+                (host, port),
             )
             self._udp.append(transport)
             return replace(item, port=int(transport.get_extra_info("sockname")[1]))
@@ -267,7 +274,7 @@ class Field:
 
     def line(self, bus: Bus, framing: Framing, clock: Callable[[], int] | None = None) -> Line:
         """A fresh line, no association standing."""
-        station = Station(bus, clock or self._clock)
+        station = Station(bus, clock or self._clock, partial(self.set_up_pushes.take, framing))
         if framing not in (Framing.HDLC, Framing.SERIAL):
             return WrapperLine(station)
         scenario = self.scenario
@@ -293,6 +300,7 @@ class Field:
         self._serial.clear()
         try:
             await cancel_all(tasks)
+            await self.set_up_pushes.stop()
         finally:
             for station in self.stations:
                 await station.stop()

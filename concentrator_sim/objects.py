@@ -20,6 +20,7 @@ from concentrator_sim.image import IMAGES
 from concentrator_sim.limiter import LIMITERS
 from concentrator_sim.meter_clock import MeterClock
 from concentrator_sim.object_model import Asked, CosemObject, ObjectModel, Read, Value
+from concentrator_sim.push_setup import PUSHES
 from concentrator_sim.shapes import QUARTER_S
 from protocols.dlms import axdr, cosem
 from protocols.dlms.cosem import ClassId, ScalerUnit
@@ -323,6 +324,7 @@ MANAGEMENT: Final = ObjectModel(
         *IMAGES,
         *LIMITERS,
         *parameters.PARAMETERS,
+        *PUSHES,
     )
 )
 #: Any further logical device: it tells who it is.

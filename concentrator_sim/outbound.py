@@ -3,12 +3,14 @@
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
 from concentrator_sim.faults import Faults
 from concentrator_sim.meter import SimulatedMeter
-from concentrator_sim.push import ConfirmReader, framed, last_gasp, notifications
+from concentrator_sim.push import ConfirmReader, framed, last_gasp, notifications, set_up
+from concentrator_sim.push_setup import Push
 from concentrator_sim.scenario import Framing, split_endpoint
 from concentrator_sim.server import MeterConnection
 from protocols.errors import RemoteProtocolError
@@ -121,37 +123,78 @@ class Pusher:
         self, meter: SimulatedMeter, framing: Framing, apdus: Sequence[bytes], *, confirm: bool
     ) -> None:
         frames = [framed(apdu, framing, meter.management.sap, self._physical) for apdu in apdus]
-        if self._scheme == "udp":
-            await self._datagrams(frames)
-            return
-        async with asyncio.timeout(CONNECT_S):
-            reader, writer = await asyncio.open_connection(self._host, self._port)
-        try:
-            async with asyncio.timeout(CONFIRM_S):
-                writer.writelines(frames)
-                await writer.drain()
-                if confirm:
-                    await self._confirmed(reader, framing)
-                writer.close()
-                await writer.wait_closed()
-        finally:
-            writer.close()
+        reader = ConfirmReader(framing) if confirm else None
+        await _tell(self._scheme, self._host, self._port, frames, reader)
 
-    async def _confirmed(self, reader: asyncio.StreamReader, framing: Framing) -> None:
-        confirm = ConfirmReader(framing)
-        while data := await reader.read(_READ):
-            if confirm.feed(data):
+
+class SetUpPushes:
+    """Pushes that meters were set up for. ``sent`` and ``failed`` count."""
+
+    def __init__(self, clock: Callable[[], int], physical: int) -> None:
+        self._clock = clock
+        self._physical = physical
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.sent = 0
+        self.failed = 0
+
+    def take(self, framing: Framing, meter: SimulatedMeter, push: Push) -> bool:
+        """Send it in its time; False where too many are under way."""
+        if len(self._tasks) >= MAX_PUSHES:
+            return False
+        work = self._sent(framing, meter, push)
+        task = asyncio.get_running_loop().create_task(work, name=f"push of {meter.serial}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    async def stop(self) -> None:
+        """Give up what was not sent yet. Raises what one of them ended with."""
+        await cancel_all(tuple(self._tasks))
+
+    async def _sent(self, framing: Framing, meter: SimulatedMeter, push: Push) -> None:
+        await asyncio.sleep(random.uniform(0, push.within_s))  # noqa: S311 - spreads pushes, no secret
+        for attempt in range(1 + push.retries):
+            await asyncio.sleep(push.again_s if attempt else 0)
+            apdus = set_up(meter, self._clock, push)
+            frames = [framed(apdu, framing, meter.management.sap, self._physical) for apdu in apdus]
+            with suppress(OSError):  # TimeoutError is one; it is tried again
+                await _tell(push.scheme, push.host, push.port, frames)
+                self.sent += 1
                 return
-        raise ConnectionAbortedError("hung up without confirming the push")
+        self.failed += 1
 
-    async def _datagrams(self, frames: Sequence[bytes]) -> None:
+
+async def _tell(
+    scheme: str, host: str, port: int, frames: Sequence[bytes], confirm: ConfirmReader | None = None
+) -> None:
+    """Raises OSError (TimeoutError too) where nobody takes them or confirms, RemoteProtocolError where the
+    answer is none."""
+    if scheme == "udp":
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(
-            asyncio.DatagramProtocol, remote_addr=(self._host, self._port)
-        )
+        transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=(host, port))
         for frame in frames:
             transport.sendto(frame)
         transport.close()
+        return
+    async with asyncio.timeout(CONNECT_S):
+        reader, writer = await asyncio.open_connection(host, port)
+    try:
+        async with asyncio.timeout(CONFIRM_S):
+            writer.writelines(frames)
+            await writer.drain()
+            if confirm is not None:
+                await _confirmed(reader, confirm)
+            writer.close()
+            await writer.wait_closed()
+    finally:
+        writer.close()
+
+
+async def _confirmed(reader: asyncio.StreamReader, confirm: ConfirmReader) -> None:
+    while data := await reader.read(_READ):
+        if confirm.feed(data):
+            return
+    raise ConnectionAbortedError("hung up without confirming the push")
 
 
 async def cancel_all(tasks: Sequence[asyncio.Task[None]]) -> None:

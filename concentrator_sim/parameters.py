@@ -1,9 +1,9 @@
-"""What of a meter can be configured: push set-up, alarm filters, thresholds, the columns of its load profile;
-and the script that ends a billing period.
+"""What of a meter can be configured: alarm filters, thresholds, its load profile; and the script that ends a
+billing period. Its push set-up is in `concentrator_sim.push_setup`.
 
-Push set-up and thresholds are kept and given back; the meter's pushes go on as its scenario says. The load
-profile's columns can be any of its usual ones, in their order, its period any number of minutes that a day is
-made of. Writing either clears the buffer, as the class says; from then on it captures so.
+Thresholds are kept and given back. The load profile's columns can be any of its usual ones, in their order,
+its period any number of minutes that a day is made of. Writing either clears the buffer, as the class says;
+from then on it captures so.
 """
 
 import bisect
@@ -22,7 +22,6 @@ from protocols.dlms.cosem import CaptureObject, ClassId, capture_objects
 from protocols.dlms.enums import ActionResult, DataAccessResult
 from protocols.dlms.obis import Obis
 
-PUSH_SETUP: Final = Obis.parse("0-0:25.9.0*255")
 #: One for each alarm register, bit by bit: what is 1 is let through.
 ALARM_FILTERS: Final = tuple(Obis.parse(f"0-0:97.98.{10 + place}*255") for place in range(len(ALARMS)))
 MONITOR: Final = Obis.parse("1-0:16.1.0*255")
@@ -136,9 +135,15 @@ def _set_filter(place: int, asked: Asked, raw: bytes) -> DataAccessResult:
     return DataAccessResult.SUCCESS
 
 
-def _get(obis: Obis, index: int, default: bytes, asked: Asked) -> bytes:
-    found = asked.device.meter.part_if_any(Parameters)
-    return default if found is None else found.kept.get((obis, index), default)
+def kept_value(meter: Meter, obis: Obis, index: int, default: Data) -> bytes:
+    """What was written to an attribute of a `kept_object`, in A-XDR."""
+    found = meter.part_if_any(Parameters)
+    written = None if found is None else found.kept.get((obis, index))
+    return axdr.encode(default) if written is None else written
+
+
+def _read_kept(obis: Obis, index: int, default: Data, asked: Asked) -> bytes:
+    return kept_value(asked.device.meter, obis, index, default)
 
 
 def _keep(obis: Obis, index: int, type_: DataType, asked: Asked, raw: bytes) -> DataAccessResult:
@@ -148,13 +153,13 @@ def _keep(obis: Obis, index: int, type_: DataType, asked: Asked, raw: bytes) -> 
     return DataAccessResult.SUCCESS
 
 
-def _kept(class_id: ClassId, obis: Obis, defaults: dict[int, Data]) -> CosemObject:
+def kept_object(class_id: ClassId, obis: Obis, defaults: dict[int, Data]) -> CosemObject:
     """An object whose attributes are kept as they are written, in the types that they have before."""
     return CosemObject(
         class_id,
         0,
         obis,
-        {index: partial(_get, obis, index, axdr.encode(one)) for index, one in defaults.items()},
+        {index: partial(_read_kept, obis, index, one) for index, one in defaults.items()},
         writes={index: partial(_keep, obis, index, one.type) for index, one in defaults.items()},
     )
 
@@ -167,18 +172,11 @@ def _end_period(asked: Asked, parameter: bytes | None) -> ActionResult:
 
 
 _SCRIPT: Final = axdr.array([axdr.structure(axdr.u16(1), _EMPTY)])
-_DESTINATION: Final = axdr.structure(axdr.enum(0), axdr.octets(b""), axdr.enum(0))
 _NOTHING: Final = axdr.structure(axdr.u16(0), axdr.octets(bytes(6)), axdr.i8(0))
 #: What can be configured, as the management client sees it.
 PARAMETERS: Final = (
-    # class 40, version 0: object list, destination, window, randomisation in s, retries, delay in s
-    _kept(
-        ClassId.PUSH_SETUP,
-        PUSH_SETUP,
-        {2: _EMPTY, 3: _DESTINATION, 4: _EMPTY, 5: axdr.u16(0), 6: axdr.u8(0), 7: axdr.u16(0)},
-    ),
     # class 21: thresholds, monitored value, actions
-    _kept(ClassId.REGISTER_MONITOR, MONITOR, {2: _EMPTY, 3: _NOTHING, 4: _EMPTY}),
+    kept_object(ClassId.REGISTER_MONITOR, MONITOR, {2: _EMPTY, 3: _NOTHING, 4: _EMPTY}),
     *(
         CosemObject(
             ClassId.DATA, 0, obis, {2: partial(_filter, place)}, writes={2: partial(_set_filter, place)}

@@ -9,9 +9,11 @@ from concentrator_sim.meter_clock import stamp_of
 from concentrator_sim.object_model import MANAGEMENT_CLIENT
 from concentrator_sim.objects import SERIAL_NUMBER
 from concentrator_sim.profile import REGISTERS
+from concentrator_sim.push_setup import Push
 from concentrator_sim.scenario import Framing
 from protocols.dlms import axdr, hdlc, wrapper
 from protocols.dlms.apdu import notification
+from protocols.dlms.association import ServerAssociation
 from protocols.dlms.cosem import CLOCK_TIME, LOGICAL_DEVICE_NAME, ScalerUnit
 from protocols.dlms.hdlc import HdlcAddress, HdlcFrame, HdlcReader
 from protocols.dlms.wrapper import WrapperFrame, WrapperReader
@@ -57,6 +59,11 @@ def last_gasp(meter: SimulatedMeter, clock: Callable[[], int]) -> list[bytes]:
     return alarm(meter, clock, 1, 1 << TOTAL_POWER_FAILURE)
 
 
+def set_up(meter: SimulatedMeter, clock: Callable[[], int], push: Push) -> list[bytes]:
+    """The APDUs of a push that the meter was set up for."""
+    return _management(meter, clock).notify(push.body, date_time=push.stamp, confirmed=False)
+
+
 def _notify(
     meter: SimulatedMeter, clock: Callable[[], int], now_s: int, items: list[axdr.Data], *, confirmed: bool
 ) -> list[bytes]:
@@ -68,10 +75,16 @@ def _notify(
         _element(CLOCK_TIME.obis.raw, axdr.octets(stamp)),
         *items,
     ]
+    return _management(meter, clock).notify(
+        axdr.encode(axdr.array(items)), date_time=stamp, confirmed=confirmed
+    )
+
+
+def _management(meter: SimulatedMeter, clock: Callable[[], int]) -> ServerAssociation:
     association = meter.associate(meter.management, MANAGEMENT_CLIENT, clock)
     if association is None:
         raise LocalProtocolError("a meter always has a management client")
-    return association.notify(axdr.encode(axdr.array(items)), date_time=stamp, confirmed=confirmed)
+    return association
 
 
 def _element(obis: bytes, value: axdr.Data, scaler_unit: axdr.Data | None = None) -> axdr.Data:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concentrator_sim.image import is_away
 from concentrator_sim.key_slots import KeySlots
 from concentrator_sim.meter import LogicalDevice, SimulatedMeter
+from concentrator_sim.push_setup import Push, take_due
 from concentrator_sim.straight import Straight
 from protocols.dlms.apdu.access import AccessAction, AccessGet
 from protocols.dlms.apdu.fields import AttributeItem
@@ -24,9 +25,12 @@ from protocols.dlms.association import (
     SetRequested,
     Transmit,
 )
+from protocols.dlms.cosem import Method
 from protocols.dlms.enums import ActionResult, DataAccessResult
 
 Bus = Mapping[int, LogicalDevice]
+#: Takes what a meter pushes; whether it will be sent.
+Post = Callable[[SimulatedMeter, Push], bool]
 
 
 def bus_of(meters: Sequence[SimulatedMeter]) -> Bus:
@@ -41,11 +45,12 @@ def bus_of(meters: Sequence[SimulatedMeter]) -> Bus:
 
 
 class Station:
-    """Associations of one link. ``clock`` gives Unix seconds."""
+    """Associations of one link. ``clock`` gives Unix seconds. Without ``post`` its meters push nothing."""
 
-    __slots__ = ("_associations", "_bus", "_clock")
+    __slots__ = ("_associations", "_bus", "_clock", "_post")
 
-    def __init__(self, bus: Bus, clock: Callable[[], int]) -> None:
+    def __init__(self, bus: Bus, clock: Callable[[], int], post: Post | None = None) -> None:
+        self._post = post
         self._bus = bus
         self._clock = clock
         self._associations: dict[tuple[int, int], ServerAssociation] = {}
@@ -113,7 +118,7 @@ class Station:
                 )
             case ActionRequested(methods, parameters):
                 outcomes = [
-                    model.invoke(method, parameter, device, client, now)
+                    self._invoke(method, parameter, device, client)
                     for method, parameter in zip(methods, parameters, strict=True)
                 ]
                 slots = device.meter.part_if_any(KeySlots)
@@ -129,7 +134,7 @@ class Station:
                         item = AttributeItem(spec.attribute, spec.selection)
                         value = model.read(item, device, client, now)
                     elif isinstance(spec, AccessAction):
-                        outcome = model.invoke(spec.method, datum.data, device, client, now)
+                        outcome = self._invoke(spec.method, datum.data, device, client)
                         if outcome.result is ActionResult.SUCCESS:
                             data.append(outcome.returned if isinstance(outcome.returned, bytes) else None)
                             results.append(outcome.result)
@@ -144,6 +149,16 @@ class Station:
                 if title is not None:
                     device.meter.client_title = title
         return []
+
+    def _invoke(
+        self, method: Method, parameter: bytes | None, device: LogicalDevice, client: int
+    ) -> MethodOutcome:
+        """What it leads a meter to push is posted, or it is refused."""
+        outcome = device.model.invoke(method, parameter, device, client, self._clock())
+        push = take_due(device.meter)
+        if push is None or (self._post is not None and self._post(device.meter, push)):
+            return outcome
+        return MethodOutcome(ActionResult.TEMPORARY_FAILURE)
 
 
 def _rekeyed(

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from concentrator_sim.parameters import ALARM_FILTERS, PUSH_SETUP, Parameters
+from concentrator_sim.parameters import ALARM_FILTERS, Parameters
+from concentrator_sim.push_setup import PUSH_SETUP
 from headend.session.client import MeterSession
 from headend.store.errors import ConflictError
 from protocols.errors import LinkClosed
