@@ -3,7 +3,7 @@
 from importlib.metadata import version
 from typing import Any, Final
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from api import errors, health, metrics
@@ -102,17 +102,15 @@ def create_app(services: Services) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.services = services
-    api = APIRouter(prefix="/api/v1", dependencies=[Depends(only_known)])
-    for one in _SLICES:
-        api.include_router(one.router)
     app.include_router(health.router)
     app.include_router(metrics.router(public=services.metrics_public))
-    app.include_router(api)
+    for one in _SLICES:
+        app.include_router(one.router, prefix="/api/v1", dependencies=[Depends(only_known)])
     app.include_router(docs.router)
     errors.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(CleanText)
-    app.add_middleware(AddressLimit, limits=services.limits)
+    app.add_middleware(AddressLimit)
     app.add_middleware(
         SecureHeaders
     )  # added last, it is the outermost: it dresses the refusals of the others too

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import BadRequest, TooLarge, TooMany, problem
-from api.limits import Limits
+from api.services import services
 
 #: Bytes. The largest legitimate body, an exchange with all its registers, is a few kilobytes.
 MAX_BODY: Final = 1 << 20
@@ -98,15 +98,14 @@ class CleanText:
 class AddressLimit:
     """429 for an address that asks too often, before anything is looked at."""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client")
         if scope["type"] == "http" and client is not None:
             try:
-                self.limits.of_address(client[0])
+                services(Request(scope)).limits.of_address(client[0])
             except TooMany as error:
                 answer = problem(
                     Request(scope),

@@ -6,7 +6,6 @@ from typing import Any, cast
 import pyotp
 import pytest
 
-from api.app import create_app
 from headend.approvals import four_eyes
 from headend.approvals.four_eyes import Changed, NotYours
 from headend.approvals.policy import EVERYTHING
@@ -21,6 +20,7 @@ from schemas.meter import MeterState
 from schemas.network import LinkKind, NodeKind
 from schemas.people import Grant
 from schemas.program import ProgramKind
+from tests.integration.api.conftest import app_over
 from tests.integration.api.test_api_sessions import IN, LOGIN, browser
 from tests.integration.people import APPROVING, NOW, PASSWORD, account, people, with_totp
 
@@ -31,7 +31,7 @@ ACCOUNTS = "/api/v1/accounts"
 def with_people(house: Any) -> Any:
     def made(second: frozenset[Any] = frozenset()) -> Any:
         house.people = people(second=second)
-        house.app = create_app(replace(house.app.state.services, people=house.people))
+        house.app = app_over(replace(house.app.state.services, people=house.people))
         return house
 
     return made
@@ -316,7 +316,7 @@ class _Fits:
 async def test_an_operator_alone_disconnects_nobody(with_people: Any) -> None:
     house = with_people(APPROVING)
     await _fleet(house)
-    house.app = create_app(
+    house.app = app_over(
         replace(house.app.state.services, procedures=(cast("Procedure", _Fits()),), policy=EVERYTHING)
     )
     totps = {}
@@ -381,7 +381,7 @@ async def test_roles_are_approved_of_over_the_api_too(with_people: Any) -> None:
 async def test_who_is_limited_sees_and_steers_campaigns_of_his_meters(with_people: Any) -> None:
     house = with_people(APPROVING)
     await _fleet(house)
-    house.app = create_app(
+    house.app = app_over(
         replace(house.app.state.services, procedures=(cast("Procedure", _Fits()),), policy=EVERYTHING)
     )
     totps = {}

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from api.app import create_app
 from headend.store import areas, completeness, gaps, groups, jobs, meters, network, reports, schedules
 from headend.store.completeness import ModelCurve
 from headend.store.network import Hanging, NewNode
@@ -20,7 +19,7 @@ from schemas.meter import MeterState
 from schemas.network import LinkKind, NodeKind
 from schemas.reading import registers_only
 from schemas.schedule import Schedule
-from tests.integration.api.conftest import NOW, T0
+from tests.integration.api.conftest import NOW, T0, app_over
 from tests.integration.api.test_api_sessions import browser
 from tests.integration.people import account, people
 
@@ -37,7 +36,7 @@ async def _county(house: Any) -> AsyncIterator[Any]:
     """
     house.pages = {}
     house.people = people()
-    house.app = create_app(replace(house.app.state.services, people=house.people))
+    house.app = app_over(replace(house.app.state.services, people=house.people))
     for name in ("N-1", "N-2", "S-1", "X-1"):
         number = await house.add_meter(name, address="tcp://127.0.0.1:1", feeder="F-1")
         async with house.pool.connection() as connection:

@@ -12,7 +12,6 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from api.app import create_app
 from api.services import Services
 from headend.approvals import four_eyes
 from headend.approvals.policy import Policy
@@ -25,7 +24,7 @@ from schemas.campaign import CampaignState, MeterProgress
 from schemas.failure import Stage
 from schemas.people import Permission, Principal
 from schemas.program import Program, ProgramKind
-from tests.integration.api.conftest import NOW, House
+from tests.integration.api.conftest import NOW, House, app_over
 
 SWITCH = {"kind": "switch", "action": "disconnect", "reason": "arrears"}
 CLOCK = {"kind": "clock"}
@@ -49,7 +48,7 @@ async def desk(house: House) -> House:
     house.lanes.answer = None
     moment = replace(house.moment, campaigns=CampaignFeeds(house.pool.connection, look_s=0.05))
     policy = Policy(frozenset({"switch"}))
-    house.app = create_app(
+    house.app = app_over(
         Services(house.pool, moment, clock=lambda: NOW, procedures=PROCEDURES, policy=policy)
     )
     house.moment = moment

@@ -21,9 +21,9 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from pydantic import SecretStr
 
-from api.app import create_app
 from headend.people.oidc import Provider, is_safe
 from schemas.people import Grant, Role
+from tests.integration.api.conftest import app_over
 from tests.integration.api.test_api_sessions import LOGIN, browser
 from tests.integration.people import APPROVING, NOW, account, people
 
@@ -110,7 +110,7 @@ def with_idp(house: Any, idp: Idp) -> Any:
         house.people = people(second=settings.pop("second", frozenset()))
         settings = {"client_secret": SecretStr(SECRET)} | settings
         provider = Provider(idp.issuer, CLIENT, f"http://headend{OIDC}/callback", **settings)
-        house.app = create_app(replace(house.app.state.services, people=house.people, oidc=provider))
+        house.app = app_over(replace(house.app.state.services, people=house.people, oidc=provider))
         return house
 
     return made

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from api.app import create_app
 from headend.store.tokens import Scope
+from tests.integration.api.conftest import app_over
 from tests.integration.people import APPROVING, NOW, PASSWORD, account, people, with_totp
 
 LOGIN = "/api/v1/session"
@@ -31,7 +31,7 @@ def with_people(house: Any) -> Any:
 
     def made(second: frozenset[Any] = frozenset()) -> Any:
         house.people = people(second=second)
-        house.app = create_app(replace(house.app.state.services, people=house.people))
+        house.app = app_over(replace(house.app.state.services, people=house.people))
         return house
 
     return made
