@@ -13,9 +13,10 @@ from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBea
 
 from api import cookies
 from api.errors import BadCsrf, Forbidden, Unauthorized
+from api.refusals import SAFE, of_known, of_minute, of_unknown
 from api.services import Services, services
-from headend.people.identity import principal_of_session, principal_of_token, scope_for
-from headend.store import audit, sessions
+from headend.people.identity import former_actor, principal_of_session, principal_of_token, scope_for
+from headend.store import sessions
 from headend.store.sessions import OpenSession, SessionKind
 from schemas.people import Permission, Principal
 
@@ -30,8 +31,6 @@ _COOKIE: Final = APIKeyCookie(
     f"too. Over plain http, on the host itself, the cookie is `{cookies.PLAIN}`",
 )
 _CHALLENGE: Final = 'Bearer realm="headend"'
-#: Methods that change nothing.
-SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +49,20 @@ async def caller(
     house: Annotated[Services, Depends(services)],
 ) -> Caller:
     """Who asks. 401 says only that what he brought is not good, never why: a guesser learns nothing."""
+    if ended := house.refusals.ended(house.clock()):
+        async with house.pool.connection() as connection:
+            for one in ended:
+                await of_minute(connection, one)
+    secret: str | None
     if given is not None:
-        found = await _by_bearer(house, given.credentials)
+        secret = given.credentials
+        found = await _by_bearer(house, secret)
         refused = "the token is unknown, expired or revoked: `headend token create` makes another"
         challenge = f'{_CHALLENGE}, error="invalid_token"'
     else:
         secret = cookies.session(request)
         if secret is None:
+            await _audit_unknown(request, house, None)
             raise Unauthorized(
                 "send a token: 'Authorization: Bearer <token>'; `headend token create` makes one. Browsers "
                 "log in by POST /api/v1/session",
@@ -66,6 +72,7 @@ async def caller(
         refused = "the session is over: log in again by POST /api/v1/session"
         challenge = _CHALLENGE
     if found is None:
+        await _audit_unknown(request, house, secret)
         raise Unauthorized(refused, headers={"WWW-Authenticate": challenge})
     house.limits.of_principal(found.principal)
     if given is None and request.method not in SAFE:
@@ -108,13 +115,16 @@ async def _audit_refused(request: Request, house: Services, asking: Principal, w
     if request.method in SAFE:
         return
     async with house.pool.connection() as connection:
-        await audit.record(
-            connection,
-            actor=asking.actor,
-            action="request.refused",
-            object_=f"{request.method} {request.url.path}"[:300],
-            detail={"reason": why},
-        )
+        await of_known(connection, request, asking.actor, why)
+
+
+async def _audit_unknown(request: Request, house: Services, secret: str | None) -> None:
+    """The same, of whoever brought nothing that is good."""
+    if request.method in SAFE:
+        return
+    async with house.pool.connection() as connection:
+        former = None if secret is None else await former_actor(connection, secret)
+        await of_unknown(connection, request, former, house.refusals, now=house.clock())
 
 
 def allowed(*any_of: Permission, limited: bool = False) -> Callable[..., Awaitable[Principal]]:

@@ -5,7 +5,7 @@ import re
 import uuid
 from typing import Annotated, Final
 
-from fastapi import Header
+from fastapi import Header, Request
 
 from api.errors import BadValue
 
@@ -32,6 +32,12 @@ CorrelationId = Annotated[
 def correlation(given: str | None) -> str:
     """What the request is known by."""
     return uuid.uuid4().hex if given is None else visible("X-Correlation-Id", given)
+
+
+def given_correlation(request: Request) -> str | None:
+    """What a request that is refused is known by: the header, where it is usable; None where it is not."""
+    given = request.headers.get("X-Correlation-Id")
+    return given if given is not None and _TOKEN.fullmatch(given) else None
 
 
 def visible(name: str, given: str) -> str:

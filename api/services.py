@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from fastapi import Request
 
 from api.limits import Limits
+from api.refusals import Refusals
 from headend.approvals.policy import EVERYTHING, Policy
 from headend.moment.moment import Moment
 from headend.mqtt.replay import Replayed
@@ -48,8 +49,8 @@ class Services:
     operator's folders of models, how long a concentrator that keeps load curves has to hand them on, who
     may sign firmware, and the figures for Prometheus in their text format, which are ``metrics_public`` or
     need a token; ``people`` is what log-ins and sessions are made with, ``limits`` how often somebody may
-    ask, ``keys`` when meters' keys are due, ``policy`` what needs a second person,
-    ``oidc`` who knows people from elsewhere."""
+    ask, ``refusals`` counts those of strangers, ``keys`` when meters' keys are due, ``policy`` what needs a
+    second person, ``oidc`` who knows people from elsewhere."""
 
     pool: Pool
     moment: Moment
@@ -62,6 +63,7 @@ class Services:
     metrics_public: bool = False
     people: People = field(default_factory=People)
     limits: Limits = field(default_factory=Limits)
+    refusals: Refusals = field(default_factory=Refusals)
     keys: KeyPolicy = field(default_factory=KeyPolicy)
     #: which meters a program fits
     procedures: tuple[Procedure, ...] = ()

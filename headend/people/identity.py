@@ -86,6 +86,16 @@ async def principal_of_session(
     return principal(f"account:{number} {found.login}", number, held), found
 
 
+async def former_actor(connection: Connection, secret: str) -> str | None:
+    """Whom a secret stood for that is not good now: expired, revoked, ended, in the wrong place, or of an
+    account that is not active; None: it was never given to anybody."""
+    token = await tokens.of_secret(connection, secret)
+    if token is not None:
+        return f"token:{token.token_id} {token.name}"
+    owner = await sessions.of_secret(connection, secret)
+    return None if owner is None else f"account:{owner[0]} {owner[1]}"
+
+
 def principal(actor: str, account: int | None, grants: Iterable[Grant]) -> Principal:
     """Somebody with these roles."""
     held = tuple(sorted(grants, key=str))

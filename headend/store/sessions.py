@@ -127,6 +127,15 @@ async def verify(
     return OpenSession(session, row[11], row[12], tuple(Grant.parse(one) for one in row[13]))
 
 
+async def of_secret(connection: Connection, secret: str) -> tuple[int, str] | None:
+    """Number and login of the account whose session had this secret, whether it goes on or not."""
+    if not secret.startswith(PREFIX) or len(secret) > _LONGEST or not secret.isascii():
+        return None
+    cursor = await connection.execute(_QUERIES["of_digest"], {"digest": _digest(secret)})
+    row = await cursor.fetchone()
+    return None if row is None else (int(row[0]), str(row[1]))
+
+
 async def of_account(connection: Connection, account_id: int, *, now: datetime) -> list[Session]:
     """Those of an account that go on, newest first."""
     cursor = await connection.execute(_QUERIES["of_account"], {"account": account_id, "now": sql.aware(now)})

@@ -119,6 +119,15 @@ async def verify(connection: Connection, secret: str, *, now: datetime) -> Token
     return token
 
 
+async def of_secret(connection: Connection, secret: str) -> Token | None:
+    """The token that has this secret, good or not."""
+    if not secret.startswith(PREFIX) or len(secret) > _LONGEST or not secret.isascii():
+        return None
+    cursor = await connection.execute(_QUERIES["of_digest"], {"digest": _digest(secret)})
+    row = await cursor.fetchone()
+    return None if row is None else _token(row)
+
+
 async def list_all(connection: Connection) -> list[Token]:
     """All tokens, oldest first, revoked ones too."""
     cursor = await connection.execute(_QUERIES["all"])

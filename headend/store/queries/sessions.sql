@@ -15,6 +15,10 @@ SELECT s.session_id, s.account_id, s.kind, s.second_factor, s.created_at, s.seen
  WHERE s.digest = %(digest)s AND s.kind = %(kind)s AND s.ended_at IS NULL AND a.state = 'active'
    AND s.expires_at > %(now)s AND s.seen_at + s.idle_s * interval '1 second' > %(now)s;
 
+-- name: of_digest
+-- Whose session it is or was.
+SELECT account_id, login FROM sessions JOIN accounts USING (account_id) WHERE digest = %(digest)s;
+
 -- name: touch
 -- Notes that a session is used, at most once a minute, and never waits for another who does the same.
 UPDATE sessions SET seen_at = %(now)s

@@ -10,6 +10,11 @@ SELECT token_id, name, scopes, created_at, expires_at, revoked_at, last_used_at,
   FROM api_tokens
  WHERE digest = %(digest)s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > %(now)s);
 
+-- name: of_digest
+-- A token, whether it may be used or not.
+SELECT token_id, name, scopes, created_at, expires_at, revoked_at, last_used_at, account_id
+  FROM api_tokens WHERE digest = %(digest)s;
+
 -- name: touch
 -- Notes the use of a token, at most once a minute, and never waits for another who does the same.
 UPDATE api_tokens SET last_used_at = %(now)s
