@@ -34,7 +34,7 @@ _CHANGE = responses(400, 401, 403, 404, 409, 413, 422, 503)
 Reading = Annotated[Principal, Depends(allowed(Permission.READ))]
 Operating = Annotated[Principal, Depends(allowed(Permission.OPERATE))]
 #: Whoever may read may ask: who may not stop is refused below, where that is audited.
-Asking = Annotated[Principal, Depends(allowed(*Permission))]
+Asking = Annotated[Principal, Depends(allowed(*Permission, limited=True))]
 After = Annotated[str | None, Query(max_length=512, description="cursor of the last page")]
 
 

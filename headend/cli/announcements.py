@@ -1,24 +1,26 @@
 """headend announcements: devices that were announced and are no meters of ours yet."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, out, print_json
+from headend.foundation import Base
 from headend.ingest.acceptance import accept, reject
 from headend.store import announcements
 from headend.store.announcements import AnnouncementState, InboxDevice
+from headend.store.sql import Connection
 from schemas.config import load_settings
 from schemas.meter import FIRST_STATES, MeterState
+from schemas.people import Principal
 
 app = typer.Typer(
     help="Devices that were announced and wait for you.", no_args_is_help=True, add_completion=False
 )
-
-ACTOR: Final = "cli"
 
 
 @app.command("list")
@@ -84,21 +86,23 @@ async def accept_command(
     if asset_id is not None and (not asset_id or asset_id != asset_id.strip()):
         raise CommandError("--asset-id: must not be empty and has no blanks around it")
     folders = load_settings().profile_folders
-    async with base() as opened, opened.pool.connection() as connection, connection.transaction():
-        made = [
-            await accept(
-                connection,
-                number,
-                actor=ACTOR,
-                now=datetime.now(UTC),
-                asset_id=asset_id,
-                model=model,
-                address=address,
-                state=state,
-                profile_folders=folders,
-            )
-            for number in numbers
-        ]
+    async with base() as opened, opened.pool.connection() as connection:
+        who = await _deciding(connection, opened, "accepted", numbers)
+        async with connection.transaction():
+            made = [
+                await accept(
+                    connection,
+                    number,
+                    actor=who.actor,
+                    now=datetime.now(UTC),
+                    asset_id=asset_id,
+                    model=model,
+                    address=address,
+                    state=state,
+                    profile_folders=folders,
+                )
+                for number in numbers
+            ]
     for meter in made:
         out.print(
             f"{meter.asset_id} is a meter: {meter.model}, {meter.state}, {meter.address or 'no address'}"
@@ -109,10 +113,19 @@ async def accept_command(
 @reported
 async def reject_command(numbers: Annotated[list[int], typer.Argument(help="Their numbers.")]) -> None:
     """Keep them quiet, however often they are announced again: all or none."""
-    async with base() as opened, opened.pool.connection() as connection, connection.transaction():
-        gone = [await reject(connection, number, actor=ACTOR, now=datetime.now(UTC)) for number in numbers]
+    async with base() as opened, opened.pool.connection() as connection:
+        who = await _deciding(connection, opened, "rejected", numbers)
+        async with connection.transaction():
+            gone = [
+                await reject(connection, number, actor=who.actor, now=datetime.now(UTC)) for number in numbers
+            ]
     for one in gone:
         out.print(f"{one.announced.identity} is rejected")
+
+
+async def _deciding(connection: Connection, opened: Base, what: str, numbers: list[int]) -> Principal:
+    named = "announcements:" + ",".join(map(str, numbers))
+    return await acting(connection, opened, f"announcement.{what}", named)
 
 
 def _shown(one: InboxDevice) -> dict[str, object]:

@@ -12,6 +12,7 @@ from rich.console import Group as Rows
 from rich.console import RenderableType
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.campaign_options import Course, Follow
 from headend.cli.campaign_submit import submit
 from headend.cli.follow import follow, is_served, worked_at
@@ -32,7 +33,6 @@ app = typer.Typer(
     help="Meters' clocks: read, compared, put right.", no_args_is_help=True, add_completion=False
 )
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
-_ACTOR: Final = "cli"
 _MS: Final = timedelta(milliseconds=1)
 _BAR: Final = 50
 _WITHIN: Final = timedelta(minutes=10)
@@ -68,9 +68,11 @@ async def read(
                 for name, meter in zip(asset_ids, found, strict=True)
                 if meter is not None
             }
+            about = f"meter:{asset_ids[0]}"
+            who = await acting(connection, opened, "clock.read", about, on=numbers)
             ask = Ask(
-                tuple(numbers), (Clock(),), f"clock of {len(numbers)} meters", f"meter:{asset_ids[0]}",
-                _ACTOR, uuid4().hex, _WITHIN, retry=Retry(attempts=1),
+                tuple(numbers), (Clock(),), f"clock of {len(numbers)} meters", about,
+                who.actor, uuid4().hex, _WITHIN, retry=Retry(attempts=1),
             )  # fmt: skip
             begun = await begin(connection, ask, now=utc_now())
         ended: list[Result] = []
@@ -79,7 +81,7 @@ async def read(
             if not served:
                 due = partial(results.due_lanes, job_id=begun.job_id)
                 await stack.enter_async_context(worked_at(opened, due))
-            await follow(opened.pool, begun.job_id, ended.append, actor=_ACTOR, quiet=True, may_leave=False)
+            await follow(opened, begun.job_id, ended.append, quiet=True, may_leave=False)
         told: dict[str, list[Kept]] = {}
         changed: dict[str, list[Change]] = {}
         now = utc_now()

@@ -7,6 +7,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.read import AsJson, From, To
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, err, moment, out, print_json
@@ -40,16 +41,17 @@ async def collect(
         if start >= end:
             raise CommandError("--to must be later than --from")
         only = None
-        if asset_ids:
-            async with opened.pool.connection() as connection:
+        async with opened.pool.connection() as connection:
+            if asset_ids:
                 only = [(await meters.by_asset(connection, one)).meter_id for one in asset_ids]
+            who = await acting(connection, opened, "collect", "meters", on=only)
         with Progress(console=err, transient=True, disable=as_json) as progress:
             bar = progress.add_task("collecting", total=None)
 
             def on_progress(outcome: Outcome) -> None:
                 progress.update(bar, total=outcome.due, completed=outcome.done)
 
-            async with house.by_hand("cli") as hand:
+            async with house.by_hand(who.actor) as hand:
                 outcome = await hand.collect(start, end, meter_ids=only, on_progress=on_progress)
     if as_json:
         print_json(outcome_as_json(outcome))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, err, moment, out, print_json
 from headend.foundation import Base
@@ -87,9 +88,11 @@ async def list_events(
 
 async def _read(opened: Base, meter_id: int) -> int:
     """Read one meter's event logs; the exit status."""
+    async with opened.pool.connection() as connection:
+        who = await acting(connection, opened, "events.read", "meter", on=[meter_id])
     async with (
         open_house(opened, counter_block=_COUNTERS) as house,
-        house.by_hand("cli") as hand,
+        house.by_hand(who.actor) as hand,
     ):
         outcome = await hand.read([meter_id], Events())
     if outcome.away:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import ValidationError
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.campaign_options import Course, Follow
 from headend.cli.campaign_submit import submit_in
 from headend.cli.documents import mistakes
@@ -26,11 +27,10 @@ from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, err, moment, out, print_json
 from headend.firmware.package import Manifest, Package, PackageError, key_id, pack, unpack
 from headend.firmware.upload import upload
-from headend.people.identity import cli_principal
 from headend.store import firmware
 from headend.store.sql import Connection
 from schemas.config import load_settings
-from schemas.people import Permission, lacking
+from schemas.people import Permission
 from schemas.programs.firmware import FirmwareProgram
 
 app = typer.Typer(
@@ -125,9 +125,9 @@ async def upload_command(file: File, as_json: AsJson = False) -> None:
     data = file.read_bytes()
     refusal = None
     async with base() as opened, opened.pool.connection() as connection:
-        who = await cli_principal(connection, opened.settings)
-        if not who.may(Permission.FIRMWARE):
-            raise CommandError(f"{lacking(Permission.FIRMWARE)}; you are {who.actor}")
+        who = await acting(
+            connection, opened, "firmware.uploaded", f"file:{file.name}", needs=Permission.FIRMWARE
+        )
         try:
             package = await upload(connection, data, opened.settings.firmware_keys, actor=who.actor)
         except PackageError as error:

@@ -17,6 +17,7 @@ from typing import Final
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from headend.cli.acting import acting_on_job
 from headend.cli.terminal import err
 from headend.clock import utc_now
 from headend.foundation import Base
@@ -96,10 +97,12 @@ async def _work(queue: Queue, pool: Pool, due: Due, urgency: int) -> None:
 
 
 async def follow(
-    pool: Pool, job_id: int, on_result: OnResult, *, actor: str, quiet: bool = False, may_leave: bool = True
+    opened: Base, job_id: int, on_result: OnResult, *, quiet: bool = False, may_leave: bool = True
 ) -> tuple[Ending, Progress | None]:
     """Show the job until it ends, and what it came to. Ctrl-C asks whether it shall be cancelled or, if
-    ``may_leave``, go on without us; without a terminal to ask at, the one that harms less is done."""
+    ``may_leave``, go on without us; without a terminal to ask at, the one that harms less is done. Raises
+    CommandError where whoever acts may not cancel it."""
+    pool = opened.pool
     watch = Watch(pool.connection, partial(listening, pool, [CHANNEL]))
     listening_ = asyncio.create_task(watch.run(), name="watch of jobs")
     view = _View(on_result, quiet=quiet)
@@ -120,7 +123,8 @@ async def follow(
                     return Ending.LEFT, view.last
                 if answer == "c":
                     async with pool.connection() as connection:
-                        await reads.cancel(connection, job_id, actor=actor)
+                        who = await acting_on_job(connection, opened, job_id)
+                        await reads.cancel(connection, job_id, actor=who.actor)
             showing.result()
     finally:
         await cancelled(listening_)

@@ -9,6 +9,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
+from headend.cli.acting import acting, acting_on
 from headend.cli.meter_list import meter_list
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, out, print_json
@@ -23,7 +24,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-ACTOR: Final = "cli"
 _NAME: Final = TypeAdapter(PathName)
 Name = Annotated[str, typer.Argument(help="The group's name.")]
 Meters = Annotated[list[str] | None, typer.Argument(help="Asset ids of meters.")]
@@ -96,7 +96,8 @@ async def add(
             f"{name!r} is no name of a group: no blanks around it, no /, no control characters"
         ) from error
     async with base() as opened, opened.pool.connection() as connection:
-        made = await groups.add(connection, name, title=title, meters=_named(meters, file), actor=ACTOR)
+        who = await acting(connection, opened, "group.added", f"group:{name}")
+        made = await groups.add(connection, name, title=title, meters=_named(meters, file), actor=who.actor)
     out.print(f"{made.name} has {made.meters:,} meters")
 
 
@@ -108,7 +109,8 @@ async def put(name: Name, meters: Meters = None, file: File = None) -> None:
     [bold]headend groups put residential SIM00000001 SIM00000002[/bold]
     """
     async with base() as opened, opened.pool.connection() as connection:
-        came, _ = await groups.change_members(connection, name, add=_some(meters, file), actor=ACTOR)
+        who = await acting(connection, opened, "group.members", f"group:{name}")
+        came, _ = await groups.change_members(connection, name, add=_some(meters, file), actor=who.actor)
     out.print(f"{came:,} meters came into {name}")
 
 
@@ -117,7 +119,8 @@ async def put(name: Name, meters: Meters = None, file: File = None) -> None:
 async def take(name: Name, meters: Meters = None, file: File = None) -> None:
     """Take meters out of a group: all or none."""
     async with base() as opened, opened.pool.connection() as connection:
-        _, gone = await groups.change_members(connection, name, remove=_some(meters, file), actor=ACTOR)
+        who = await acting(connection, opened, "group.members", f"group:{name}")
+        _, gone = await groups.change_members(connection, name, remove=_some(meters, file), actor=who.actor)
     out.print(f"{gone:,} meters went out of {name}")
 
 
@@ -131,7 +134,8 @@ async def import_command(
 ) -> None:
     """Make the meters of a file, and no others, the group's: what export writes."""
     async with base() as opened, opened.pool.connection() as connection:
-        came, gone = await groups.set_members(connection, name, meter_list(file), actor=ACTOR)
+        who = await acting(connection, opened, "group.members", f"group:{name}")
+        came, gone = await groups.set_members(connection, name, meter_list(file), actor=who.actor)
     out.print(f"{name}: {came:,} meters came, {gone:,} went")
 
 
@@ -163,7 +167,8 @@ async def title_command(
 ) -> None:
     """Say what a group is for."""
     async with base() as opened, opened.pool.connection() as connection:
-        await groups.retitle(connection, name, title or None, actor=ACTOR)
+        who = await acting(connection, opened, "group.changed", f"group:{name}")
+        await groups.retitle(connection, name, title or None, actor=who.actor)
 
 
 @app.command("remove")
@@ -171,7 +176,8 @@ async def title_command(
 async def remove(name: Name) -> None:
     """Remove a group; its meters stay. Refused where a schedule selects by it."""
     async with base() as opened, opened.pool.connection() as connection:
-        await groups.remove(connection, name, actor=ACTOR)
+        who = await acting(connection, opened, "group.removed", f"group:{name}")
+        await groups.remove(connection, name, actor=who.actor)
     out.print(f"{name} is removed")
 
 
@@ -194,9 +200,9 @@ async def tag(
         if not key or key != key.strip() or value != value.strip():
             raise CommandError(f"--set {one!r}: write key or key=value")
     async with base() as opened, opened.pool.connection() as connection:
-        changed = await tags.change(
-            connection, _some(meters, file), add=set_ or (), remove=unset or (), actor=ACTOR
-        )
+        named = _some(meters, file)
+        who = await acting_on(connection, opened, named, "tags.changed", "tags")
+        changed = await tags.change(connection, named, add=set_ or (), remove=unset or (), actor=who.actor)
     out.print(f"{changed:,} tags of meters changed")
 
 

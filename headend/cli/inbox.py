@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.shell import base, reported
 from headend.cli.terminal import out, print_json
 from headend.store import audit, inbox
@@ -54,6 +55,8 @@ async def list_command(
 async def resolve(number: Annotated[int, typer.Argument(help="The entry's number.")]) -> None:
     """Mark an entry as dealt with. It stays stored."""
     async with base() as opened, opened.pool.connection() as connection:
+        entry = f"inbox:{number}"
+        who = await acting(connection, opened, "inbox.resolved", entry)
         await inbox.resolve(connection, number)
-        await audit.record(connection, actor="cli", action="inbox.resolved", object_=f"inbox:{number}")
+        await audit.record(connection, actor=who.actor, action="inbox.resolved", object_=entry)
     out.print(f"entry {number} is dealt with")

@@ -1,11 +1,12 @@
 """headend jobs: what is read, how far it is, and its end by hand."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from headend.cli.acting import acting_on_job
 from headend.cli.follow import Ending, follow, stages
 from headend.cli.read_view import as_json as result_as_json
 from headend.cli.read_view import tell_one
@@ -26,7 +27,6 @@ from schemas.job import JobKind, RequestState
 
 app = typer.Typer(help="Jobs: what is read of meters.", no_args_is_help=True, add_completion=False)
 
-ACTOR: Final = "cli"
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 Number = Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="The job's number.")]
 
@@ -130,9 +130,7 @@ async def follow_command(job: Number, as_json: AsJson = False) -> int:
     async with base() as opened:
         async with opened.pool.connection() as connection:
             await _known(connection, job)
-        ending, last = await follow(
-            opened.pool, job, tell_one if not as_json else lambda _: None, actor=ACTOR, quiet=as_json
-        )
+        ending, last = await follow(opened, job, tell_one if not as_json else lambda _: None, quiet=as_json)
     if last is None:
         return 1
     if as_json:
@@ -150,7 +148,8 @@ async def follow_command(job: Number, as_json: AsJson = False) -> int:
 async def cancel(job: Number, as_json: AsJson = False) -> None:
     """Cancel what is open of a job. What is under way at a meter ends by itself and is stored."""
     async with base() as opened, opened.pool.connection() as connection:
-        closed = await reads.cancel(connection, job, actor=ACTOR)
+        who = await acting_on_job(connection, opened, job)
+        closed = await reads.cancel(connection, job, actor=who.actor)
     if as_json:
         print_json({"job": job, "cancelled": closed})
     else:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.campaign_options import Course, Follow
 from headend.cli.campaign_submit import submit
 from headend.cli.meter_options import Which
@@ -20,13 +21,13 @@ from headend.people import second_factor
 from headend.store import key_status, keyring
 from headend.store.key_status import KeyDue, KeyPolicy, KeyTotals
 from schemas.config import Settings, load_settings
+from schemas.people import Permission
 from schemas.programs.keys import ORDER, KeysProgram
 
 app = typer.Typer(
     help="Meters' keys, master key and invocation counters.", no_args_is_help=True, add_completion=False
 )
 
-ACTOR: Final = "cli"
 #: Beyond what any key uses between two backups: a meter read every quarter of an hour takes 8 million
 #: counters in 20 years, a block of the largest size is 1 million.
 _JUMP: Final = 1 << 24
@@ -165,8 +166,11 @@ async def rotate_master(as_json: AsJson = False) -> None:
     settings = load_settings()
     chosen = sealer(settings)
     async with base(settings) as opened, opened.pool.connection() as connection:
+        who = await acting(
+            connection, opened, "master_key.rotated", "master key", needs=Permission.ADMINISTER
+        )
         vault = await Vault.open(connection, chosen)
-        resealed = await vault.rotate(connection, actor=ACTOR) + await second_factor.reseal(
+        resealed = await vault.rotate(connection, actor=who.actor) + await second_factor.reseal(
             connection, chosen
         )
     if as_json:
@@ -197,7 +201,8 @@ async def raise_counters(
         )
     # not shared: an embedded database that a service holds means that the service runs
     async with open_base(load_settings(), share=False) as opened, opened.pool.connection() as connection:
-        moved = await keyring.jump_all_counters(connection, by=by, actor=ACTOR)
+        who = await acting(connection, opened, "counters.raised", "counters", needs=Permission.ADMINISTER)
+        moved = await keyring.jump_all_counters(connection, by=by, actor=who.actor)
     if as_json:
         print_json({"counters": moved, "by": by})
     else:

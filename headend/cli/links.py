@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.shell import base, reported
 from headend.cli.terminal import out, print_json
 from headend.links.opened import Kind
@@ -70,10 +71,11 @@ async def reset(
 ) -> None:
     """Have a meter, station or line tried again at once. A running service follows within seconds."""
     async with base() as opened, opened.pool.connection() as connection:
+        who = await acting(connection, opened, "link.reset", f"{kind}:{name}")
         found = await link_states.ask_reset(connection, kind, name)
         await audit.record(
             connection,
-            actor="cli",
+            actor=who.actor,
             action="link.reset",
             object_=f"{kind}:{name}",
             detail={"reason": found.state.reason},

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.shell import base, reported
 from headend.cli.terminal import err, moment, out, print_json
 from headend.cli.values import registers
@@ -19,12 +20,12 @@ from headend.store.meters import MeterFilter
 from schemas.config import load_settings
 from schemas.meter import Meter, MeterState
 from schemas.network import NOWHERE
+from schemas.people import Permission
 
 app = typer.Typer(
     help="Meters: import, list, show, change state, exchange.", no_args_is_help=True, add_completion=False
 )
 
-ACTOR = "cli"
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 
 
@@ -47,6 +48,9 @@ async def import_command(
     if settings.transport_key is not None:
         transport = transport_key(settings.transport_key.get_secret_value())
     async with base(settings) as opened, opened.pool.connection() as connection:
+        who = await acting(
+            connection, opened, "meters.imported", f"file:{file.name}", needs=Permission.ADMINISTER
+        )
         # a file without keys needs no master key
         vault = await Vault.open(connection, sealer(settings)) if has_master_key(settings) else None
         done = await import_meters(
@@ -54,7 +58,7 @@ async def import_command(
             file.read_bytes(),
             vault=vault,
             since=begins,
-            actor=ACTOR,
+            actor=who.actor,
             transport=transport,
             allow_plain_keys=allow_plain_keys,
             profile_folders=settings.profile_folders,
@@ -164,10 +168,11 @@ async def state_command(
     begins = datetime.now(UTC) if since is None else moment(since, option="--since")
     async with base() as opened, opened.pool.connection() as connection:
         meter = await meters.by_asset(connection, asset_id)
+        who = await acting(connection, opened, "meter.state", f"meter:{asset_id}", on=[meter.meter_id])
         await meters.change_state(connection, meter.meter_id, state, since=begins)
         await audit.record(
             connection,
-            actor=ACTOR,
+            actor=who.actor,
             action="meter.state",
             object_=f"meter:{asset_id}",
             detail={"from": meter.state, "to": state, "since": begins.isoformat()},
@@ -192,6 +197,7 @@ async def exchange(
     moment_ = datetime.now(UTC) if at is None else moment(at, option="--at")
     removal, start = registers(removed), registers(started)
     async with base() as opened, opened.pool.connection() as connection:
+        who = await acting(connection, opened, "meter.exchanged", f"meter:{old}")
         before = await meters.by_asset(connection, old)
         after = await meters.by_asset(connection, new)
         await points.exchange(
@@ -204,7 +210,7 @@ async def exchange(
         )
         await audit.record(
             connection,
-            actor=ACTOR,
+            actor=who.actor,
             action="meter.exchanged",
             object_=f"meter:{old}",
             detail={

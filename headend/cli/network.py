@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.network_view import as_json as branch_json
 from headend.cli.network_view import draw
 from headend.cli.shell import base, reported
@@ -16,12 +17,12 @@ from headend.store import audit, network
 from headend.store.network_tree import TooLargeError, tree
 from schemas.config import load_settings
 from schemas.network import LinkKind
+from schemas.people import Permission
 
 app = typer.Typer(
     help="The network: import, show, move, history, export.", no_args_is_help=True, add_completion=False
 )
 
-ACTOR: Final = "cli"
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 Since = Annotated[str | None, typer.Option(help="From when on (RFC 3339); default now.")]
 #: Nodes of a tree on a terminal, and in a document.
@@ -43,11 +44,14 @@ async def import_command(
     settings = load_settings()
     begins = datetime.now(UTC) if since is None else moment(since, option="--since")
     async with base(settings) as opened, opened.pool.connection() as connection:
+        who = await acting(
+            connection, opened, "network.imported", f"file:{file.name}", needs=Permission.ADMINISTER
+        )
         done = await import_network(
             connection,
             file.read_bytes(),
             since=begins,
-            actor=ACTOR,
+            actor=who.actor,
             profile_folders=settings.profile_folders,
             dry_run=dry_run,
         )
@@ -150,11 +154,12 @@ async def move(
     """Hang a node on another parent; what it hung on before stays in its history."""
     at = datetime.now(UTC) if since is None else moment(since, option="--since")
     async with base() as opened, opened.pool.connection() as connection:
+        who = await acting(connection, opened, "network.moved", f"node:{node}")
         before, after = await network.move(connection, node, parent, kind=link, at=at)
         was = None if before.link is None else before.link.parent
         await audit.record(
             connection,
-            actor=ACTOR,
+            actor=who.actor,
             action="network.moved",
             object_=f"{after.node.kind}:{node}",
             detail={"from": was, "to": parent, "link": link, "at": at.isoformat()},

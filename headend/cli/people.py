@@ -30,7 +30,7 @@ async def may(
     why = None
     if not who.may(Permission.PEOPLE) or who.at(Permission.PEOPLE).areas is not None:
         why = f"{who.actor} may not see to people: that is an administrator's, {COUNTS}"
-    elif host_only and who.actor != "cli":
+    elif host_only and (who.account is not None or who.token is not None):
         why = "credentials of others are set on the host itself, by nobody who is logged in: `headend logout`"
     if why is not None:
         await audit.record(connection, actor=who.actor, action=f"{what}.refused", object_=object_)

@@ -7,17 +7,18 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.shell import base, reported
 from headend.cli.terminal import moment, out, print_json
 from headend.cli.values import fraction, registers
 from headend.store import audit, meters, points
 from schemas.meter import Ratio
+from schemas.people import Permission
 
 app = typer.Typer(
     help="Metering points: where energy is metered.", no_args_is_help=True, add_completion=False
 )
 
-ACTOR = "cli"
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 Since = Annotated[str | None, typer.Option(help="From when on (RFC 3339); default now.")]
 Readings = Annotated[
@@ -100,6 +101,10 @@ async def install(
     begins = datetime.now(UTC) if since is None else moment(since, option="--since")
     async with base() as opened, opened.pool.connection() as connection:
         meter = await meters.by_asset(connection, asset_id)
+        # a point is made by who may make points; a meter is put there by who may do that
+        is_known = code in await points.known(connection, [code])
+        needs = Permission.OPERATE if is_known else Permission.ADMINISTER
+        who = await acting(connection, opened, "point.installed", f"point:{code}", needs=needs)
         point_id = (await points.ensure(connection, [code]))[code]
         start = registers(reading)
         await points.install(
@@ -107,7 +112,7 @@ async def install(
         )
         await audit.record(
             connection,
-            actor=ACTOR,
+            actor=who.actor,
             action="point.installed",
             object_=f"point:{code}",
             detail={"meter": asset_id, "since": begins.isoformat(), "readings": _texts(start)},
@@ -127,11 +132,12 @@ async def ratio(
     begins = datetime.now(UTC) if since is None else moment(since, option="--since")
     new = Ratio(begins, None, *fraction(ct, option="--ct"), *fraction(vt, option="--vt"))
     async with base() as opened, opened.pool.connection() as connection:
+        who = await acting(connection, opened, "point.ratio", f"point:{code}", needs=Permission.ADMINISTER)
         point = await points.get(connection, code)
         await points.set_ratio(connection, point.point_id, new)
         await audit.record(
             connection,
-            actor=ACTOR,
+            actor=who.actor,
             action="point.ratio",
             object_=f"point:{code}",
             detail={"ct": ct, "vt": vt, "since": begins.isoformat()},

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.shell import base, reported
 from headend.cli.terminal import CommandError, out, print_json
 from headend.house import open_house
@@ -108,6 +109,8 @@ async def replay(
         raise CommandError("say which: numbers, --topic, --identity or --all")
     stored = left = 0
     async with base() as opened, open_house(opened) as house:
+        async with opened.pool.connection() as connection:
+            who = await acting(connection, opened, "quarantine.replayed", "quarantine")
         wanted = list(numbers or [])
         after = 0
         while topic or identity or everything:
@@ -121,7 +124,7 @@ async def replay(
             after = page[-1].number
         for number in wanted:
             try:
-                done = await house.replay(number, actor="cli")
+                done = await house.replay(number, actor=who.actor)
             except ConflictError as error:
                 out.print(str(error), markup=False, soft_wrap=True)
                 left += 1
@@ -140,7 +143,9 @@ async def replay(
 async def drop(number: Number) -> None:
     """Settle a payload that nobody wants. It stays stored."""
     async with base() as opened:
-        await drop_payload(opened.pool.connection, number, actor="cli")
+        async with opened.pool.connection() as connection:
+            who = await acting(connection, opened, "quarantine.dropped", f"quarantine:{number}")
+        await drop_payload(opened.pool.connection, number, actor=who.actor)
     out.print(f"payload {number} is dropped")
 
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import typer
 
+from headend.cli.acting import acting
 from headend.cli.follow import Ending, follow, is_served, stages, worked_at
 from headend.cli.read_view import as_json as result_as_json
 from headend.cli.read_view import curve, failure, gave, tell_meter, tell_one
@@ -35,7 +36,6 @@ from schemas.job import (
     Work,
 )
 
-ACTOR: Final = "cli"
 #: Results that are fetched at once.
 _PAGE: Final = 1_000
 #: Mistakes and failures that are told one by one.
@@ -90,6 +90,8 @@ async def read(
         async with opened.pool.connection() as connection:
             found = await _meters(connection, names, selected)
             is_single = len(found) == 1 and selected == Selection() and file is None
+            about = f"meter:{names[0].name}" if names else "meters"
+            who = await acting(connection, opened, "read", about, on=found)
             begun = await begin(
                 connection,
                 Ask(
@@ -97,7 +99,7 @@ async def read(
                     works=works,
                     title=f"read of {names[0].name}" if is_single else f"read of {len(found)} meters",
                     about=f"meter:{names[0].name}" if names else "",
-                    actor=ACTOR,
+                    actor=who.actor,
                     correlation_id=uuid4().hex,
                     within=timedelta(seconds=within),
                     retry=Retry(attempts=attempts or (1 if is_single else 3)),
@@ -116,9 +118,7 @@ async def read(
             if not served:
                 due = partial(results.due_lanes, job_id=begun.job_id)
                 await stack.enter_async_context(worked_at(opened, due))
-            ending, last = await follow(
-                opened.pool, begun.job_id, on_result, actor=ACTOR, quiet=as_json, may_leave=served
-            )
+            ending, last = await follow(opened, begun.job_id, on_result, quiet=as_json, may_leave=served)
         if ending is Ending.LEFT or last is None:
             err.print(f"job {begun.job_id} goes on: headend jobs follow {begun.job_id}")
             return 0

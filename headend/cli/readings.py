@@ -1,12 +1,12 @@
 """headend readings: what people and hand-held units read."""
 
 from datetime import UTC, datetime
-from getpass import getuser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from headend.cli.acting import acting
 from headend.cli.shell import base, reported
 from headend.cli.terminal import err, out, print_json
 from headend.ingest.reading_import import import_readings
@@ -37,18 +37,19 @@ async def import_command(
     quality = Quality.HANDHELD if handheld else Quality.MANUAL
     data = file.read_bytes()
     async with base() as opened, opened.pool.connection() as connection:
+        who = await acting(connection, opened, "readings.imported", f"file:{file.name}")
         done = await import_readings(
             connection,
             data,
             quality=quality,
             now=datetime.now(UTC),
-            source=f"file {file.name} by {getuser()}",
+            source=f"file {file.name} by {who.actor}",
         )
         stored = 0 if done.written is None else done.written.registers
         if stored:
             await audit.record(
                 connection,
-                actor="cli",
+                actor=who.actor,
                 action="readings.imported",
                 object_=f"file:{file.name}",
                 detail={"registers": stored, "quality": quality.name.lower()},

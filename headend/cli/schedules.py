@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated
 from uuid import uuid4
 
 import typer
 from pydantic import ValidationError
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.documents import mistakes
 from headend.cli.meter_options import WHICH, Which
 from headend.cli.option_sets import expanded
@@ -32,7 +33,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-ACTOR: Final = "cli"
 Name = Annotated[str, typer.Argument(help="The schedule's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 
@@ -117,8 +117,9 @@ async def add(
     with _refusals():
         plan = Schedule.model_validate(told)
         async with base(settings) as opened, opened.pool.connection() as connection:
+            who = await acting(connection, opened, "schedule.added", f"schedule:{name}")
             made = await changes.add(
-                connection, plan, now=datetime.now(UTC), actor=ACTOR, folders=settings.profile_folders
+                connection, plan, now=datetime.now(UTC), actor=who.actor, folders=settings.profile_folders
             )
     _tell(made, as_json=as_json)
 
@@ -150,6 +151,7 @@ async def edit(
     settings = load_settings()
     with _refusals():
         async with base(settings) as opened, opened.pool.connection() as connection:
+            who = await acting(connection, opened, "schedule.changed", f"schedule:{name}")
             before = await schedules.get(connection, name)
             stored = before.plan.model_dump(mode="json")
             if runs.cron is not None or runs.every is not None:
@@ -164,7 +166,7 @@ async def edit(
                 name,
                 Schedule.model_validate(stored | told),
                 now=datetime.now(UTC),
-                actor=ACTOR,
+                actor=who.actor,
                 version=before.version,
                 folders=settings.profile_folders,
             )
@@ -176,7 +178,8 @@ async def edit(
 async def pause(name: Name) -> None:
     """Let it not run until it is resumed."""
     async with base() as opened, opened.pool.connection() as connection:
-        await changes.enable(connection, name, enabled=False, now=datetime.now(UTC), actor=ACTOR)
+        who = await acting(connection, opened, "schedule.paused", f"schedule:{name}")
+        await changes.enable(connection, name, enabled=False, now=datetime.now(UTC), actor=who.actor)
     out.print(f"{name} is paused")
 
 
@@ -185,7 +188,8 @@ async def pause(name: Name) -> None:
 async def resume(name: Name) -> None:
     """Let it run again; runs of the pause are not made up for."""
     async with base() as opened, opened.pool.connection() as connection:
-        changed = await changes.enable(connection, name, enabled=True, now=datetime.now(UTC), actor=ACTOR)
+        who = await acting(connection, opened, "schedule.resumed", f"schedule:{name}")
+        changed = await changes.enable(connection, name, enabled=True, now=datetime.now(UTC), actor=who.actor)
     _tell(changed, as_json=False)
 
 
@@ -194,7 +198,8 @@ async def resume(name: Name) -> None:
 async def remove(name: Name) -> None:
     """Forget it. Jobs that it has become stay, and go on."""
     async with base() as opened, opened.pool.connection() as connection:
-        await changes.remove(connection, name, actor=ACTOR)
+        who = await acting(connection, opened, "schedule.removed", f"schedule:{name}")
+        await changes.remove(connection, name, actor=who.actor)
     out.print(f"{name} is removed")
 
 
@@ -204,11 +209,12 @@ async def run(name: Name, as_json: AsJson = False) -> None:
     """Run it now, besides its times, paused or not."""
     settings = load_settings()
     async with base(settings) as opened, opened.pool.connection() as connection:
+        who = await acting(connection, opened, "schedule.run", f"schedule:{name}")
         made = await run_now(
             connection,
             name,
             datetime.now(UTC),
-            actor=ACTOR,
+            actor=who.actor,
             correlation_id=str(uuid4()),
             folders=settings.profile_folders,
         )

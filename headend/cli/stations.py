@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.shell import base, reported
 from headend.cli.terminal import out, print_json
 from headend.house import open_house
@@ -29,12 +30,14 @@ async def stations(
 
     Exit status 1 when one could not be asked, or something of a meter was not understood.
     """
-    async with (
-        base() as opened,
-        open_house(opened, counter_block=_COUNTERS) as house,
-        house.by_hand("cli") as hand,
-    ):
-        found = await hand.stations(names or ())
+    async with base() as opened:
+        async with opened.pool.connection() as connection:
+            who = await acting(connection, opened, "stations.read", "stations")
+        async with (
+            open_house(opened, counter_block=_COUNTERS) as house,
+            house.by_hand(who.actor) as hand,
+        ):
+            found = await hand.stations(names or ())
     if as_json:
         print_json([as_dict(one) for one in found])
     else:

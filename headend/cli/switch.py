@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.campaign_options import Course, Follow
 from headend.cli.campaign_submit import submit
 from headend.cli.meter_options import Which
@@ -20,7 +21,6 @@ from headend.store import meters, switching
 from headend.store.errors import UnknownError
 from headend.switching import critical, stopping
 from schemas.meter import Meter
-from schemas.people import Permission, Principal, lacking
 from schemas.programs.switch import LimitProgram, SwitchAction, SwitchProgram, SwitchReason
 
 app = typer.Typer(
@@ -241,7 +241,8 @@ async def add_critical(
     if (meter is None) == (point is None):
         raise CommandError("name a --meter or a --point, and one of them")
     async with base() as opened, opened.pool.connection() as connection:
-        principal = await _may_flag(connection, opened.settings)
+        about = f"meter:{meter}" if point is None else f"point:{point}"
+        principal = await acting(connection, opened, "critical.add", about)
         number = await critical.add(
             connection,
             asset_id=meter,
@@ -260,7 +261,8 @@ async def remove_critical(
 ) -> None:
     """Take a flag away."""
     async with base() as opened, opened.pool.connection() as connection:
-        principal = await _may_flag(connection, opened.settings)
+        about = f"critical:{number}"
+        principal = await acting(connection, opened, "critical.remove", about)
         await critical.remove(connection, number, actor=principal.actor)
     out.print(f"critical customer {number} is none any longer")
 
@@ -285,13 +287,6 @@ async def list_critical(
         until = "" if one.until is None else f"{one.until.astimezone(UTC):%F %R}Z"
         table.add_row(str(one.critical_id), one.asset_id or "", one.point or "", one.why, until, one.actor)
     out.print(table)
-
-
-async def _may_flag(connection: Any, settings: Any) -> Principal:
-    principal = await cli_principal(connection, settings)
-    if not principal.may(Permission.OPERATE):
-        raise CommandError(f"{lacking(Permission.OPERATE)}; you are {principal.actor}")
-    return principal
 
 
 def _seconds(text: str, option: str, *, least: int) -> int:

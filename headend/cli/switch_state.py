@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.follow import follow, is_served, worked_at
 from headend.cli.terminal import out
 from headend.clock import utc_now
@@ -18,7 +19,6 @@ from headend.store.results import Result
 from schemas.job import Breaker, RequestState, Retry
 from schemas.meter import Meter
 
-_ACTOR: Final = "cli"
 _WITHIN: Final = timedelta(minutes=10)
 
 
@@ -30,9 +30,11 @@ async def read_breakers(opened: Base, known: dict[str, Meter]) -> dict[str, str]
     if not numbers:
         return failed
     async with opened.pool.connection() as connection:
+        about = f"meter:{next(iter(known))}"
+        who = await acting(connection, opened, "breaker.read", about, on=numbers)
         before = {number: await switching.state(connection, number) for number in numbers}
     ask = Ask(
-        numbers, (Breaker(),), f"breakers of {len(numbers)} meters", f"meter:{next(iter(known))}", _ACTOR,
+        numbers, (Breaker(),), f"breakers of {len(numbers)} meters", f"meter:{next(iter(known))}", who.actor,
         uuid4().hex, _WITHIN, retry=Retry(attempts=1),
     )  # fmt: skip
     async with opened.pool.connection() as connection:
@@ -43,7 +45,7 @@ async def read_breakers(opened: Base, known: dict[str, Meter]) -> dict[str, str]
             await stack.enter_async_context(
                 worked_at(opened, partial(results.due_lanes, job_id=begun.job_id))
             )
-        await follow(opened.pool, begun.job_id, ended.append, actor=_ACTOR, quiet=True, may_leave=False)
+        await follow(opened, begun.job_id, ended.append, quiet=True, may_leave=False)
     for one in ended:
         if one.state is not RequestState.DONE:
             failed[one.meter] = f"{one.state}: {one.reason or 'its turn did not come'}"

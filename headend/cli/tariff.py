@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.table import Table
 
+from headend.cli.acting import acting
 from headend.cli.campaign_options import Course, Follow
 from headend.cli.campaign_submit import submit
 from headend.cli.conversation import conversation
@@ -145,6 +146,7 @@ async def read_command(meter: MeterName, as_json: AsJson = False) -> None:
     async with base() as opened, open_house(opened, counter_block=_COUNTERS) as house:
         async with opened.pool.connection() as connection:
             found = await store_meters.by_asset(connection, meter)
+            await acting(connection, opened, "tariff.read", f"meter:{meter}", on=[found.meter_id])
         async with conversation(house, found) as talk:
             if not isinstance(talk, TariffConversation):
                 raise CommandError(f"{meter}: meters of model {found.model} are not asked for tariffs")

@@ -9,6 +9,7 @@
 """
 
 import os
+import pwd
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -129,6 +130,15 @@ def kept_session() -> str | None:
     return text or None
 
 
+def host_actor() -> str:
+    """Who acts on the host by itself, without a log-in: ``host:`` and the operating system's user."""
+    number = os.getuid()
+    try:
+        return f"host:{pwd.getpwuid(number).pw_name}"
+    except KeyError:  # a container may run under a number that has no name
+        return f"host:{number}"
+
+
 async def cli_principal(connection: Connection, settings: Settings) -> Principal:
     """Who acts on the command line: HEADEND_TOKEN, the session of `headend login`, else the host.
 
@@ -147,7 +157,7 @@ async def cli_principal(connection: Connection, settings: Settings) -> Principal
         return of_token
     secret = kept_session()
     if secret is None:
-        return Principal("cli", frozenset(Permission) - {Permission.APPROVE})
+        return Principal(host_actor(), frozenset(Permission) - {Permission.APPROVE})
     found = await principal_of_session(
         connection,
         secret,

@@ -47,6 +47,12 @@ async def ensure(connection: Connection, codes: Sequence[str]) -> dict[str, int]
     return dict(await cursor.fetchall())
 
 
+async def known(connection: Connection, codes: Sequence[str]) -> frozenset[str]:
+    """Those of these codes that a point has."""
+    cursor = await connection.execute(_QUERIES["find"], {"codes": list(codes)})
+    return frozenset(code for code, _ in await cursor.fetchall())
+
+
 async def get(connection: Connection, code: str) -> MeteringPoint:
     """One point by its code. Raises UnknownError."""
     cursor = await connection.execute(_QUERIES["find"], {"codes": [code]})

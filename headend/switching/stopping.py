@@ -74,9 +74,16 @@ async def allow(connect: Connect, principal: Principal, reason: str) -> Halt:
 
 
 async def _permitted(connect: Connect, principal: Principal, what: str) -> None:
-    if principal.may(Permission.STOP):
+    limits = principal.at(Permission.STOP).areas
+    if not principal.may(Permission.STOP):
+        why = lacking(Permission.STOP)
+    elif limits is not None:
+        why = (
+            f"it is for all customers, and you are limited to {', '.join(sorted(limits)) or 'no area'}: "
+            "pause the campaigns there, or ask somebody who has the permission everywhere"
+        )
+    else:
         return
-    why = lacking(Permission.STOP)
     async with connect() as connection, connection.transaction():
         await audit.record(
             connection,

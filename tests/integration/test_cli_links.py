@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from headend.cli.main import app
+from headend.people.identity import host_actor
 
 T0 = datetime(2026, 3, 1, 8, tzinfo=UTC)
 
@@ -47,7 +48,7 @@ def test_what_is_silent_is_shown_and_reset_and_on_record(dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
         assert connection.execute("SELECT kind, id FROM link_resets").fetchall() == [("line", line)]
         audited = connection.execute("SELECT actor, action, object FROM audit_log").fetchall()
-    assert audited == [("cli", "link.reset", f"line:{line}")]
+    assert audited == [(host_actor(), "link.reset", f"line:{line}")]
 
 
 def test_what_is_not_silent_cannot_be_reset(dsn: str) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from headend.cli.main import app
 from headend.people import passwords
+from headend.people.identity import host_actor
 from tests.integration.people import CHEAP, PASSWORD
 
 OTHER = "staple horse battery correct"
@@ -39,7 +40,7 @@ def test_from_the_first_administrator_on(
     headend: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedded_database: Any
 ) -> None:
     who = json.loads(headend("whoami", "--json").stdout)
-    assert (who["actor"], who["account"], "approve" in who["permissions"]) == ("cli", None, False)
+    assert (who["actor"], who["account"], "approve" in who["permissions"]) == (host_actor(), None, False)
     assert "12 to 256" in headend("account", "create", "adam", "--admin", typed="short\n", status=1).stderr
     assert json.loads(headend("account", "list", "--json").stdout) == [], "nothing half made"
     headend("account", "create", "adam", "--admin", typed=PASSWORD + "\n")
@@ -88,7 +89,7 @@ def test_from_the_first_administrator_on(
     over = headend("whoami", status=1).stderr
     assert "headend login" in over, "nobody falls back to the host's rights"
     headend("logout")
-    assert json.loads(headend("whoami", "--json").stdout)["actor"] == "cli"
+    assert json.loads(headend("whoami", "--json").stdout)["actor"] == host_actor()
     assert not kept.exists()
 
     headend("account", "totp", "adam", "--remove")
@@ -100,7 +101,7 @@ def test_from_the_first_administrator_on(
     assert ("nobody", "session.refused") in done
     assert (adam, "account.password.refused") in done, "what was refused is on record"
     assert (adam, "account.roles.ask") in done
-    assert ("cli", "account.totp.remove") in done
+    assert (host_actor(), "account.totp.remove") in done
 
 
 def test_commands_by_a_token(headend: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:

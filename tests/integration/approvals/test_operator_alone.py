@@ -20,6 +20,7 @@ from headend.approvals.policy import Policy
 from headend.cli.main import app
 from headend.clock import utc_now
 from headend.moment.moment import Moment
+from headend.people.identity import host_actor
 from headend.people.login import log_in
 from headend.store.sessions import SessionKind
 from schemas.config import load_settings
@@ -116,7 +117,7 @@ async def test_an_operator_alone_cannot_disconnect(headend: Headend, embedded_da
         campaign = int(show["subject"].partition(":")[2])
         await here.advance(campaign)
         assert untouched()
-        assert [actor.split()[-1] for actor, _ in refusals(here)] == ["alice", "alice", "alice", "cli"]
+        assert [actor.split()[-1] for actor, _ in refusals(here)] == ["alice", "alice", "alice", host_actor()]
 
         # ---- with a second person
         await cli("login", "bob", "--password-stdin", typed=f"{PASSWORD}\n")
