@@ -4,7 +4,7 @@ Every operation under /api/v1 names what it needs, and says whether it minds are
 refused to whoever is limited to some: what nobody thought of shows nothing, and does nothing, elsewhere.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
@@ -18,7 +18,7 @@ from api.services import Services, services
 from headend.people.identity import former_actor, principal_of_session, principal_of_token, scope_for
 from headend.store import sessions
 from headend.store.sessions import OpenSession, SessionKind
-from schemas.people import Permission, Principal
+from schemas.people import ROLES, Permission, Principal, lacking
 
 _BEARER: Final = HTTPBearer(
     auto_error=False, description="A token of `headend token create`, as `Authorization: Bearer <token>`"
@@ -104,7 +104,7 @@ async def _check_csrf(request: Request, house: Services, asking: Caller) -> None
     """A cookie is sent by whichever page asks; the header is not."""
     why = cookies.foreign(request)
     if why is None and not cookies.is_csrf_token(asking.secret, request.headers.get(cookies.CSRF_HEADER)):
-        why = f"the header {cookies.CSRF_HEADER} is not that of this session: see GET /api/v1/session"
+        why = f"{cookies.CSRF_HEADER} is not that of this session: send the csrf_token of GET /api/v1/session"
     if why is not None:
         await _audit_refused(request, house, asking.principal, "CSRF")
         raise BadCsrf(why)
@@ -144,7 +144,7 @@ def allowed(*any_of: Permission, limited: bool = False) -> Callable[..., Awaitab
         if not principal.permissions.intersection(any_of):
             await _audit_refused(request, house, principal, f"needs {needed}")
             raise Forbidden(
-                f"this needs the permission {needed!r}{_what_is_missing(asking)}",
+                f"{lacking(*any_of)}{_what_is_missing(asking, any_of)}",
                 headers={
                     "WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{scope.value}"'
                 },
@@ -153,21 +153,23 @@ def allowed(*any_of: Permission, limited: bool = False) -> Callable[..., Awaitab
         if narrowed.areas is not None and not limited:
             await _audit_refused(request, house, principal, "limited to areas")
             raise Forbidden(
-                f"this goes beyond the areas that {principal.actor} is limited to "
-                f"({', '.join(sorted(narrowed.areas)) or 'none'})"
+                f"{principal.actor} is limited to {', '.join(sorted(narrowed.areas)) or 'no area'}, and this "
+                "goes beyond: it takes a role that is limited to no area"
             )
         return narrowed
 
     return check
 
 
-def _what_is_missing(asking: Caller) -> str:
+def _what_is_missing(asking: Caller, any_of: Collection[Permission]) -> str:
     opened = asking.session
     if opened is None:
         return "; the token's scopes, or the roles of its owner, do not have it"
     if opened.must_change:
         return "; change the password first: POST /api/v1/session/password"
-    if not opened.session.second_factor:
+    if not opened.session.second_factor and any(
+        ROLES[one.role].intersection(any_of) for one in opened.grants
+    ):
         return "; roles that need a second factor count once it was shown: POST /api/v1/session/totp"
     return f"; the roles of {opened.login} do not have it"
 

@@ -112,7 +112,7 @@ class BadRequest(ApiError):
 class Unauthorized(ApiError):
     """401: no token or session, or one that is unknown, expired or revoked; which of these is not told."""
 
-    status, slug, title = 401, "unauthorized", "A valid bearer token is needed"
+    status, slug, title = 401, "unauthorized", "A valid token, session or log-in is needed"
 
 
 class Forbidden(ApiError):

@@ -12,7 +12,7 @@ that minute:
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from fastapi import Request
 
@@ -109,10 +109,16 @@ async def of_unknown(
 async def of_minute(connection: Connection, beyond: Beyond) -> None:
     """Write what a minute had beyond the entries of their own."""
     whence, since = beyond.whence, rfc3339(beyond.since)
-    more = {"source": whence.source} if whence.source else {}
     reason = "more of the same within a minute"
+    source = whence.source or None
     await _write(
-        connection, whence.actor, whence.operation, reason=reason, times=beyond.times, since=since, **more
+        connection,
+        whence.actor,
+        whence.operation,
+        reason=reason,
+        source=source,
+        times=beyond.times,
+        since=since,
     )
 
 
@@ -120,5 +126,6 @@ def _path(request: Request) -> str:
     return f"{request.method} {request.url.path}"[:300]
 
 
-async def _write(connection: Connection, actor: str, object_: str, **detail: Any) -> None:
-    await audit.record(connection, actor=actor, action="request.refused", object_=object_, detail=detail)
+async def _write(connection: Connection, actor: str, object_: str, **detail: str | int | None) -> None:
+    told = {name: value for name, value in detail.items() if value is not None}
+    await audit.record(connection, actor=actor, action="request.refused", object_=object_, detail=told)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from api import paging
-from api.auth import allowed
+from api.auth import ReaderWithin, allowed
 from api.errors import BadValue, Conflict, Forbidden, NotFound, responses
 from api.meters.lookup import meter_by_asset
 from api.services import Services, services
@@ -128,7 +128,9 @@ async def remove_critical_customer(
 
 
 @router.get("/switching", summary="Whether all switching is stopped", responses=_READ)
-async def get_switching(_principal: Reading, house: Annotated[Services, Depends(services)]) -> SwitchingState:
+async def get_switching(
+    _principal: ReaderWithin, house: Annotated[Services, Depends(services)]
+) -> SwitchingState:
     """``stopped`` is null where it is not."""
     async with house.pool.connection() as connection:
         halt = await switching.halt(connection)

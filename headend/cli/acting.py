@@ -80,7 +80,7 @@ async def _why_not(
         return None
     named = ", ".join(sorted(limits)) or "no area"
     if on is None:
-        return f"this goes beyond the areas that you are limited to ({named})"
+        return f"you are limited to {named}, and this goes beyond: it takes a role that is limited to no area"
     own = (await areas.within(connection, limits)).meters
     beyond = sum(one not in own for one in on)
     return f"{beyond} of the meters are outside of {named}, to which you are limited" if beyond else None

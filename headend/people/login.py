@@ -37,7 +37,9 @@ class BadCredentials(Exception):
     """Login, password or code is not right, or the account may not log in: which, is not told."""
 
     def __init__(self) -> None:
-        super().__init__("login, password or code is not right, or the account is locked")
+        super().__init__(
+            "login, password or code is not right, or the account is locked; an administrator can help"
+        )
 
 
 class CodeNeeded(Exception):

@@ -72,7 +72,10 @@ async def test_ones_own_second_factor(with_people: Any) -> None:
     async with browser(house) as page, browser(house) as other:
         await page.come_in()
         await other.come_in()
-        assert (await page.get("/api/v1/meters")).status_code == 403
+        bare = await page.get("/api/v1/meters")
+        assert (bare.status_code, bare.json()["detail"].endswith("POST /api/v1/session/totp")) == (403, True)
+        never = await page.get("/api/v1/keys")
+        assert never.json()["detail"].endswith("the roles of alice do not have it"), "no second factor helps"
         assert (await page.post(f"{LOGIN}/totp", json={"password": "wrong"})).status_code == 403
         begun = await page.post(f"{LOGIN}/totp", json={"password": PASSWORD})
         assert begun.status_code == 201
