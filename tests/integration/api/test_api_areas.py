@@ -261,7 +261,7 @@ async def _jobs_and_reports(house: Any) -> None:
     async with house.pool.connection() as connection:
         number = (await schedules.get(connection, "north")).schedule_id
     north = await _job(house, "north", house.ids["N-1"], house.ids["N-2"], schedule=number)
-    station = await _job(house, "station", -house.nodes["DC-1"], house.ids["S-1"])
+    station = await _job(house, "station", -house.nodes["DC-1"])
     every = await _job(house, "every", house.ids["N-1"], house.ids["X-1"], -house.nodes["DC-1"])
     empty = await _job(house, "empty")
     made = {}
