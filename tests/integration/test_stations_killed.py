@@ -48,7 +48,7 @@ async def worker(dsn: str, port: int) -> AsyncIterator[asyncio.subprocess.Proces
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             assert (await process.stdout.readline()).strip() == b"ready"
         yield process
     finally:
@@ -63,7 +63,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_each_interval_is_stored_once_whenever_the_head_end_is_killed(embedded_database: Any) -> None:
     station = Station(mode="hls5")
     station.port = await station.concentrator.listen()
@@ -83,7 +83,7 @@ async def test_each_interval_is_stored_once_whenever_the_head_end_is_killed(embe
                     station.now += QUARTER
                     await asyncio.sleep(chance.uniform(0.0, 0.15))
                 process.send_signal(signal.SIGKILL)
-        async with worker(embedded_database.dsn, port), asyncio.timeout(60):
+        async with worker(embedded_database.dsn, port), asyncio.timeout(120):
             while any(shelf.rows for shelf in station.store.shelves.values()):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     finally:
@@ -123,7 +123,7 @@ async def rounds_of(house: House) -> None:
         await asyncio.sleep(0.05)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_each_interval_is_stored_once_when_the_database_is_killed_and_comes_back(folder: Path) -> None:
     server = EmbeddedPostgres(folder, port=free_port())
     dsn = await asyncio.to_thread(server.__enter__)
@@ -150,7 +150,7 @@ async def test_each_interval_is_stored_once_when_the_database_is_killed_and_come
             assert any(shelf.rows for shelf in station.store.shelves.values())  # nothing was let go meanwhile
             await asyncio.to_thread(server.__exit__, None, None, None)
             assert await asyncio.to_thread(server.__enter__) == dsn
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while any(shelf.rows for shelf in station.store.shelves.values()):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             for task in busy:

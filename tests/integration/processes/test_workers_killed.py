@@ -26,7 +26,7 @@ from schemas.job import CurveRange, JobKind, Retry
 
 from .conftest import MASTER_KEY, Process, Processes
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 UNTIL = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=26)
 SINCE = UNTIL - timedelta(hours=6)
@@ -34,7 +34,7 @@ QUARTERS = 24
 LEASE_S = 2.0
 #: What a takeover may take by the tables: the lease, a janitor's longest period, and a slow machine.
 TAKEOVER_S = LEASE_S + 1.5 * PERIOD_S + 10.0
-GUARD_S = 60.0
+GUARD_S = 150.0
 #: Meters whose numbers lie so far apart stand in lots of their own, five and five.
 APART = 100
 
