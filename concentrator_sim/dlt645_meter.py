@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
-from concentrator_sim import dlt645_breaker, dlt645_clock, dlt645_tariff
+from concentrator_sim import billing, dlt645_breaker, dlt645_clock, dlt645_tariff
 from concentrator_sim.generator import moment_of, quarter_of
 from concentrator_sim.line_meters import LineMeter
 from concentrator_sim.meter import PROFILE_ROWS
@@ -111,13 +111,17 @@ def _either(one: bytes, other: bytes) -> bytes:
 
 
 def _values(one: LineMeter, di: DataId) -> bytes | None:
-    """A single value, or a block: of the tariffs only the total, all three phases."""
+    """A single value, or a block: the tariffs that it has of energy import, all three phases."""
     found = parts(di, _MOST_DATA)
     if found is None:
         return None
     shows, out = one.shows(), b""
     for part in found:
-        value = None if part.obis is None else shows.value(str(part.obis))
+        tariff = billing.TARIFFS.index(part.obis) if part.obis in billing.TARIFFS else None
+        if tariff is not None:
+            value: Decimal | None = Decimal(dlt645_tariff.registers(one)[tariff])
+        else:
+            value = None if part.obis is None else shows.value(str(part.obis))
         if value is None:
             return (out or None) if di.di1 == BLOCK else None
         out += _encoded(part, value)

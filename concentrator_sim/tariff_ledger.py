@@ -47,6 +47,9 @@ class TableRules(NamedTuple):
             return None
         begun = [one for one in calendar.seasons if (one.month, one.day) <= (date.month, date.day)]
         season = max(begun or calendar.seasons, key=lambda one: (one.month, one.day))
+        rest = self.tables.rest
+        if rest is not None and date.weekday() in rest.weekdays:
+            return rest.number
         week = next((one for one in calendar.weeks if one.name == season.week), None)
         return None if week is None else week.days[date.weekday()]
 

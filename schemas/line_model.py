@@ -101,18 +101,20 @@ class Dlt645Switch(_Part):
 
 class Dlt645Tariff(TariffLimits):
     """How much of a tariff program DL/T 645 meters keep, and the password (level and three bytes, as they go
-    on the wire) and operator's code that they take it with. They know no weeks; public holidays are not
-    written."""
+    on the wire) and operator's code that they take it with. They know rest days in place of weeks, and public
+    holidays with their year in place of special days. Meters keep fewer of these than the standard's 254."""
 
     seasons: int = Field(default=14, ge=1, le=14)
     weeks: int = Field(default=14, ge=1, le=255)
     days: int = Field(default=8, ge=1, le=8)
     switches: int = Field(default=14, ge=1, le=14)
-    special_days: int = Field(default=0, ge=0, le=0)
+    special_days: int = Field(default=254, ge=0, le=254)
+    special_years: tuple[int, int] | None = (2000, 2099)
     name_length: int = Field(default=64, ge=1, le=64)
     day_ids: tuple[int, int] = (1, 8)
     selectors: dict[int, int] = Field(default={n: n for n in range(1, 64)}, min_length=1)
     one_day_weeks: bool = True
+    rest_days: bool = True
     password: SecretStr
     operator: HexText = "00000000"
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.times import rfc3339
 from headend.store.tariffs import MeterProgram
-from schemas.tariff.check import Finding, Severity
+from schemas.tariff.finding import Finding, Severity
 
 _WEEK: Final = dict.fromkeys(
     ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"), "every"

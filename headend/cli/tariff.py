@@ -24,10 +24,10 @@ from schemas.config import load_settings
 from schemas.model.tariff import TariffLimits
 from schemas.models import load_any
 from schemas.programs.tariff import TariffProgram
-from schemas.tariff.calendar import SPECIALS, Calendar, CalendarSpecial, Compiled
-from schemas.tariff.check import Finding, Severity, errors_in
+from schemas.tariff.calendar import Compiled
 from schemas.tariff.document import TariffDocument
 from schemas.tariff.explain import Explanation, explain
+from schemas.tariff.finding import Finding, Severity, errors_in
 from schemas.tariff.reading import Checked, read
 
 app = typer.Typer(
@@ -152,23 +152,22 @@ async def read_command(meter: MeterName, as_json: AsJson = False) -> None:
                 raise CommandError(f"{meter}: meters of model {found.model} are not asked for tariffs")
             has = await talk.read_tariff()
         async with opened.pool.connection() as connection, connection.transaction():
-            await tariffs.found(
-                connection, found.meter_id, Compiled(has.active, has.specials), at=datetime.now(UTC)
-            )
+            await tariffs.found(connection, found.meter_id, has.stored, at=datetime.now(UTC))
     if as_json:
         print_json(
             {
                 "meter": meter,
                 "active": has.active.as_json(),
                 "passive": None if has.passive is None else has.passive.as_json(),
-                "special_days": SPECIALS.dump_python(has.specials, mode="json"),
+                **{key: value for key, value in has.stored.as_json().items() if key != "calendar"},
                 "activates_at": has.activates_at,
             }
         )
         return
-    _calendar("active", has.active, has.specials)
+    _calendar("active", has.stored)
     if has.passive is not None and (has.passive.name or has.passive.days):
-        _calendar("passive", has.passive, has.specials)
+        own = has.specials if has.passive_specials is None else has.passive_specials
+        _calendar("passive", Compiled(has.passive, own, has.rest))
     at = has.activates_at
     when = "is not activated by itself" if at is None else f"is activated at {at:%F %T}Z"
     out.print(f"the passive calendar {when}")
@@ -267,7 +266,8 @@ def _explained(told: Explanation) -> dict[str, Any]:
     }
 
 
-def _calendar(which: str, calendar: Calendar, specials: tuple[CalendarSpecial, ...]) -> None:
+def _calendar(which: str, stored: Compiled) -> None:
+    calendar = stored.calendar
     out.print(f"{which} calendar {calendar.name!r}", style="bold")
     for season in calendar.seasons:
         year = "" if season.year is None else f"{season.year}-"
@@ -277,12 +277,15 @@ def _calendar(which: str, calendar: Calendar, specials: tuple[CalendarSpecial, .
     for week in calendar.weeks:
         days = " ".join(f"{name} {number}" for name, number in zip(_WEEKDAYS, week.days, strict=False))
         out.print(f"  week {week.name}: {days}")
+    if stored.rest is not None:
+        days = " ".join(_WEEKDAYS[n] for n in stored.rest.weekdays)
+        out.print(f"  rest days {days}: day {stored.rest.number}")
     for day in calendar.days:
         switches = ", ".join(
             f"{one.minute // 60:02d}:{one.minute % 60:02d} script {one.selector}" for one in day.switches
         )
         out.print(f"  day {day.number}: {switches}")
-    for special in specials:
+    for special in stored.specials:
         if special.number in calendar.numbers:
             date = f"{special.year or 'each year'}-{special.month:02d}-{special.day:02d}"
             out.print(f"  special day {date}: day {special.number}")

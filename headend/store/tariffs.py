@@ -16,7 +16,7 @@ from headend.store import sql
 from headend.store.errors import UnknownError
 from headend.store.sql import Connection, aware
 from schemas.program import canonical
-from schemas.tariff.calendar import SPECIALS, Compiled
+from schemas.tariff.calendar import Compiled
 
 _QUERIES: Final = sql.load("tariffs")
 
@@ -94,10 +94,7 @@ def _title(name: str, plain: Mapping[str, Any]) -> str:
 
 
 async def _calendar(connection: Connection, compiled: Compiled) -> int:
-    content = {
-        "calendar": compiled.calendar.as_json(),
-        "special_days": SPECIALS.dump_python(compiled.specials, mode="json"),
-    }
+    content = compiled.as_json()
     asked = {
         "digest": hashlib.sha256(canonical(content)).digest(),
         "name": compiled.calendar.name,

@@ -196,6 +196,9 @@ _SINGLES: Final[dict[str, tuple[str, tuple[Item, ...], str | None]]] = {
     "04-00-01-02": ("time of day", (Item(Form.TIME, 3),), "1-0:0.9.1"),
     "04-00-01-03": ("demand period", (_number(1, 0, "min"),), None),
     "04-00-01-04": ("demand slip time", (_number(1, 0, "min"),), None),
+    "04-00-02-05": ("public holidays", (_number(2),), None),
+    "04-00-08-01": ("rest days of the week", (Item(Form.BITS, 1),), None),
+    "04-00-08-02": ("day table of rest days", (_number(1),), None),
     "04-00-04-01": ("communication address", (Item(Form.DIGITS, 6),), None),
     "04-00-04-02": ("meter number", (Item(Form.DIGITS, 6),), None),
     "04-00-04-03": ("asset number", (Item(Form.TEXT, 32),), None),
@@ -212,6 +215,10 @@ _SINGLES: Final[dict[str, tuple[str, tuple[Item, ...], str | None]]] = {
     **{
         f"04-00-05-{number:02X}": (f"status word {number}", (Item(Form.BITS, 2),), None)
         for number in range(1, 8)
+    },
+    **{
+        f"04-03-00-{number:02X}": (f"public holiday {number}: date, day table", (Item(Form.DIGITS, 4),), None)
+        for number in range(1, 255)
     },
     **{
         f"03-11-00-{back:02X}": (f"power failure, {back} back: begin and end", (_SECOND, _SECOND), None)

@@ -10,7 +10,9 @@ class TariffLimits(Part):
 
     ``selectors``: number of a tariff -> selector of the script that switches to it. ``day_ids`` are those
     that it takes; where there are not twice as many as days, the special days of a new calendar can only be
-    written when it is active. ``one_day_weeks``: it knows no weeks, each season is one day.
+    written when it is active. ``one_day_weeks``: it knows no weeks, each season is one day; but
+    for rest days with ``rest_days`` (`schemas.tariff.rest_days`). ``special_years``: special days have a
+    year, first to last here; None: they may be of each year.
     """
 
     seasons: int = Field(default=4, ge=1, le=255)
@@ -22,6 +24,8 @@ class TariffLimits(Part):
     day_ids: tuple[int, int] = (1, 255)
     selectors: dict[int, int] = Field(default={1: 1, 2: 2}, min_length=1)
     one_day_weeks: bool = False
+    rest_days: bool = False
+    special_years: tuple[int, int] | None = None
 
     def selector(self, tariff: int) -> int | None:
         """The script selector of a tariff; None where the meter has not so many."""

@@ -5,8 +5,9 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from schemas.programs.shape import Shape
-from schemas.tariff.check import check, errors_in
+from schemas.tariff.check import check
 from schemas.tariff.document import TariffDocument
+from schemas.tariff.finding import errors_in
 
 
 class TariffProgram(Shape):

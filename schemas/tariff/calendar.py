@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple, Self
 from pydantic import TypeAdapter
 
 from schemas.model.tariff import TariffLimits
-from schemas.tariff.document import TariffDocument, date_of, month_day
+from schemas.tariff.document import WEEKDAYS, TariffDocument, date_of, month_day
+from schemas.tariff.rest_days import RestDays
 
 
 class CalendarSeason(NamedTuple):
@@ -115,16 +116,40 @@ class MeterTariff(NamedTuple):
     specials: tuple[CalendarSpecial, ...]
     activates_at: datetime | None = None
     passive_specials: tuple[CalendarSpecial, ...] | None = None
+    rest: RestDays | None = None
+
+    @property
+    def stored(self) -> "Compiled":
+        """What counts."""
+        return Compiled(self.active, self.specials, self.rest)
 
 
 class Compiled(NamedTuple):
-    """A document as tables: the calendar, and its special days."""
+    """A document as tables: the calendar, its special days, and rest days of meters that know no weeks."""
 
     calendar: Calendar
     specials: tuple[CalendarSpecial, ...]
+    rest: RestDays | None = None
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """Numbers of the days that are there, or used."""
+        rest = frozenset() if self.rest is None else frozenset({self.rest.number})
+        return self.calendar.numbers | {one.number for one in self.specials} | rest
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, for proofs and histories; rest days only where there are any."""
+        plain = {
+            "calendar": self.calendar.as_json(),
+            "special_days": SPECIALS.dump_python(self.specials, mode="json"),
+        }
+        return (
+            plain if self.rest is None else {**plain, "rest_days": _REST.dump_python(self.rest, mode="json")}
+        )
 
 
 _CALENDAR: Final = TypeAdapter(Calendar)
+_REST: Final = TypeAdapter(RestDays)
 SPECIALS: Final[TypeAdapter[tuple[CalendarSpecial, ...]]] = TypeAdapter(tuple[CalendarSpecial, ...])
 
 
@@ -172,10 +197,14 @@ def ordered_specials(specials: Sequence[CalendarSpecial]) -> tuple[CalendarSpeci
     return tuple(sorted(specials, key=lambda one: (one.year or 0, one.month, one.day, one.number)))
 
 
-def meaning(calendar: Calendar, specials: Sequence[CalendarSpecial]) -> object:
+def meaning(calendar: Calendar, specials: Sequence[CalendarSpecial], rest: RestDays | None = None) -> object:
     """What counts when, without names and numbers: equal for calendars that count the same."""
     days = {one.number: tuple(sorted(one.switches)) for one in calendar.days}
-    weeks = {one.name: tuple(days.get(number) for number in one.days) for one in calendar.weeks}
+    rests = {} if rest is None else dict.fromkeys(rest.weekdays, rest.number)
+    weeks = {
+        one.name: tuple(days.get(rests.get(weekday, number)) for weekday, number in enumerate(one.days))
+        for one in calendar.weeks
+    }
     seasons = sorted(
         ((one.year or 0, one.month, one.day), weeks.get(one.week) or ()) for one in calendar.seasons
     )
@@ -211,6 +240,17 @@ def special_differences(wanted: Sequence[CalendarSpecial], found: Sequence[Calen
         {_date(*key): n for key, n in meant.items()},
         {_date(*key): n for key, n in has.items()},
     )
+
+
+def rest_differences(wanted: RestDays | None, found: RestDays | None) -> list[str]:
+    """The same of rest days."""
+    return [] if wanted == found else [f"rest days are {_rest(found)}, not {_rest(wanted)}"]
+
+
+def _rest(rest: RestDays | None) -> str:
+    if rest is None:
+        return "none"
+    return f"{' '.join(WEEKDAYS[n] for n in rest.weekdays)} with day {rest.number}"
 
 
 def _date(year: int | None, month: int, day: int) -> str:

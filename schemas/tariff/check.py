@@ -1,13 +1,8 @@
-"""What is wrong with a tariff document, all of it at once; each finding names the place it is about.
-
-An *error* makes the document useless. A *warning* is what its author should look at: it refuses nothing.
-"""
+"""What is wrong with a tariff document, all of it at once; each finding names the place it is about."""
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
-from enum import StrEnum
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from schemas.model.tariff import TariffLimits
@@ -19,41 +14,8 @@ from schemas.tariff.document import (
     minute_of,
     month_day,
 )
-
-#: Where something stands in the document: keys and places in lists, from 0.
-Path = tuple[str | int, ...]
-
-
-class Severity(StrEnum):
-    """How bad it is."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
-class Finding(NamedTuple):
-    """One thing that is wrong; ``line`` is known where the text is (`schemas.tariff.reading`)."""
-
-    path: Path
-    message: str
-    severity: Severity = Severity.ERROR
-    line: int | None = None
-
-    @property
-    def place(self) -> str:
-        """The path as people write it: ``days[1].switches[0].from``."""
-        text = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in self.path)
-        return text.removeprefix(".")
-
-    def __str__(self) -> str:
-        where = f"line {self.line}: " if self.line is not None else ""
-        mark = "" if self.severity is Severity.ERROR else "warning: "
-        return f"{where}{mark}{self.place}: {self.message}"
-
-
-def errors_in(findings: Sequence[Finding]) -> list[Finding]:
-    """Those that are no mere warnings."""
-    return [one for one in findings if one.severity is Severity.ERROR]
+from schemas.tariff.finding import Finding, Path, warning
+from schemas.tariff.fitting import unfit
 
 
 def check(
@@ -68,13 +30,9 @@ def check(
         *_special_days(document, now),
         *_unused(document),
         *_times(document, now),
-        *(() if limits is None else _limits(document, limits)),
+        *(() if limits is None else unfit(document, limits)),
     ]
     return sorted(found, key=lambda one: one.severity)
-
-
-def _warning(path: Path, message: str) -> Finding:
-    return Finding(path, message, Severity.WARNING)
 
 
 def _names(document: TariffDocument) -> Iterator[Finding]:
@@ -87,7 +45,7 @@ def _names(document: TariffDocument) -> Iterator[Finding]:
     tariffs: dict[int, str] = {}
     for name, number in document.periods.items():
         if number in tariffs:
-            yield _warning(
+            yield warning(
                 ("periods", name),
                 f"counts as tariff {number}, as {tariffs[number]!r} does: nobody can tell them apart",
             )
@@ -127,7 +85,7 @@ def _days(document: TariffDocument) -> Iterator[Finding]:
         for before, after in pairwise(in_order):
             one, other = day.switches[starts[before]], day.switches[starts[after]]
             if one.period == other.period:
-                yield _warning(
+                yield warning(
                     (*here, "switches", starts[after]),
                     f"{other.period!r} counts already: it switches nothing",
                 )
@@ -159,7 +117,7 @@ def _seasons(document: TariffDocument) -> Iterator[Finding]:
         else:
             starts[start] = season.name
             if start == (2, 29):
-                yield _warning((*here, "from"), f"{season.name!r} begins in leap years alone")
+                yield warning((*here, "from"), f"{season.name!r} begins in leap years alone")
 
 
 def _special_days(document: TariffDocument, now: dt.datetime | None) -> Iterator[Finding]:
@@ -196,7 +154,7 @@ def _special_days(document: TariffDocument, now: dt.datetime | None) -> Iterator
         dates.setdefault(date, place)
         yield from _weekday(document, place, date)
         if year is not None and today is not None and dt.date(year, month, day) < today:
-            yield _warning((*here, "date"), f"{special.date} is over")
+            yield warning((*here, "date"), f"{special.date} is over")
 
 
 def _weekday(document: TariffDocument, place: int, date: tuple[int | None, int, int]) -> Iterator[Finding]:
@@ -217,15 +175,15 @@ def _unused(document: TariffDocument) -> Iterator[Finding]:
     weeks = {one.week for one in document.seasons}
     for place, week in enumerate(document.weeks):
         if week.name not in weeks:
-            yield _warning(("weeks", place, "name"), f"no season uses {week.name!r}")
+            yield warning(("weeks", place, "name"), f"no season uses {week.name!r}")
     days = {day for week in document.weeks for day in week.days} | {one.day for one in document.special_days}
     for place, day in enumerate(document.days):
         if day.name not in days:
-            yield _warning(("days", place, "name"), f"no week and no special day uses {day.name!r}")
+            yield warning(("days", place, "name"), f"no week and no special day uses {day.name!r}")
     periods = {switch.period for day in document.days for switch in day.switches}
     for name in document.periods:
         if name not in periods:
-            yield _warning(("periods", name), f"no day uses {name!r}")
+            yield warning(("periods", name), f"no day uses {name!r}")
 
 
 def _times(document: TariffDocument, now: dt.datetime | None) -> Iterator[Finding]:
@@ -255,43 +213,3 @@ def _times(document: TariffDocument, now: dt.datetime | None) -> Iterator[Findin
         yield Finding(
             path, f"{document.activation} is past: name a time to come, or write activation = '{AT_ONCE}'"
         )
-
-
-_NAMED: Final = (("seasons", "season"), ("weeks", "week"))
-
-
-def _limits(document: TariffDocument, limits: TariffLimits) -> Iterator[Finding]:
-    for kind, most in (
-        ("seasons", limits.seasons),
-        ("weeks", limits.weeks),
-        ("days", limits.days),
-        ("special_days", limits.special_days),
-    ):
-        count = len(getattr(document, kind))
-        if count > most:
-            yield Finding((kind, most), f"too many: {count} {kind}, the meter takes {most}")
-    for place, day in enumerate(document.days):
-        if len(day.switches) > limits.switches:
-            yield Finding(
-                ("days", place, "switches", limits.switches),
-                f"too many: {len(day.switches)} switches in {day.name!r}, "
-                f"the meter takes {limits.switches} a day",
-            )
-    for name, number in document.periods.items():
-        if limits.selector(number) is None:
-            known = ", ".join(map(str, sorted(limits.selectors)))
-            yield Finding(("periods", name), f"the meter has no tariff {number}: it has {known}")
-    if len(document.name) > limits.name_length:
-        yield Finding(("name",), f"longer than the {limits.name_length} characters that the meter keeps")
-    for kind, what in _NAMED:
-        for place, one in enumerate(getattr(document, kind)):
-            if len(one.name) > limits.name_length:
-                yield Finding(
-                    (kind, place, "name"),
-                    f"the name of this {what} is longer than the {limits.name_length} characters "
-                    "that the meter keeps",
-                )
-    if limits.one_day_weeks:
-        for place, week in enumerate(document.weeks):
-            if len(set(week.days)) > 1:
-                yield Finding(("weeks", place), "the meter knows no weeks: all seven days must be the same")

@@ -10,8 +10,9 @@ from typing import Any, Final, NamedTuple
 from pydantic import ValidationError
 
 from schemas.model.tariff import TariffLimits
-from schemas.tariff.check import Finding, Path, check, errors_in
+from schemas.tariff.check import check
 from schemas.tariff.document import TariffDocument
+from schemas.tariff.finding import Finding, Path, errors_in
 from schemas.tariff.locate import json_lines, line_of, toml_lines
 
 #: Characters of a document: the longest that a year of meters' tables can need.

@@ -12,9 +12,9 @@ from headend.cli.tariff_picture import svg, terminal
 from schemas.model.tariff import TariffLimits
 from schemas.program import PROGRAM, digest
 from schemas.programs.tariff import TariffProgram
-from schemas.tariff.check import Severity
 from schemas.tariff.document import TariffDocument
 from schemas.tariff.explain import explain
+from schemas.tariff.finding import Severity
 from schemas.tariff.reading import read, read_plain
 from tests.integration.programs.tariffs import THREE, program
 

@@ -1,12 +1,12 @@
 """What tariff programs ask of a meter: its calendars, table by table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from schemas.model.tariff import TariffLimits
-from schemas.tariff.calendar import Calendar, Compiled, MeterTariff
+from schemas.tariff.calendar import Compiled, MeterTariff
 
 
 class TariffPart(StrEnum):
@@ -17,25 +17,28 @@ class TariffPart(StrEnum):
     SEASONS = "seasons"
     NAME = "name"
     SPECIAL_DAYS = "special_days"  # of both calendars, where they have not their own
+    REST_DAYS = "rest_days"  # of both calendars
 
 
 @runtime_checkable
 class TariffConversation(Protocol):
     """A conversation with a meter that keeps an active and a passive tariff calendar."""
 
-    async def read_tariff(self) -> MeterTariff:
-        """What it has. Raises DataAccessRefused, and as all reads."""
+    async def read_tariff(self, days: Collection[int] | None = None) -> MeterTariff:
+        """What it has. Languages in which each day is asked for by itself ask for those that seasons use and
+        for ``days``; None: for those that special days and rest days use. Raises DataAccessRefused, and as
+        all reads."""
 
     def tariff_as_stored(self, wanted: Compiled) -> Compiled:
         """What `read_tariff` gives where the meter has stored ``wanted`` rightly: languages that know no
         names, or no weeks, have others in their place."""
 
-    async def tariff_misfits(self, wanted: Calendar, tariffs: Mapping[int, int]) -> list[str]:
+    async def tariff_misfits(self, wanted: Compiled, tariffs: Mapping[int, int]) -> list[str]:
         """What in the meter does not do what the calendar's scripts are meant to; ``tariffs`` are the
         selectors' tariffs. Empty where all does, and where the meter has nothing to be asked."""
 
     async def write_tariff(self, parts: Sequence[TariffPart], wanted: Compiled) -> None:
-        """Write these tables of the passive calendar, in this order, and special days; languages that know
+        """Write these tables of the passive calendar, in this order, and what is of both; languages that know
         no single tables write all. Raises DataAccessRefused."""
 
     async def disarm_tariff(self) -> None:

@@ -4,7 +4,7 @@ Each calendar has special days of its own, so that all of a program begins to co
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
@@ -15,7 +15,7 @@ from headend.drivers.mqtt.exchanging import Exchanging, new_id
 from protocols.errors import LocalProtocolError, PeerRefused, RemoteProtocolError
 from protocols.mqtt import messages, tariffs
 from schemas.mqtt_model import MqttTariff
-from schemas.tariff.calendar import Calendar, Compiled, MeterTariff
+from schemas.tariff.calendar import Compiled, MeterTariff
 from schemas.tariff_message import (
     TariffActivate,
     TariffAnswer,
@@ -40,7 +40,7 @@ class TariffCommands(Exchanging):
     def _tariff(self) -> MqttTariff:
         """As the model says. Raises LocalProtocolError where it says nothing."""
 
-    async def read_tariff(self) -> MeterTariff:
+    async def read_tariff(self, days: Collection[int] | None = None) -> MeterTariff:
         """How the device stands."""
         told = await self._ask_tariff(TariffAsk(id=new_id()))
         active = tariffs.compiled_of(told.active)
@@ -58,7 +58,7 @@ class TariffCommands(Exchanging):
         """As it is."""
         return wanted
 
-    async def tariff_misfits(self, wanted: Calendar, tariffs: Mapping[int, int]) -> list[str]:
+    async def tariff_misfits(self, wanted: Compiled, tariffs: Mapping[int, int]) -> list[str]:
         """Nothing: numbers of tariffs are what they are."""
         return []
 

@@ -19,9 +19,10 @@ from schemas.model.tariff import TariffLimits
 from schemas.models import load_any
 from schemas.program import Program, ProgramKind
 from schemas.programs.tariff import TariffProgram
-from schemas.tariff.calendar import Compiled, compiled, day_numbers, meaning
-from schemas.tariff.check import check, errors_in
+from schemas.tariff.calendar import compiled, day_numbers, meaning
+from schemas.tariff.check import check
 from schemas.tariff.document import TariffDocument
+from schemas.tariff.finding import errors_in
 
 
 class TariffProcedure:
@@ -72,13 +73,13 @@ class TariffProcedure:
         limits = self._limits(task.target)
         if limits is None:
             return Unfit("its model says nothing of tariffs")
-        has = await conversation.read_tariff()
-        document = _document(task.program)
-        if "numbers" not in journal.facts:
-            taken = has.active.numbers | {one.number for one in has.specials}
+        document, known = _document(task.program), journal.facts.get("numbers")
+        has = await conversation.read_tariff(None if known is None else known.values())
+        if known is None:
+            stored = has.stored
+            taken = stored.numbers
             numbers = day_numbers(document, limits, taken)
             as_meant = conversation.tariff_as_stored(compiled(document, limits, numbers))
-            stored = Compiled(has.active, has.specials)
             if has.active.name == as_meant.calendar.name and meaning(*stored) == meaning(*as_meant):
                 await self._history.began(task.meter_id, stored, task.now, task.campaign_id, exact=False)
                 return Finished(proof(stored), changed=False)

@@ -16,6 +16,9 @@ Special days have no passive side. The days of the new calendar get numbers that
 the meter takes enough; then until the activation the table has the old entries that fall before it and the
 new ones that fall behind it, and at the confirmation the new ones alone. Where numbers do not suffice, the
 new entries are written at the confirmation.
+
+Rest days of meters that know no weeks have no passive side either: they are written at the confirmation. A
+calendar that has special days of its own (`MeterTariff.passive_specials`) has them activated with it.
 """
 
 import random
@@ -25,16 +28,16 @@ from typing import Any, Final
 
 from headend.drivers.commands.tariff import TariffConversation, TariffPart
 from headend.programs.contract import Failed, Finished, Journal, Later, Outcome, Task, Unfit
+from protocols.errors import PeerRefused
 from schemas.model.tariff import TariffLimits
 from schemas.tariff.calendar import (
-    SPECIALS,
-    Calendar,
     CalendarSpecial,
     Compiled,
     MeterTariff,
     compiled,
     differences,
     ordered_specials,
+    rest_differences,
     special_differences,
 )
 from schemas.tariff.document import TariffDocument
@@ -109,7 +112,7 @@ class Visit:
         """The passive side and the special days, proven; None where all is well."""
         journal, wanted = self._journal, self.wanted
         if not journal.is_intended("write") and not journal.is_done("write"):
-            misfits = await self._meter.tariff_misfits(wanted.calendar, self._tariffs)
+            misfits = await self._meter.tariff_misfits(wanted, self._tariffs)
             if misfits:
                 return Unfit("; ".join(misfits[:MOST_TOLD]))
         parts = self._parts()
@@ -119,12 +122,16 @@ class Visit:
         if not parts:
             return None
         await journal.intend("write", parts=[str(part) for part in parts])
-        if self._has.activates_at is not None and self._has.activates_at > self._task.now:
-            await self._meter.disarm_tariff()  # a calendar half written must not become the active one
-        written = wanted if specials is None else Compiled(wanted.calendar, specials)
-        await self._meter.write_tariff(parts, written)
+        written = wanted if specials is None else wanted._replace(specials=specials)
+        try:
+            if self._has.activates_at is not None and self._has.activates_at > self._task.now:
+                await self._meter.disarm_tariff()  # a calendar half written must not become the active one
+            await self._meter.write_tariff(parts, written)
+        except PeerRefused:
+            await journal.done("write", refused=True)  # an answer: nobody need wonder what came of it
+            raise
         await journal.done("write")
-        self._has = await self._meter.read_tariff()
+        await self._look()
         passive = self._has.passive
         wrong = ["no passive calendar"] if passive is None else differences(wanted.calendar, passive)
         if specials is not None:
@@ -135,7 +142,7 @@ class Visit:
                 f"the meter has not stored what was written: {told}. It was not activated.",
                 {
                     "differences": wrong,
-                    "read": _plain(self._has.passive or self._has.active, self._has.specials),
+                    "read": Compiled(passive or self._has.active, self._waiting_specials).as_json(),
                 },
             )
         return None
@@ -169,12 +176,12 @@ class Visit:
             await journal.intend("activate", at="at once")
             will_be = await self._meter.activate_tariff(None)
             await journal.done("activate", activated=(will_be or self._now()).isoformat())
-            self._has = await self._meter.read_tariff()
+            await self._look()
             return None if self._is_active else self._not_yet()
         if self._has.activates_at != at:
             await journal.intend("activate", at=at.isoformat())
             await self._meter.activate_tariff(at)
-            self._has = await self._meter.read_tariff()
+            await self._look()
             if self._has.activates_at != at and not self._is_active:
                 return Failed(
                     f"the meter has {_time(self._has.activates_at)} as time of activation, not {at}"
@@ -195,31 +202,43 @@ class Visit:
         return Failed(
             f"it was to be activated at {began}, and the active calendar is another: "
             f"{'; '.join(wrong[:MOST_TOLD])}",
-            {"differences": wrong, "read": _plain(self._has.active, self._has.specials)},
+            {"differences": wrong, "read": self._has.stored.as_json()},
         )
 
     # ---- behind -----------------------------------------------------------------------------------------
 
     async def _confirm(self) -> Outcome:
-        """The active calendar is the wanted one: so shall be its special days."""
+        """The active calendar is the wanted one: so shall be its special days and rest days."""
         journal, wanted = self._journal, self.wanted
         if "activated" not in journal.facts:  # the answer was lost, or we were
             at = self._document.activates_at
             began = self._now() if at is None or at > self._task.now else at
             await journal.done("activate", activated=began.isoformat())
-        if special_differences(wanted.specials, self._has.specials):
-            await journal.intend("special_days")
-            await self._meter.write_tariff([TariffPart.SPECIAL_DAYS], wanted)
+        wrong = self._common_differences()
+        if wrong:
+            await journal.intend("special_days", parts=[str(part) for part in wrong])
+            await self._meter.write_tariff(list(wrong), wanted)
             await journal.done("special_days")
-            self._has = await self._meter.read_tariff()
-            wrong = special_differences(wanted.specials, self._has.specials)
-            if wrong:
+            await self._look()
+            told = [one for several in self._common_differences().values() for one in several]
+            if told:
                 return Failed(
-                    f"the calendar is active, its special days are not: {'; '.join(wrong[:MOST_TOLD])}",
-                    {"differences": wrong, "read": _plain(self._has.active, self._has.specials)},
+                    f"the calendar is active, what belongs to it is not: {'; '.join(told[:MOST_TOLD])}",
+                    {"differences": told, "read": self._has.stored.as_json()},
                 )
         began = journal.facts["activated"]
-        return Finished({**proof(Compiled(self._has.active, self._has.specials)), "active_since": began})
+        return Finished({**proof(self._has.stored), "active_since": began})
+
+    def _common_differences(self) -> dict[TariffPart, list[str]]:
+        """What of special days and rest days, which have no passive side, is not as it shall be."""
+        found = {
+            TariffPart.SPECIAL_DAYS: special_differences(self.wanted.specials, self._has.specials),
+            TariffPart.REST_DAYS: rest_differences(self.wanted.rest, self._has.rest),
+        }
+        return {part: differ for part, differ in found.items() if differ}
+
+    async def _look(self) -> None:
+        self._has = await self._meter.read_tariff(self.wanted.numbers)
 
 
 def _in_between(
@@ -236,16 +255,9 @@ def _in_between(
     return ordered_specials([*stay, *come])
 
 
-def _plain(calendar: Calendar, specials: Sequence[CalendarSpecial]) -> dict[str, Any]:
-    return {
-        "calendar": calendar.as_json(),
-        "special_days": SPECIALS.dump_python(tuple(specials), mode="json"),
-    }
-
-
 def proof(stored: Compiled) -> Mapping[str, Any]:
     """What was read back, as a campaign keeps it: JSON."""
-    return {"name": stored.calendar.name, **_plain(stored.calendar, stored.specials)}
+    return {"name": stored.calendar.name, **stored.as_json()}
 
 
 def _time(at: datetime | None) -> str:

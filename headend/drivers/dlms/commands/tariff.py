@@ -6,7 +6,7 @@ instead of zero; a deviation or status in a season's start; a season's or specia
 indices of special days.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -52,7 +52,7 @@ _ENERGY: Final = 8
 class TariffCommands(Commands):
     """The `headend.drivers.commands.tariff.TariffConversation` of DLMS."""
 
-    async def read_tariff(self) -> MeterTariff:
+    async def read_tariff(self, days: Collection[int] | None = None) -> MeterTariff:
         """Both calendars, the special days and the time of activation."""
         model = self._tariff_model()
         indices = [*range(calendars.CALENDAR_NAME, calendars.ACTIVATION_TIME + 1)]
@@ -71,12 +71,12 @@ class TariffCommands(Commands):
         """As it is: COSEM knows all of it."""
         return wanted
 
-    async def tariff_misfits(self, wanted: Calendar, tariffs: Mapping[int, int]) -> list[str]:
+    async def tariff_misfits(self, wanted: Compiled, tariffs: Mapping[int, int]) -> list[str]:
         """Scripts that the meter has not, or that switch to masks in which the tariff's register is not."""
         model = self._tariff_model()
         if model.scripts is None:
             return []
-        used = sorted({switch.selector for day in wanted.days for switch in day.switches})
+        used = sorted({switch.selector for day in wanted.calendar.days for switch in day.switches})
         (raw,) = await self._get([_attribute(ClassId.SCRIPT_TABLE, model.scripts, script_table.SCRIPTS)])
         scripts = {one.identifier: one for one in script_table.scripts(raw)}
         out = [f"script table {model.scripts} has no script {one}" for one in used if one not in scripts]
