@@ -6,8 +6,9 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import paging
-from api.auth import Operator, Reader, actor
+from api.auth import Operator, ReaderWithin, actor
 from api.errors import responses
+from api.meters.lookup import within
 from api.services import Services, services
 from api.shapes import Limit
 from api.strict_json import StrictRoute
@@ -80,7 +81,7 @@ class LinkPage(BaseModel):
 async def list_links(
     request: Request,
     response: Response,
-    token: Reader,
+    asking: ReaderWithin,
     house: Annotated[Services, Depends(services)],
     kind: Annotated[Kind | None, Query(description="only of this kind")] = None,
     state: Annotated[
@@ -89,7 +90,8 @@ async def list_links(
     limit: Limit = 100,
     after: Annotated[str | None, Query(max_length=1024, description="cursor of the last page")] = None,
 ) -> LinkPage:
-    """Open circuit breakers, some seconds old. ``next`` and the Link header lead to the next page."""
+    """Open circuit breakers, some seconds old. ``next`` and the Link header lead to the next page. Whoever is
+    limited to areas sees those of meters and stations there."""
     if state is not State.OPEN:
         return LinkPage(links=[], next=None)
     behind = None
@@ -97,7 +99,8 @@ async def list_links(
         kind_, name = paging.decode(after, str, str)
         behind = (kind_, name)
     async with house.pool.connection() as connection:
-        found = await link_states.page(connection, kind=kind, limit=limit + 1, after=behind)
+        own = await within(connection, asking)
+        found = await link_states.page(connection, kind=kind, limit=limit + 1, after=behind, within=own)
     page = found[:limit]
     cursor = paging.encode([page[-1].state.kind, page[-1].name]) if len(found) > limit else None
     paging.link_next(request, response, cursor)

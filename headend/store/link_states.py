@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from headend.clock import utc_now
-from headend.store import sql
+from headend.store import areas, sql
+from headend.store.areas import Within
 from headend.store.errors import ConflictError
 from headend.store.sql import Connection
 
@@ -98,13 +99,13 @@ async def page(
     kind: str | None = None,
     name: str | None = None,
     after: tuple[str, str] | None = None,
+    within: Within | None = None,
 ) -> list[NamedState]:
-    """At most ``limit`` open breakers in order of kind and name, behind ``after`` (kind, name)."""
+    """At most ``limit`` open breakers in order of kind and name, behind ``after`` (kind, name). ``within``:
+    of his meters and stations; a line is nobody's."""
     after_kind, after_name = (None, None) if after is None else after
-    cursor = await connection.execute(
-        _QUERIES["page"],
-        {"kind": kind, "name": name, "after_kind": after_kind, "after_name": after_name, "limit": limit},
-    )
+    told = {"kind": kind, "name": name, "after_kind": after_kind, "after_name": after_name, "limit": limit}
+    cursor = await connection.execute(_QUERIES["page"], areas.told(within) | told)
     return [NamedState(row[2], LinkState(*row[:2], *row[3:])) for row in await cursor.fetchall()]
 
 

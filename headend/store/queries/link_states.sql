@@ -27,7 +27,7 @@ SELECT * FROM (SELECT kind, id, since, until, failures, probes, stage, reason, c
  ORDER BY changed_at, kind, id;
 
 -- name: page
--- Open ones behind a position in order of kind and name, with their names.
+-- Open ones behind a position in order of kind and name, with their names; within areas (NULL: all) those of meters and stations there.
 SELECT kind, id, name, since, until, failures, probes, stage, reason
   FROM (SELECT s.*, CASE s.kind WHEN 'meter' THEN m.asset_id WHEN 'station' THEN n.code ELSE s.id END AS name
           FROM link_states s
@@ -37,6 +37,10 @@ SELECT kind, id, name, since, until, failures, probes, stage, reason
    AND (%(kind)s::text IS NULL OR kind = %(kind)s)
    AND (%(name)s::text IS NULL OR name = %(name)s)
    AND (%(after_kind)s::text IS NULL OR (kind, name) > (%(after_kind)s, %(after_name)s))
+   AND CASE WHEN %(within)s::integer[] IS NULL THEN true
+            WHEN kind = 'meter' THEN id::integer = ANY (%(within)s)
+            WHEN kind = 'station' THEN id::integer = ANY (%(within_nodes)s::integer[])
+            ELSE false END
  ORDER BY kind, name
  LIMIT %(limit)s;
 

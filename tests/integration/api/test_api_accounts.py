@@ -241,7 +241,7 @@ async def test_who_is_limited_sees_and_does_nothing_elsewhere(with_people: Any) 
         assert (await page.get(own.headers["location"])).status_code == 200
         # What does not mind areas is refused, not answered for all.
         for method, path in (
-            ("GET", "/api/v1/links"),
+            ("GET", "/api/v1/announcements"),
             ("GET", "/api/v1/quarantine"),
             ("GET", "/api/v1/points"),
             ("PATCH", "/api/v1/groups/north/meters"),

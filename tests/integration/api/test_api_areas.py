@@ -9,8 +9,20 @@ from typing import Any
 
 import pytest
 
-from headend.store import areas, completeness, gaps, groups, jobs, meters, network, reports, schedules
+from headend.store import (
+    areas,
+    completeness,
+    gaps,
+    groups,
+    jobs,
+    link_states,
+    meters,
+    network,
+    reports,
+    schedules,
+)
 from headend.store.completeness import ModelCurve
+from headend.store.link_states import Change, LinkState
 from headend.store.network import Hanging, NewNode
 from headend.store.writer import write
 from schemas.event import EventLog, EventMeaning, MeterEvent
@@ -153,6 +165,13 @@ async def _network(house: Any) -> None:
     (top,) = (await seen(house, "gina", "/network/tree", depth=9))["roots"]
     assert [one["code"] for one in top["children"][0]["children"]] == ["N-1"]
     assert (await seen(house, "gina", "/network/nodes/T-1"))["below"] == {"meter": 1}
+    at = [("meter", house.ids[name]) for name in ("N-1", "X-1")]
+    at += [("station", house.nodes[name]) for name in ("DC-1", "DC-2")] + [("line", "/dev/ttyS0")]
+    async with house.pool.connection() as connection:
+        silent = [LinkState(kind, str(n), T0, NOW, 3, 0, "timeout", "nothing came") for kind, n in at]
+        await link_states.keep(connection, [Change(T0, one.kind, one.id, one) for one in silent])
+    assert names(await seen(house, "gina", "/links"), "links", "name") == ["N-1"]
+    assert names(await seen(house, "dora", "/links"), "links", "name") == ["DC-1"]
     for path, query in (
         ("/network/nodes/X-1", {}), ("/network/nodes", {"parent": "X-1"}), ("/network/tree", {"root": "X-1"}),
     ):  # fmt: skip
