@@ -100,7 +100,7 @@ class Concentrator:
         self.own = own
         self.clock = clock
         self.exchanges = 0
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         self._tells = tells
         self._busy_until = 0.0
         self._connections: set[MeterConnection] = set()
@@ -130,16 +130,28 @@ class Concentrator:
         member = way.member
         took = None if member.is_dead else member.route.send(len(apdu), now)
         if took is None:
-            return self._patience_s, self._unreached
+            return self.patience_s, self._unreached
         answers = way.station.receive(client, server, apdu)
         if not answers:
-            return self._patience_s, self._unreached
+            return self.patience_s, self._unreached
         for answer in answers:
             back = member.route.send(len(answer), now + took)
             if back is None:
-                return self._patience_s, self._unreached
+                return self.patience_s, self._unreached
             took += back
         return took, [way.prefix + answer for answer in answers]
+
+    def occupy(self, member: Member, size: int, answer: int) -> float | None:
+        """A message of the concentrator's own to a meter, of ``size`` bytes, and its answer: seconds until
+        that is there, after which the medium is free again; None where one of them is lost."""
+        now = self.clock()
+        at_s = asyncio.get_running_loop().time()
+        there = None if member.is_dead else member.route.send(size, now)
+        back = None if there is None else member.route.send(answer, now + there)
+        took = self.patience_s if there is None or back is None else there + back
+        queued_s = max(0.0, self._busy_until - at_s)
+        self._busy_until = at_s + queued_s + took
+        return None if there is None or back is None else queued_s + took
 
     # ---- the port ------------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ from typing import Final
 from concentrator_sim.breaker import Breaker
 from concentrator_sim.calendar import follow_faults
 from concentrator_sim.concentrator import Concentrator, Member, Route
+from concentrator_sim.distribution import Distributor
 from concentrator_sim.faults import Faults
-from concentrator_sim.image import ImageStore, troubles_of
+from concentrator_sim.image import IMAGE_TRANSFER, ImageStore, troubles_of
 from concentrator_sim.meter import SimulatedMeter, serial_of
 from concentrator_sim.meters_file import dlms_row
 from concentrator_sim.plan import StationKind
@@ -40,13 +41,24 @@ class DlmsStation:
         self._faults = house.faults_of(station.code)
         #: its own logical device
         self.head = head = SimulatedMeter(
-            station.seed, _head_number(station), MODES["none"], max_pdu=_MAX_PDU
+            station.seed,
+            _head_number(station),
+            MODES["none"],
+            max_pdu=_MAX_PDU,
+            image_plan=house.scenario.image,
         )
         trouble = Trouble(self._faults, house.now) if self._faults else None
         self.store: StoreForward | None = None
+        #: what hands images on to its meters
+        self.distributor = Distributor(head, is_down=lambda: self._faults.is_down(house.now()))
         own = bus_of([head])
         if station.plan.kind is StationKind.STORE_AND_FORWARD:
-            self.store = StoreForward(self._members, house.now, shelf_rows=station.plan.shelf_rows)
+            self.store = StoreForward(
+                self._members,
+                house.now,
+                shelf_rows=station.plan.shelf_rows,
+                further=(IMAGE_TRANSFER, *self.distributor.objects()),
+            )
             own = self.store.own(head)
         self.concentrator = Concentrator(own, self._members, house.now, trouble=trouble)
 
@@ -57,6 +69,8 @@ class DlmsStation:
 
     async def start(self, port: int) -> None:
         """See `Served`."""
+        if self._faults.touches_images:
+            self.head.part(ImageStore).troubles = troubles_of(self._faults)
         for member in self._members:
             faults = self._house.faults_of(member.meter.serial)
             if faults.touches_images:
@@ -71,10 +85,17 @@ class DlmsStation:
         self.address = f"tcp://{host}:{await self.concentrator.listen(host, port)}"
 
     async def run(self) -> None:
-        """Let the buffer be struck by its fault, on the field's clock."""
-        while self.store is not None:
+        """Hand images on, and let the buffer be struck by its fault, on the field's clock."""
+        if self.store is None:
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.distributor.run(self.concentrator))
+            group.create_task(self._watch(self.store))
+
+    async def _watch(self, store: StoreForward) -> None:
+        while True:
             rows = _FULL_ROWS if self._faults.is_full(self._house.now()) else self.station.plan.shelf_rows
-            for shelf in self.store.shelves.values():
+            for shelf in store.shelves.values():
                 shelf.capacity = rows
             await asyncio.sleep(_LOOK_S)
 

@@ -229,7 +229,7 @@ class ImageStore:
             self.verify(now_s)
         if self.status is not TransferStatus.VERIFICATION_SUCCESSFUL or not self.enabled:
             return ActionResult.OTHER_REASON
-        self.version = _version_of(self._content()) or _text(self.identifier)
+        self.version = _version_of(self.content) or _text(self.identifier)
         self.status = TransferStatus.ACTIVATION_SUCCESSFUL
         self.images = ()
         self._blocks = []
@@ -238,7 +238,7 @@ class ImageStore:
         return ActionResult.SUCCESS
 
     def _verified(self) -> None:
-        content = self._content()
+        content = self.content
         digest = content[-_DIGEST:]
         if self._sha256 is not None and hashlib.sha256(content).digest() != self._sha256:
             self.status = TransferStatus.VERIFICATION_FAILED
@@ -249,7 +249,9 @@ class ImageStore:
         self.status = TransferStatus.VERIFICATION_SUCCESSFUL
         self.images = (ImageToActivate(self.size, self.identifier, digest),)
 
-    def _content(self) -> bytes:
+    @property
+    def content(self) -> bytes:
+        """The blocks that are there, joined."""
         return b"".join(block for block in self._blocks if block is not None)
 
 
@@ -354,34 +356,35 @@ _HARDWARE_RAW: Final = axdr.encode(axdr.octets(FIRST_HARDWARE.encode()))
 _SCRIPT: Final = axdr.encode(sas.encode_executed_script(sas.IMAGE_ACTIVATION_SCRIPTS, 1))
 _ONE_FIXED_TIME: Final = axdr.encode(axdr.enum(1))
 
+#: Image Transfer.
+IMAGE_TRANSFER: Final = CosemObject(
+    ClassId.IMAGE_TRANSFER,
+    0,
+    it.IMAGE_TRANSFER,
+    {
+        it.IMAGE_BLOCK_SIZE: _told(lambda store: axdr.u32(store.block_size)),
+        it.IMAGE_TRANSFERRED_BLOCKS_STATUS: _told(
+            lambda store: axdr.Data(axdr.DataType.BIT_STRING, store.bitmap)
+        ),
+        it.IMAGE_FIRST_NOT_TRANSFERRED_BLOCK_NUMBER: _told(lambda store: axdr.u32(store.first_missing)),
+        it.IMAGE_TRANSFER_ENABLED: _told(lambda store: axdr.boolean(store.enabled)),
+        it.IMAGE_TRANSFER_STATUS: _told(lambda store: axdr.enum(store.status)),
+        it.IMAGE_TO_ACTIVATE_INFO: _told(lambda store: axdr.array(image.encode() for image in store.images)),
+    },
+    writes={it.IMAGE_TRANSFER_ENABLED: _enable},
+    methods={
+        it.IMAGE_TRANSFER_INITIATE: _initiate,
+        it.IMAGE_BLOCK_TRANSFER: _write,
+        it.IMAGE_VERIFY: _verify,
+        it.IMAGE_ACTIVATE: _activate,
+    },
+)
+
 #: Image Transfer, its schedule, the version and the hardware.
 IMAGES: Final = (
     CosemObject(ClassId.DATA, 0, VERSION, {2: _version}),
     CosemObject(ClassId.DATA, 0, HARDWARE, {2: lambda asked: _HARDWARE_RAW}),
-    CosemObject(
-        ClassId.IMAGE_TRANSFER,
-        0,
-        it.IMAGE_TRANSFER,
-        {
-            it.IMAGE_BLOCK_SIZE: _told(lambda store: axdr.u32(store.block_size)),
-            it.IMAGE_TRANSFERRED_BLOCKS_STATUS: _told(
-                lambda store: axdr.Data(axdr.DataType.BIT_STRING, store.bitmap)
-            ),
-            it.IMAGE_FIRST_NOT_TRANSFERRED_BLOCK_NUMBER: _told(lambda store: axdr.u32(store.first_missing)),
-            it.IMAGE_TRANSFER_ENABLED: _told(lambda store: axdr.boolean(store.enabled)),
-            it.IMAGE_TRANSFER_STATUS: _told(lambda store: axdr.enum(store.status)),
-            it.IMAGE_TO_ACTIVATE_INFO: _told(
-                lambda store: axdr.array(image.encode() for image in store.images)
-            ),
-        },
-        writes={it.IMAGE_TRANSFER_ENABLED: _enable},
-        methods={
-            it.IMAGE_TRANSFER_INITIATE: _initiate,
-            it.IMAGE_BLOCK_TRANSFER: _write,
-            it.IMAGE_VERIFY: _verify,
-            it.IMAGE_ACTIVATE: _activate,
-        },
-    ),
+    IMAGE_TRANSFER,
     CosemObject(
         ClassId.SINGLE_ACTION_SCHEDULE,
         0,

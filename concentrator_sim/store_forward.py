@@ -141,9 +141,17 @@ def _moment(quarter: int) -> dt.datetime:
 
 
 class StoreForward(ObjectModel):
-    """The objects of a concentrator that keeps its meters' load profiles. ``clock`` gives Unix seconds."""
+    """The objects of a concentrator that keeps its meters' load profiles. ``clock`` gives Unix seconds,
+    ``further`` are other objects that it has."""
 
-    def __init__(self, members: Sequence[Member], clock: Callable[[], int], *, shelf_rows: int) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        clock: Callable[[], int],
+        *,
+        shelf_rows: int,
+        further: Sequence[CosemObject] = (),
+    ) -> None:
         now_s = clock()
         self.shelves = {
             slot: Shelf(slot, member, shelf_rows, now_s) for slot, member in enumerate(members, 1)
@@ -155,6 +163,7 @@ class StoreForward(ObjectModel):
                 _data(store_forward.DIRECTORY, self._directory),
                 _data(store_forward.LAYOUTS, lambda asked: store_forward.encode_layouts([LAYOUT])),
                 _data(store_forward.RELEASE, lambda asked: axdr.encode(axdr.array(()))),
+                *further,
             )
         )
 

@@ -81,8 +81,9 @@ class House(Intake):
             preparer = Preparer(pool.connection, self.drivers, forwarded=self._forwarded)
             applier = Applier(pool.connection, self.procedures)
             visitor = Visitor(
-                self.links, self.pipeline, self.forwarding, applier, worker=name, lease_s=keeper.lease_s
-            )
+                self.links, self.pipeline, self.forwarding, applier, self.drivers, worker=name,
+                lease_s=keeper.lease_s,
+            )  # fmt: skip
             worker = LaneWorker(pool.connection, preparer, visitor, self.pipeline, self.keeper)
             # more lanes than can be talked in would only be kept from other processes; fewer, and slow
             # concentrators keep fast ones waiting

@@ -14,7 +14,7 @@ from datetime import datetime
 from headend.approvals import four_eyes
 from headend.approvals.campaigns import CampaignSubject, shown, subject_of
 from headend.approvals.policy import Policy
-from headend.programs.contract import Procedure
+from headend.programs.contract import AtStations, Procedure
 from headend.programs.proposal import EmptySelection, OutsideArea, PlanError, propose
 from headend.session.access import Connect
 from headend.store import approvals, audit, campaign_views, campaigns
@@ -116,11 +116,15 @@ async def put_forward(
         raise NotPermitted(str(error)) from error
     if key is not None:
         await campaign_views.bind(connection, principal.actor, key.key, campaign.campaign_id)
+    told = await shown(connection, campaign)
+    procedure = next(one for one in procedures if one.kind is kind)
+    if isinstance(procedure, AtStations):
+        told["ways"] = dict(await procedure.ways(connection, program, campaign.campaign_id))
     approval = await four_eyes.ask(
         connection,
         subject_of(campaign.campaign_id),
         campaign.digest,
-        await shown(connection, campaign),
+        told,
         principal,
         needs=OF_PROGRAM[kind],
         policy=policy,

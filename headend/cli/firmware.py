@@ -31,7 +31,7 @@ from headend.store import firmware
 from headend.store.sql import Connection
 from schemas.config import load_settings
 from schemas.people import Permission
-from schemas.programs.firmware import FirmwareProgram
+from schemas.programs.firmware import FirmwareProgram, Through
 
 app = typer.Typer(
     help="Firmware: signed packages, and bringing them to meters.", no_args_is_help=True, add_completion=False
@@ -75,6 +75,13 @@ async def pack_command(
     version_from: Annotated[
         list[str] | None, typer.Option("--from", help="Only for meters with this version; * and ? as well.")
     ] = None,
+    signature: Annotated[
+        str | None,
+        typer.Option(
+            help="What meters tell as the signature of the image that they hold (image_to_activate_info), "
+            "hexadecimal: one that tells another does not run it. Without: not compared."
+        ),
+    ] = None,
     notes: Annotated[str, typer.Option(help="What it mends.")] = "",
 ) -> None:
     """Make a signed package of an image."""
@@ -88,6 +95,7 @@ async def pack_command(
             version_to=version,
             image_sha256=sha256(data).hexdigest(),
             image_size=len(data),
+            signature=None if signature is None else signature.removeprefix("0x").lower(),
             notes=notes,
             created_at=datetime.now(UTC).replace(microsecond=0),
         )
@@ -197,6 +205,13 @@ async def apply(
             help="When meters change over (RFC 3339 with an offset); without: once they have verified it."
         ),
     ] = None,
+    through: Annotated[
+        Through,
+        typer.Option(
+            help="Who brings the image to meters behind a concentrator: the concentrator, handed it once, "
+            "where it can distribute; or the head-end, to each of the meters."
+        ),
+    ] = Through.CONCENTRATORS,
     *,
     which: Which,
     course: Course,
@@ -213,7 +228,7 @@ async def apply(
         async with opened.pool.connection() as connection:
             digest = await _digest(connection, package)
             version = (await firmware.find(connection, digest)).manifest["version_to"]
-        program = FirmwareProgram(package=digest, activate_at=activate_at)
+        program = FirmwareProgram(package=digest, activate_at=activate_at, through=through)
         return await submit_in(
             opened, program, plan, title=f"firmware {version}", follow=follow, as_json=as_json
         )
@@ -259,6 +274,7 @@ def _tell(package: Package, *, as_json: bool) -> None:
         ("hardware", ", ".join(manifest.hardware) or "any"),
         ("versions", f"{', '.join(manifest.versions_from) or 'any'} -> {manifest.version_to}"),
         ("image", f"{manifest.image_size:,} bytes, SHA-256 {manifest.image_sha256}"),
+        ("signature", manifest.signature or "not compared"),
         ("made", f"{manifest.created_at:%F %R}Z"),
         ("notes", manifest.notes),
     ):

@@ -36,6 +36,7 @@ class Feature(StrEnum):
     EVENTS = "events"
     BILLING = "billing"
     FORWARDS = "forwards"  # of a station: it keeps the load curves of its meters and hands them on
+    DISTRIBUTES = "distributes"  # of a station: it takes one image for all its meters
     CLOCK = "clock"  # these and the following: programs of `schemas.program` can be applied
     LINE_CLOCK = "line_clock"  # beside CLOCK: it is told the time with all meters of its line, or not at all
     TARIFF = "tariff"

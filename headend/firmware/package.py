@@ -43,7 +43,9 @@ class Manifest(BaseModel):
 
     ``identifier`` is what the meter is told when the transfer is initiated (image_identifier of class 18), in
     hexadecimal. ``hardware`` and ``versions_from`` are patterns with ``*`` and ``?``; none: any.
-    ``version_to`` is what the meter shows when it runs.
+    ``version_to`` is what the meter shows when it runs. ``signature`` is what the meter tells of the image
+    when it holds it verified (image_to_activate_info of class 18), in hexadecimal: one that tells another is
+    not told to activate it. None: nobody knows it, and nothing is compared.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +58,7 @@ class Manifest(BaseModel):
     version_to: Name
     image_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     image_size: Annotated[int, Field(gt=0, lt=1 << 32)]
+    signature: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){1,1024}$")] | None = None
     notes: Annotated[str, Field(max_length=10_000)] = ""
     created_at: AwareDatetime
 

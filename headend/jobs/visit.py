@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from headend.clock import utc_now
-from headend.drivers.contract import Conversation, Way
-from headend.drivers.registry import Reachable
+from headend.drivers.contract import Conversation, Target, Way
+from headend.drivers.registry import Drivers, Reachable
 from headend.ingest.pipeline import Pipeline, PipelineClosed
 from headend.jobs import backoff
 from headend.jobs.asked import Asked, Visit
@@ -64,6 +64,7 @@ class _Course:
     #: by request: which campaign's program it applies, and the visit of it that has begun
     programs: dict[int, int] = field(default_factory=dict)
     begun: dict[int, Begun] = field(default_factory=dict)
+    target: Target | None = None
     crowded: Callable[[], bool] = bool
 
     def take(self, got: Gathered) -> None:
@@ -80,6 +81,7 @@ class Visitor:
         pipeline: takes what they give.
         forwarding: makes rounds of concentrators.
         applier: applies programs.
+        drivers: find the ways to concentrators that are visited instead of their meters.
         worker: this process, as attempts name it.
         lease_s: length of the leases that visits are made under.
         now: aware, UTC.
@@ -91,6 +93,7 @@ class Visitor:
         pipeline: Pipeline,
         forwarding: Forwarding,
         applier: Applier,
+        drivers: Drivers,
         *,
         worker: str,
         lease_s: float,
@@ -101,6 +104,7 @@ class Visitor:
         self._pipeline = pipeline
         self._forwarding = forwarding
         self._applier = applier
+        self._drivers = drivers
         self._worker = worker
         self._lease_s = lease_s
         self._now = now
@@ -113,7 +117,7 @@ class Visitor:
         futures, each with the requests that it settles. ``crowded``: whether readings wait for a turn.
         """
         course = _Course(deque(visit.asked), (self._now() - _EPOCH) // _US, asyncio.get_running_loop().time())
-        course.crowded = crowded
+        course.crowded, course.target = crowded, visit.target
         committing: list[Committing] = []
         error: BaseException | None = None
         attempted = False
@@ -123,16 +127,19 @@ class Visitor:
                 self._finish(asked, Gathered(), course, talked=False)
         try:
             await self._look_ahead(visit, course, lease)
+            way = visit.way
+            if (at := _station_of(course)) is not None:
+                way = await self._drivers.prepare_one(at)
             if not course.todo:
                 pass
-            elif isinstance(visit.way, Exception):
-                raise visit.way
-            elif visit.way.is_away:
+            elif isinstance(way, Exception):
+                raise way
+            elif way.is_away:
                 now = self._now()
                 self._rest(course, [backoff.away(one.waiting, now, self._draw) for one in course.todo])
             else:
                 attempted = True
-                await self._talk(visit.way, course, lease, committing)
+                await self._talk(way, course, lease, committing)
         except (CommunicationError, SealError) as failure:
             error, attempted = failure, attempted and not isinstance(failure, BreakerOpen)
             self._rest(course, [self._after(one, failure) for one in course.todo])
@@ -195,7 +202,7 @@ class Visitor:
         async def applying(one: Conversation) -> Outcome:
             return await self._applier.apply(
                 one,
-                way.target,
+                course.target or way.target,
                 course.begun[asked.waiting.request_id],
                 lease,
                 wanted=lambda: self._links.wanted(way),
@@ -302,6 +309,18 @@ class Visitor:
             None if error is None else backoff.told(error),
             self._worker,
         )
+
+
+def _station_of(course: _Course) -> Target | None:
+    """The concentrator that is visited instead of the meter, where a program has to do with that: what else
+    is asked of the meter gives way."""
+    for asked in course.todo:
+        begun = course.begun.get(asked.waiting.request_id)
+        if begun is not None and begun.at is not None:
+            course.over += [one for one in course.todo if one is not asked]
+            course.todo = deque([asked])
+            return begun.at
+    return None
 
 
 def _one(batches: list[ReadingBatch]) -> ReadingBatch:

@@ -20,6 +20,7 @@ from typing import Any, Final
 from headend.clock import utc_now
 from headend.drivers.contract import Conversation, Target
 from headend.programs.contract import (
+    AtStations,
     Barred,
     Commit,
     Failed,
@@ -108,7 +109,11 @@ class Applier:
             )
         if target is not None and (why := procedure.unfit(stored.content, target)) is not None:
             return await self._ended(campaign_id, meter_id, lease, Unfit(why))
-        return Begun(campaign, standing, stored, procedure)
+        if target is None or not isinstance(procedure, AtStations):
+            return Begun(campaign, standing, stored, procedure)
+        async with self._connect() as connection:
+            found = await procedure.where(connection, target, campaign_id, now)
+        return found if isinstance(found, Later) else Begun(campaign, standing, stored, procedure, found)
 
     async def apply(
         self,
@@ -212,12 +217,14 @@ class Applier:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A visit that may begin: the campaign and where the meter stands in it, as they were just read."""
+    """A visit that may begin: the campaign and where the meter stands in it, as they were just read; ``at``
+    a concentrator where that is visited, and not the meter."""
 
     campaign: Campaign
     standing: CampaignMeter
     program: StoredProgram
     procedure: Procedure
+    at: Target | None = None
 
 
 def _final(outcome: Outcome) -> tuple[MeterProgress, str | None]:

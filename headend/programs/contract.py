@@ -10,6 +10,7 @@ journal, and from the meter:
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
@@ -78,6 +79,9 @@ class Journal(Protocol):
 
     async def note(self, what: str, also: Also | None = None, /, **facts: Any) -> None:
         """Remember something that changed nothing at the meter."""
+
+    def fenced(self) -> AbstractAsyncContextManager[Connection]:
+        """A transaction under the lane's fence, for what meters of the lane share. Raises LaneLost."""
 
     def must_yield(self) -> bool:
         """Whether somebody waits for the line, or this visit has taken its share: then `Later` is due."""
@@ -187,3 +191,19 @@ class Joint(Procedure, Protocol):
         self, connection: Connection, program: Program, targets: Mapping[int, Target]
     ) -> Mapping[int, Reach]:
         """For those of the campaign's meters of which a step reaches others: asked when it is proposed."""
+
+
+@runtime_checkable
+class AtStations(Procedure, Protocol):
+    """A procedure some of whose visits are made at the concentrator that the meter is behind."""
+
+    async def where(
+        self, connection: Connection, target: Target, campaign_id: int, now: datetime
+    ) -> Target | Later | None:
+        """Asked before each visit: the concentrator that is talked with instead of the meter, `Later` where
+        nothing is to be done but to wait for it, None for the meter. `apply` is then called with the
+        conversation of whichever it was; its task is of the meter."""
+
+    async def ways(self, connection: Connection, program: Program, campaign_id: int) -> Mapping[str, int]:
+        """How many meters of a proposed campaign are served through concentrators, and how: shown to whoever
+        approves of it."""

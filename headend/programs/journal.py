@@ -1,7 +1,8 @@
 """The journal of one visit: each step committed under the lane's fence, and none while the campaign stands
 still."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from headend.programs.contract import Also, Halted
@@ -61,9 +62,15 @@ class MeterJournal:
         """See `Journal`."""
         await self._write(what, "noted", facts, also)
 
-    async def _write(self, step: str, phase: str, facts: Mapping[str, Any], also: Also | None) -> None:
+    @asynccontextmanager
+    async def fenced(self) -> AsyncIterator[Connection]:
+        """See `Journal`."""
         async with self._connect() as connection, connection.transaction():
             await lanes.share(connection, [self._lease])
+            yield connection
+
+    async def _write(self, step: str, phase: str, facts: Mapping[str, Any], also: Also | None) -> None:
+        async with self.fenced() as connection:
             if phase == "intended":
                 state, reason = await campaigns.state_shared(connection, self._campaign_id)
                 if state is not CampaignState.RUNNING:

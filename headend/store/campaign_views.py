@@ -56,6 +56,13 @@ async def why_unfit(connection: Connection, campaign_id: int, *, most: int) -> d
     return found
 
 
+async def behind(connection: Connection, campaign_id: int) -> list[tuple[str | None, int, int]]:
+    """Stations' models, how many stations that are, and how many fit meters are behind them; None: those that
+    answer directly, or whose station's model is not known."""
+    cursor = await connection.execute(_QUERIES["behind"], {"campaign": campaign_id})
+    return [(model, stations, count) for model, stations, count in await cursor.fetchall()]
+
+
 async def ends(connection: Connection, campaign_id: int, *, most: int) -> Ends:
     """At most so many of the first names and of the last."""
     cursor = await connection.execute(_QUERIES["ends"], {"campaign": campaign_id, "most": most})

@@ -5,6 +5,8 @@ One logical device. Its names are maker-specific OBIS codes (C = 199), so that t
     0-0:199.0.0*255  Data             directory: the meters, and what is kept of each
     0-0:199.0.1*255  Data             layouts: what the columns of kept profiles are
     0-0:199.0.2*255  Data, write      release: what may be overwritten
+    0-0:199.0.3*255  Data, write      meters that shall have the image that it holds
+    0-0:199.0.4*255  Data             how far they are (both: `protocols.dlms.distribution`)
     0-p:199.h.l*255  Profile Generic  load profile p (1..) of the meter in slot 256 h + l, rows as the meter
                                       gave them; buffer by range, where bounds are moments: with deviation
 

@@ -10,7 +10,7 @@ The files are in ``schemas/profiles``; a folder of the operator's own is looked 
 from schemas.model.association import Association, Hdlc, MechanismName, Protection
 from schemas.model.clock import Clock
 from schemas.model.events import AlarmRegister, EventColumn, EventLogObject, Events
-from schemas.model.firmware import Firmware
+from schemas.model.firmware import Distribution, Firmware
 from schemas.model.keys import Keys
 from schemas.model.load_profile import Column, LoadProfile
 from schemas.model.meter_model import MeterModel, Quirks, Register
@@ -26,6 +26,7 @@ __all__ = [
     "Association",
     "Clock",
     "Column",
+    "Distribution",
     "EventColumn",
     "EventLogObject",
     "Events",

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from schemas.model.association import Association
 from schemas.model.clock import Clock
 from schemas.model.events import Events
-from schemas.model.firmware import Firmware
+from schemas.model.firmware import Distribution, Firmware
 from schemas.model.keys import Keys
 from schemas.model.load_profile import LoadProfile
 from schemas.model.parameters import ParametersRules
@@ -70,6 +70,8 @@ class MeterModel(Part):
     quirks: Quirks = Quirks()
     #: how it is given new programs; None: it cannot be
     firmware: Firmware | None = None
+    #: how it takes an image for all its meters, of a concentrator; None: it cannot
+    distribution: Distribution | None = None
     #: its breaker and its limiter; None: it has none, or nobody knows where
     switch: Switch | None = None
     limit: Limit | None = None
@@ -81,6 +83,12 @@ class MeterModel(Part):
         numbers = [profile.number for profile in self.load_profiles]
         if len(numbers) != len(set(numbers)):
             raise ValueError("two load profiles have the same number")
+        return self
+
+    @model_validator(mode="after")
+    def _meters_do_not_distribute(self) -> Self:
+        if self.distribution is not None and self.driver != "dlms-station":
+            raise ValueError('[distribution] is for concentrators: driver = "dlms-station"')
         return self
 
     def load_profile(self, number: int) -> LoadProfile:

@@ -14,7 +14,17 @@ from headend.drivers.mqtt.told import Readings, StationBatch, merge
 from headend.ingest.csv_table import read_table
 from headend.listen.push_stream import PushStream
 from protocols import decode
-from protocols.dlms import apdu, axdr, ber, forwarded, gateway, security, store_forward, tolerant
+from protocols.dlms import (
+    apdu,
+    axdr,
+    ber,
+    distribution,
+    forwarded,
+    gateway,
+    security,
+    store_forward,
+    tolerant,
+)
 from protocols.dlms import decode as dlms
 from protocols.dlms.apdu.block_transfer import GeneralBlockTransfer
 from protocols.dlms.association import ServerAssociation
@@ -403,6 +413,8 @@ def concentrator(data: bytes) -> None:
         lambda: store_forward.encode_directory(store_forward.decode_directory(data)),
         lambda: store_forward.encode_layouts(store_forward.decode_layouts(data)),
         lambda: store_forward.encode_release(store_forward.decode_release(data)),
+        lambda: distribution.encode_order(distribution.decode_order(data)),
+        lambda: distribution.encode_progress(distribution.decode_progress(data)),
         lambda: forwarded.read_forwarded(axdr.decode_exact(data)),
         lambda: forwarded.read_forwarded(
             axdr.structure(axdr.octets(forwarded.NAME.raw), axdr.decode(data)[0])

@@ -36,6 +36,7 @@ def made(folder: Path) -> tuple[Path, str]:
     status, output = told(
         "pack", str(folder / "image"), "--key", str(folder / "key.pem"), "--identifier", "FOO1",
         "--version", "1.1.0", "--model", "headend-sim-hls5", "--from", "1.0.*", "--out", str(folder / "p.fw"),
+        "--signature", "0xAB01",
     )  # fmt: skip
     assert status == 0, output
     return folder / "p.fw", public
@@ -55,7 +56,9 @@ def test_a_package_from_image_to_list(
     status, output = told("upload", str(package))
     assert (status, "HEADEND_FIRMWARE_KEYS" in output) == (1, True)  # nobody is trusted yet
     monkeypatch.setenv("HEADEND_FIRMWARE_KEYS", f'["{public}"]')
-    assert "1.0.* -> 1.1.0" in told("verify", str(package))[1]
+    shown = told("verify", str(package))[1]
+    assert "1.0.* -> 1.1.0" in shown
+    assert "ab01" in shown
     flipped = bytearray(package.read_bytes())
     flipped[200] ^= 1
     (tmp_path / "flipped.fw").write_bytes(flipped)
@@ -127,5 +130,6 @@ def test_it_is_put_forward_by_its_digest(
     digest = json.loads(told("verify", str(package), "--json")[1])["package"]
     assert "0 packages begin with" in told("apply", "0" * 64, "--meter", "M-1")[1]
     assert "has no offset" in told("apply", digest[:12], "--all-meters", "--at", "2027-03-01T02:00:00")[1]
-    status, output = told("apply", digest[:12], "--all-meters")
+    assert "'concentrators', 'meters'" in told("apply", digest[:12], "--all-meters", "--through", "x")[1]
+    status, output = told("apply", digest[:12], "--all-meters", "--through", "meters")
     assert (status, "no commissioned meter" in output) == (1, True), output

@@ -58,14 +58,6 @@ def test_an_interrupted_transfer_of_ours_is_gone_on_with(missing: set[int]) -> N
     assert next_step(state, WANTED, OURS).step is (Step.SEND if missing else Step.VERIFY)
 
 
-def test_the_signature_counts_where_it_is_known() -> None:
-    held = (HeldImage(1_000, b"FW2", b"theirs"),)
-    state = ImageState(ImageStatus.VERIFIED, True, 100, held=held)
-    assert next_step(state, WANTED, OURS).step is Step.ACTIVATE
-    signed = Wanted(WANTED.package, WANTED.identifier, WANTED.size, b"ours")
-    assert next_step(state, signed, OURS).step is Step.INITIATE
-
-
 def test_each_state_of_our_own_image_has_its_step() -> None:
     held = (HeldImage(1_000, b"FW2", b""),)
     found = {

@@ -4,10 +4,13 @@ The words are those of Image Transfer (COSEM class 18); languages that have no s
 these names.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol, runtime_checkable
+
+from schemas.address import GatewayAddress
 
 
 class ImageStatus(StrEnum):
@@ -60,16 +63,12 @@ class Pace(NamedTuple):
     keeps_time: bool
 
 
-@runtime_checkable
-class Upgradable(Protocol):
-    """A conversation with a meter that can be given a new program. All raise what `protocols.errors` has."""
+class TakesImages(Protocol):
+    """A conversation with a device that takes images. All raise what `protocols.errors` has."""
 
     @property
     def pace(self) -> Pace:
         """How long it takes."""
-
-    async def read_running(self) -> Running:
-        """What it runs now."""
 
     async def read_image_state(self) -> ImageState:
         """What it holds."""
@@ -88,8 +87,41 @@ class Upgradable(Protocol):
     async def verify_image(self) -> bool:
         """Have it verify the whole; False while it is still at it. Raises PeerRefused where it is wrong."""
 
+
+@runtime_checkable
+class Upgradable(TakesImages, Protocol):
+    """A conversation with a meter that can be given a new program."""
+
+    async def read_running(self) -> Running:
+        """What it runs now."""
+
     async def activate_image(self) -> None:
         """Run it: the meter restarts, with or without an answer."""
 
     async def activate_image_at(self, moment: datetime) -> None:
         """The same at a moment, by the meter's own clock; where `Pace.keeps_time`."""
+
+
+class Distributed(NamedTuple):
+    """What a concentrator tells of a meter that shall have its image. ``holds``: the meter has verified it;
+    ``failed`` says why it is not gone on with, None while it is."""
+
+    gateway: GatewayAddress
+    holds: bool
+    failed: str | None = None
+
+
+@runtime_checkable
+class Distributing(TakesImages, Protocol):
+    """A conversation with a concentrator that takes one image for all its meters."""
+
+    @property
+    def distribute_s(self) -> float:
+        """How long it may take for a meter, in seconds."""
+
+    async def distribute(self, meters: Sequence[GatewayAddress]) -> None:
+        """Have these meters given the image that it holds verified, and no others: who is under way goes on,
+        each other is begun with."""
+
+    async def read_distribution(self) -> tuple[Distributed, ...]:
+        """How far each of them is."""

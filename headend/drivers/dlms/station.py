@@ -2,7 +2,7 @@
 
 To `headend.links` such a concentrator is a device as a meter is: it has an address, keys and permits. What
 can be asked of it is not what can be asked of a meter: its directory, kept curves of many meters at once,
-and that it may overwrite what we have.
+that it may overwrite what we have, and where its model says so, that it hands an image on to its meters.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from headend.drivers.commands.clock import ClockConversation
+from headend.drivers.commands.firmware import Distributing
 from headend.drivers.commands.keys import KeysConversation
 from headend.drivers.contract import Conversation, Curve, Feature, RegisterReadout, Target, Way
 from headend.drivers.dlms.commands.clock import ClockCommands
+from headend.drivers.dlms.commands.firmware import DistributionCommands
 from headend.drivers.dlms.commands.keys import KeysCommands
 from headend.drivers.dlms.intervals import ProfileShape, to_batch
 from headend.drivers.dlms.profile_check import ProfileFacts, Scaling, Shapes, profile_of, refused
@@ -77,10 +79,11 @@ class StationDriver:
         self._shapes = Shapes()
 
     def features(self, model: str) -> frozenset[Feature]:
-        """It hands on what it keeps of its meters (see `StationConversation`), has a clock, and takes keys of
-        its own where the model says how. Raises ModelError."""
-        keys = load_model(model, self._folders).keys
-        return _ALWAYS if keys is None else _ALWAYS | {Feature.KEYS}
+        """It hands on what it keeps of its meters (see `StationConversation`), and has a clock. It takes keys
+        of its own, and images for its meters, where the model says how. Raises ModelError."""
+        found = load_model(model, self._folders)
+        some = {Feature.KEYS: found.keys, Feature.DISTRIBUTES: found.distribution}
+        return _ALWAYS | {feature for feature, said in some.items() if said is not None}
 
     def curves(self, model: str) -> tuple[Curve, ...]:
         """None of its own."""
@@ -100,7 +103,9 @@ class StationDriver:
         if not isinstance(way, Reach):
             raise TypeError(f"a way of DLMS is a Reach, not a {type(way).__name__}")
         async with self._access.session(way, answer_s=answer_s) as session:
-            yield StationConversation(session, way.model, self._shapes)
+            distributes = way.model.distribution is not None
+            kind = DistributingConversation if distributes else StationConversation
+            yield kind(session, way.model, self._shapes)
 
 
 class StationConversation(ClockCommands, KeysCommands):
@@ -173,6 +178,10 @@ class StationConversation(ClockCommands, KeysCommands):
         raise LocalProtocolError("a concentrator has no event log of its own")
 
 
+class DistributingConversation(DistributionCommands, StationConversation):
+    """One with a concentrator that hands on images."""
+
+
 def _item(ask: Ask) -> AttributeItem:
     name = store_forward.buffer_name(ask.slot, ask.kept.profile)
     bounds = RangeDescriptor.between(
@@ -237,3 +246,4 @@ def covered_by_rows(batch: ReadingBatch) -> ReadingBatch:
 if TYPE_CHECKING:  # what `features` says, the conversation can
     _CLOCK: type[ClockConversation] = StationConversation
     _KEYS: type[KeysConversation] = StationConversation
+    _DISTRIBUTES: type[Distributing] = DistributingConversation

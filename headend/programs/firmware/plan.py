@@ -4,23 +4,22 @@ Pure. The one thing that must never be done lightly is to initiate: that clears 
 it hours of a slow network. It is done where the meter takes no image, or takes another than ours.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from headend.drivers.commands.firmware import ImageState, ImageStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The image that the meter shall have: digest of its package, what the meter is told of it, bytes, and
-    the signature that the meter tells when it holds it (None: not known)."""
+    """The image that the meter shall have: digest of its package, what the meter is told of it, and bytes."""
 
     package: str
     identifier: bytes
     size: int
-    signature: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,12 @@ class Record:
     block_size: int
     at: datetime
     confirmed: bool
+
+
+def record_of(image: Mapping[str, Any], *, confirmed: bool) -> Record:
+    """A record out of the fact ``image`` of a journal."""
+    at = datetime.fromisoformat(image["at"])
+    return Record(image["package"], image["size"], image["block_size"], at, confirmed)
 
 
 class Step(StrEnum):
@@ -94,11 +99,7 @@ def _not_ours(state: ImageState, wanted: Wanted, record: Record | None) -> str |
 
 
 def _holds(state: ImageState, wanted: Wanted) -> bool:
-    return any(
-        (one.size, one.identification) == (wanted.size, wanted.identifier)
-        and wanted.signature in (None, one.signature)
-        for one in state.held
-    )
+    return any((one.size, one.identification) == (wanted.size, wanted.identifier) for one in state.held)
 
 
 def blocks_in(size: int, block_size: int) -> int:

@@ -18,6 +18,13 @@ SELECT reason, count(*) FROM campaign_meters
  WHERE campaign_id = %(campaign)s AND state = 'incompatible'
  GROUP BY reason ORDER BY count(*) DESC, reason LIMIT %(most)s;
 
+-- name: behind
+-- Behind how many stations of each model how many meters of a campaign are, those that are not fit left out; no model: none, or not known.
+SELECT n.model, count(DISTINCT c.station), count(*)
+  FROM campaign_meters c LEFT JOIN network_nodes n ON n.node_id = c.station
+ WHERE c.campaign_id = %(campaign)s AND c.state <> 'incompatible'
+ GROUP BY 1 ORDER BY 1;
+
 -- name: ends
 -- The first and the last meters of a campaign by name, those that are not fit left out.
 WITH named AS MATERIALIZED (

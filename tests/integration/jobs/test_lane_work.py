@@ -165,6 +165,7 @@ class Bench:
                 self.pipeline,
                 Forwarding(connect, self.pipeline),
                 Applier(connect, ()),
+                drivers,
                 worker=name,
                 lease_s=lease_s,
             )

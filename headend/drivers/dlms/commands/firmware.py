@@ -1,22 +1,33 @@
-"""New programs for DLMS meters: Image Transfer (class 18) and Single Action Schedule (class 22)."""
+"""New programs for DLMS meters: Image Transfer (class 18) and Single Action Schedule (class 22); and for
+concentrators that hand images on, by `protocols.dlms.distribution`."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from headend.drivers.commands.firmware import HeldImage, ImageState, ImageStatus, Pace, Running
+from headend.drivers.commands.firmware import (
+    Distributed,
+    HeldImage,
+    ImageState,
+    ImageStatus,
+    Pace,
+    Running,
+)
 from headend.drivers.dlms.commands.base import Commands
 from headend.session.client import Unanswered
-from protocols.dlms import axdr
+from protocols.dlms import axdr, distribution
 from protocols.dlms.cosem import Attribute, ClassId, Method, text
 from protocols.dlms.cosem import image_transfer as it
 from protocols.dlms.cosem import single_action_schedule as sas
 from protocols.dlms.cosem.forms import integer_of
 from protocols.dlms.cosem.image_transfer import TransferStatus
 from protocols.dlms.cosem_time import CosemDateTime
+from protocols.dlms.distribution import Stage
 from protocols.dlms.enums import ActionResult, DataAccessResult
 from protocols.dlms.obis import Obis
 from protocols.errors import ActionRefused, DataAccessRefused, LocalProtocolError
-from schemas.model import Firmware
+from schemas.address import GatewayAddress
+from schemas.model import Distribution, Firmware
 
 _STATUS: Final = {
     TransferStatus.NOT_INITIATED: ImageStatus.NONE,
@@ -31,24 +42,13 @@ _STATUS: Final = {
 _STATE: Final = (it.IMAGE_TRANSFER_STATUS, it.IMAGE_TRANSFER_ENABLED, it.IMAGE_BLOCK_SIZE)
 
 
-class FirmwareCommands(Commands):
-    """`headend.drivers.commands.firmware.Upgradable`."""
+class ImageCommands(Commands):
+    """Image Transfer, wherever it is."""
 
     @property
-    def pace(self) -> Pace:
-        """As the model says."""
-        said = self._firmware
-        return Pace(said.restart_s, said.verify_s, said.scheduler is not None)
-
-    async def read_running(self) -> Running:
-        """The active firmware identifier, and the hardware where the model names its object."""
-        said = self._firmware
-        objects = [said.version, *([] if said.hardware is None else [said.hardware])]
-        raws = await self._session.get_many(
-            [Attribute(ClassId.DATA, Obis.parse(obis), 2) for obis in objects]
-        )
-        told = [text(axdr.decode_exact(_given(obis, raw))) for obis, raw in zip(objects, raws, strict=True)]
-        return Running(told[0], told[1] if len(told) > 1 else None)
+    def _transfer(self) -> Obis:
+        """Its logical name. Raises LocalProtocolError where the model has none."""
+        raise NotImplementedError
 
     async def read_image_state(self) -> ImageState:
         """Status, enabled and block size; the bitmap while it takes blocks, the image when it is verified."""
@@ -103,6 +103,29 @@ class FirmwareCommands(Commands):
             return False
         return True
 
+    async def _invoke(self, method: int, parameter: bytes) -> None:
+        await self._session.action(Method(ClassId.IMAGE_TRANSFER, self._transfer, method), parameter)
+
+
+class FirmwareCommands(ImageCommands):
+    """`headend.drivers.commands.firmware.Upgradable`."""
+
+    @property
+    def pace(self) -> Pace:
+        """As the model says."""
+        said = self._firmware
+        return Pace(said.restart_s, said.verify_s, said.scheduler is not None)
+
+    async def read_running(self) -> Running:
+        """The active firmware identifier, and the hardware where the model names its object."""
+        said = self._firmware
+        objects = [said.version, *([] if said.hardware is None else [said.hardware])]
+        raws = await self._session.get_many(
+            [Attribute(ClassId.DATA, Obis.parse(obis), 2) for obis in objects]
+        )
+        told = [text(axdr.decode_exact(_given(obis, raw))) for obis, raw in zip(objects, raws, strict=True)]
+        return Running(told[0], told[1] if len(told) > 1 else None)
+
     async def activate_image(self) -> None:
         """Invoke image_activate: "temporary failure" says that it is at it."""
         try:
@@ -130,9 +153,6 @@ class FirmwareCommands(Commands):
         deviation_min = integer_of(axdr.decode_exact(raw), "time_zone")
         return CosemDateTime.from_utc(moment, deviation_min).local()
 
-    async def _invoke(self, method: int, parameter: bytes) -> None:
-        await self._session.action(Method(ClassId.IMAGE_TRANSFER, self._transfer, method), parameter)
-
     @property
     def _firmware(self) -> Firmware:
         if self._model.firmware is None:
@@ -142,6 +162,49 @@ class FirmwareCommands(Commands):
     @property
     def _transfer(self) -> Obis:
         return Obis.parse(self._firmware.transfer)
+
+
+class DistributionCommands(ImageCommands):
+    """`headend.drivers.commands.firmware.Distributing`."""
+
+    @property
+    def pace(self) -> Pace:
+        """As the model says; a concentrator does not restart into its meters' image."""
+        return Pace(0, self._distribution.verify_s, keeps_time=False)
+
+    @property
+    def distribute_s(self) -> float:
+        """As the model says."""
+        return self._distribution.distribute_s
+
+    async def distribute(self, meters: Sequence[GatewayAddress]) -> None:
+        """Write the list of its meters."""
+        attribute = Attribute(ClassId.DATA, Obis.parse(self._distribution.order), 2)
+        await self._session.set(attribute, distribution.encode_order(meters))
+
+    async def read_distribution(self) -> tuple[Distributed, ...]:
+        """Read how far they are."""
+        raw = await self._session.get(Attribute(ClassId.DATA, Obis.parse(self._distribution.progress), 2))
+        return tuple(
+            Distributed(
+                one.address,
+                one.stage is Stage.VERIFIED,
+                (one.reason or "no reason is told") if one.stage is Stage.FAILED else None,
+            )
+            for one in distribution.decode_progress(raw)
+        )
+
+    @property
+    def _distribution(self) -> Distribution:
+        if self._model.distribution is None:
+            raise LocalProtocolError(
+                f"model {self._model.name} has no [distribution]: it takes no images for its meters"
+            )
+        return self._model.distribution
+
+    @property
+    def _transfer(self) -> Obis:
+        return Obis.parse(self._distribution.transfer)
 
 
 def _given(what: str, raw: bytes | DataAccessResult) -> bytes:
