@@ -28,7 +28,10 @@ _FIXTURES = {"database", "embedded_database"}
 #: A folder in memory, and the bytes that must be free there: each worker of the tests has a server.
 _MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it are made by mkdtemp
 _ROOM = 4 * 2**30
-_SETTINGS = {"fsync": "off", "shared_buffers": "128MB", "max_wal_size": "256MB"}
+#: Until its time is over, a connection that was given up midway holds up the end of any database.
+_SETTINGS = {
+    "fsync": "off", "shared_buffers": "128MB", "max_wal_size": "256MB", "authentication_timeout": "15s",
+}  # fmt: skip
 _MISSING = f"no TimescaleDB: {TIMESCALEDB_URL} is not set (run `deploy/timescaledb.sh test -- pytest`)"
 
 
