@@ -83,4 +83,4 @@ async def _why_not(
         return f"you are limited to {named}, and this goes beyond: it takes a role that is limited to no area"
     own = (await areas.within(connection, limits)).meters
     beyond = sum(one not in own for one in on)
-    return f"{beyond} of the meters are outside of {named}, to which you are limited" if beyond else None
+    return f"you are limited to {named}, and of {len(on)} meters {beyond} are elsewhere" if beyond else None
