@@ -27,6 +27,8 @@ from schemas.programs.keys import KeysProgram
 
 #: Names of meters that an error tells.
 _TOLD: Final = 5
+#: Kinds that can be for concentrators themselves.
+_OF_CONCENTRATORS: Final = (ClockProgram, KeysProgram)
 
 
 class EmptySelection(ConflictError):
@@ -168,7 +170,7 @@ def check_times(plan: Plan, now: datetime) -> list[Wrong]:
 async def _targets(connection: Connection, program: Program, plan: Plan, now: datetime) -> dict[int, Target]:
     """Whom the campaign is for, by number: a concentrator has the negative number of its node. Raises
     EmptySelection."""
-    if isinstance(program, ClockProgram | KeysProgram) and program.of == "concentrators":
+    if isinstance(program, _OF_CONCENTRATORS) and program.of == "concentrators":
         nodes = [node for node, _ in await selection.stations(connection, plan.selection)]
         if not nodes:
             raise EmptySelection(
@@ -177,9 +179,10 @@ async def _targets(connection: Connection, program: Program, plan: Plan, now: da
         return {-node: target for node, target in (await station_targets(connection, nodes)).items()}
     meant = await selection.meters(connection, plan.selection, at=now)
     if not meant:
+        also = isinstance(program, _OF_CONCENTRATORS)
         raise EmptySelection(
             "the selection has no commissioned meter: look at it with `headend meters list`, and commission "
-            "those that are meant"
+            "those that are meant" + ("; concentrators are meant by `of` (--concentrators)" if also else "")
         )
     return {one.meter.meter_id: one for one in await targets_of(connection, meant)}
 

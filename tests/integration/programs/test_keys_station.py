@@ -2,11 +2,14 @@
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from concentrator_sim.key_slots import KeySlots, Mishap
+from headend.cli.main import app
 from headend.house import House
 from headend.programs import waves
 from headend.programs.proposal import propose
@@ -77,6 +80,26 @@ async def test_it_has_new_keys_and_is_read_under_them(embedded_database: Any, mi
             assert (await vault.get(connection, device.meter_id))[KeyPurpose.MASTER] == slots.keys.master
         outcome = await one_round(house)
         assert (outcome.failure, outcome.released) == (None, 3)
+
+
+async def test_by_command_line_it_waits_for_a_second_person(
+    embedded_database: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("HEADEND_DATABASE_URL", embedded_database.dsn)
+    monkeypatch.setenv("HEADEND_MASTER_KEY", "42" * 32)
+    station = Station(mode="hls5")
+    station.port = await station.concentrator.listen()
+    data = station.meters_csv(with_station=True)
+    async with house_with(embedded_database.dsn, station, meters_csv=data):
+        rotate = ("keys", "rotate", "--meter", "DC-1")
+        done = await asyncio.to_thread(CliRunner().invoke, app, [*rotate, "--concentrators"])
+        assert done.exit_code == 3, done.output
+        assert "campaign 1 waits for another person" in " ".join(done.output.split())
+        none = await asyncio.to_thread(CliRunner().invoke, app, list(rotate))
+        assert none.exit_code == 1, none.output
+        assert "concentrators are meant by `of` (--concentrators)" in " ".join(none.output.split())
 
 
 async def test_one_whose_keys_are_not_stored_is_refused_with_what_to_do(embedded_database: Any) -> None:

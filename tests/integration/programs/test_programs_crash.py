@@ -4,6 +4,7 @@ files of their own."""
 
 import itertools
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from concentrator_sim.breaker import Breaker
 from concentrator_sim.calendar import TariffBook
 from concentrator_sim.limiter import Limiter
+from concentrator_sim.line_station import LineStation
 from concentrator_sim.meter_clock import MeterClock
 from concentrator_sim.parameters import ALARM_FILTERS, Parameters
 from headend.drivers.dlms.commands import clock as clock_commands
@@ -22,6 +24,7 @@ from schemas.programs.clock import ClockProgram
 from schemas.programs.parameters import ParametersProgram
 from schemas.programs.switch import LimitProgram, SwitchAction, SwitchProgram, SwitchReason
 from tests.integration.programs import tariffs
+from tests.integration.programs import test_switching_lines as switching_lines
 from tests.integration.programs.dying import Mortal, World, forget, sweep
 from tests.integration.programs.field import works
 
@@ -44,6 +47,30 @@ async def test_a_customer_is_switched_off_once(embedded_database: Any) -> None:
             assert found.proof["after"]["output"] is False
 
         assert await sweep(await Mortal.at(here, meter.serial), connected, ended, stride=5) > 20
+
+
+async def test_a_customer_on_a_line_is_switched_off_once(embedded_database: Any, tmp_path: Path) -> None:
+    """DL/T 645: the command is told to the relay, and its state is read."""
+    settings = {**switching_lines.house(tmp_path, "02000000"), **MANY}
+    line = [{"kind": "dlt645_tcp", "meters": 1}]
+    async with works(
+        embedded_database.dsn, meters=0, stations=line, working=False, settings=settings
+    ) as here:
+        (station,) = here.field.stations
+        assert isinstance(station, LineStation)
+        (asset_id,) = here.meters
+        (served,) = station._meters
+        program = SwitchProgram(action=SwitchAction.DISCONNECT, reason=SwitchReason.ARREARS)
+
+        def connected() -> SwitchProgram:
+            forget(served.meter, Breaker)
+            return program
+
+        def ended(found: CampaignMeter) -> None:
+            breaker = served.meter.part(Breaker)
+            assert (found.state, breaker.output, breaker.moves) == (MeterProgress.DONE, False, 1)
+
+        assert await sweep(await Mortal.at(here, asset_id), connected, ended, stride=5) > 20
 
 
 async def test_a_limit_for_a_time_begins_when_it_was_first_sent(embedded_database: Any) -> None:

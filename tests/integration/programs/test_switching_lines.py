@@ -52,7 +52,7 @@ def test_a_trip_by_hand() -> None:
     assert "02000000" not in repr(request) + repr(Dlt645Switch.model_validate({"password": "02000000"}))
 
 
-def _house(tmp_path: Path, password: str) -> dict[str, Any]:
+def house(tmp_path: Path, password: str) -> dict[str, Any]:
     folder = tmp_path / "dlt645"
     folder.mkdir()
     (folder / "dlt645-2007-load-records.toml").write_text(PROFILE.format(password=password))
@@ -65,7 +65,7 @@ def _breakers(here: Works) -> list[Breaker]:
 
 
 async def test_trip_allow_and_close(embedded_database: Any, tmp_path: Path) -> None:
-    settings = _house(tmp_path, "02000000")
+    settings = house(tmp_path, "02000000")
     async with works(embedded_database.dsn, meters=0, stations=LINE, settings=settings) as here:
         found = await here.apply(_program("disconnect"))
         assert [one.state for one in found] == [MeterProgress.DONE] * 2, found[0].reason
@@ -77,7 +77,7 @@ async def test_trip_allow_and_close(embedded_database: Any, tmp_path: Path) -> N
 
 
 async def test_a_wrong_password_is_told(embedded_database: Any, tmp_path: Path) -> None:
-    settings = _house(tmp_path, "02999999")
+    settings = house(tmp_path, "02999999")
     async with works(embedded_database.dsn, meters=0, stations=LINE, settings=settings) as here:
         found = await here.apply(_program("disconnect"))
         assert {one.state for one in found} == {MeterProgress.FAILED}
