@@ -132,7 +132,7 @@ async def test_a_clock_is_shifted_once(embedded_database: Any, monkeypatch: pyte
     program = ClockProgram()
     async with works(embedded_database.dsn, meters=1, working=False, clock=world.seconds) as here:
         (procedure,) = [one for one in here.house.procedures if isinstance(one, ClockProcedure)]
-        procedure.now = world.now
+        procedure._now = world.now
         meter = here.simulated()
 
         def behind() -> ClockProgram:
