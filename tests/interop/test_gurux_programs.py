@@ -34,7 +34,8 @@ from gurux_dlms.objects.GXDLMSObjectDefinition import GXDLMSObjectDefinition
 
 from concentrator_sim.image import ImageStore
 from concentrator_sim.meter import SimulatedMeter
-from concentrator_sim.parameters import BILLING_RESET, PUSH_SETUP, Parameters
+from concentrator_sim.parameters import BILLING_RESET, Parameters
+from concentrator_sim.push_setup import PUSH_SETUP
 from headend.drivers.commands.switch import Control, Remote
 from headend.drivers.commands.tariff import TariffPart
 from headend.drivers.dlms.commands import DlmsCommands
@@ -54,6 +55,7 @@ from tests.interop.test_gurux_server import model, plan_for, session_of
 pytestmark = pytest.mark.interop
 
 SCHEDULE = "0.0.15.0.2.255"
+PARTS = (TariffPart.DAYS, TariffPart.WEEKS, TariffPart.SEASONS, TariffPart.NAME, TariffPart.SPECIAL_DAYS)
 SCRIPTS, REGISTERS = "0.0.10.0.100.255", "0.0.14.0.1.255"
 
 
@@ -218,10 +220,10 @@ def test_our_client_gives_a_foreign_meter_a_calendar() -> None:
     at = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
 
     async def work(ours: DlmsCommands) -> None:
-        assert await ours.tariff_misfits(wanted.calendar, {1: 1, 2: 2, 3: 3}) == [
+        assert await ours.tariff_misfits(wanted, {1: 1, 2: 2, 3: 3}) == [
             "script 3 counts energy of tariff 2, not 3: mask 'T3'"
         ]
-        await ours.write_tariff(tuple(TariffPart), wanted)
+        await ours.write_tariff(PARTS, wanted)
         await ours.activate_tariff(at)
         found = await ours.read_tariff()
         assert (found.active.name, found.activates_at) == ("OLD", at)
