@@ -23,10 +23,10 @@ from headend.store.lanes import Lease
 from protocols.errors import LinkError
 from schemas.campaign import CampaignState
 from schemas.reading import ReadingBatch
+from tests.integration.programs.dying import DiesAt
 from tests.integration.programs.field import Works
 from tests.integration.programs.test_firmware import SIZE, TRUSTED, packed, uploaded
 from tests.integration.programs.test_firmware_handover import BLOCKS, behind, concentrator, stores
-from tests.integration.programs.test_keys_crash import DiesAt
 
 #: Rounds of all meters, and within how many waits their processes die.
 ROUNDS = 2
