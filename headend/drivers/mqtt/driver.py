@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from headend.clock import utc_now
 from headend.drivers.commands.firmware import Upgradable
+from headend.drivers.commands.tariff import TariffConversation
 from headend.drivers.contract import (
     Conversation,
     Curve,
@@ -284,3 +285,4 @@ def _code(text: str) -> str:
 if TYPE_CHECKING:  # what `features` says, the conversation can
     _CONVERSATION: type[Conversation] = MqttConversation
     _FIRMWARE: type[Upgradable] = MqttConversation
+    _TARIFF: type[TariffConversation] = MqttConversation
