@@ -34,7 +34,7 @@ from headend.store.lanes import LaneLost, Lease
 from headend.store.requests import Settled
 from headend.store.settlement import Settlement
 from headend.store.writer import Written
-from protocols.errors import CommunicationError, PeerRefused
+from protocols.errors import CommunicationError, LinkError, PeerRefused
 from schemas.job import Apply, RequestState
 from schemas.reading import ReadingBatch, concatenate, registers_only
 
@@ -142,6 +142,7 @@ class Visitor:
                 await self._talk(way, course, lease, committing)
         except (CommunicationError, SealError) as failure:
             error, attempted = failure, attempted and not isinstance(failure, BreakerOpen)
+            await self._turned_away(course, lease, failure)
             self._rest(course, [self._after(one, failure) for one in course.todo])
         except (UnavailableError, PipelineClosed, LaneLost) as ours:
             error, attempted, now = ours, False, self._now()
@@ -159,6 +160,22 @@ class Visitor:
         if course.over or attempt is not None:
             committing.append(await self._hand_on(course, lease, attempt))
         return committing
+
+    async def _turned_away(
+        self, course: _Course, lease: Lease, failure: CommunicationError | SealError
+    ) -> None:
+        """A concentrator could not be talked with, by whoever's fault but the link's: its meter goes on."""
+        asked = course.todo[0] if course.todo else None
+        begun = None if asked is None else course.begun.get(asked.waiting.request_id)
+        if asked is None or begun is None or begun.at is None or isinstance(failure, LinkError):
+            return
+        try:
+            later = await self._applier.turned_away(begun, lease, backoff.told(failure))
+        except (UnavailableError, LaneLost) as ours:  # it is tried again as any failure
+            log.info("campaign %d is not told: %s", begun.campaign.campaign_id, backoff.told(ours))
+        else:
+            course.todo.popleft()
+            self._finish(asked, Gathered(outcome=later), course, talked=False)
 
     async def _look_ahead(self, visit: Visit, course: _Course, lease: Lease) -> None:
         """Programs of which something comes without a conversation."""

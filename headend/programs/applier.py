@@ -165,6 +165,16 @@ class Applier:
             return Later(max(outcome.at, self._now() + _STANDS_STILL), outcome.why)
         return outcome
 
+    async def turned_away(self, begun: "Begun", lease: Lease, why: str) -> Later:
+        """The concentrator of a visit that was to be made there cannot be talked with: the meter is visited
+        itself. Raises LaneLost, UnavailableError."""
+        campaign_id, meter_id = begun.campaign.campaign_id, begun.standing.meter_id
+        if isinstance(begun.procedure, AtStations):
+            async with self._connect() as connection, connection.transaction():
+                await lanes.share(connection, [lease])
+                await begun.procedure.turned_away(connection, campaign_id, meter_id, why)
+        return Later(self._now(), why)
+
     async def gave_up(
         self, campaign_id: int, meter_id: int, lease: Lease, stage: Stage | None, reason: str
     ) -> None:

@@ -204,6 +204,10 @@ class AtStations(Procedure, Protocol):
         nothing is to be done but to wait for it, None for the meter. `apply` is then called with the
         conversation of whichever it was; its task is of the meter."""
 
+    async def turned_away(self, connection: Connection, campaign_id: int, meter_id: int, why: str) -> None:
+        """The concentrator cannot be talked with, and not for its link's sake: the meter does without it. In
+        a transaction under the lane's fence."""
+
     async def ways(self, connection: Connection, program: Program, campaign_id: int) -> Mapping[str, int]:
         """How many meters of a proposed campaign are served through concentrators, and how: shown to whoever
         approves of it."""

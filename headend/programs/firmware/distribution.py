@@ -143,24 +143,14 @@ class Distribution:
                 "at": self._now().isoformat(),
                 "station": self._name,
             }
-            if await self._note_meter(connection, share, "intended", image=image):
+            if await _note_meter(connection, share, "intended", image=image):
                 await handovers.tell(connection, share, now=self._now())
                 found.append(share)
         return found
 
     async def _end(self, connection: Connection, share: Share, why: str | None) -> None:
-        state = ShareState.HOLDS if why is None else ShareState.FAILED
-        await handovers.end(connection, share, state, reason=why)
-        facts = {"distributed": state.value} | ({} if why is None else {"distribution_failed": why})
-        phase = "noted" if share.state is ShareState.ASKED else "done"
-        await self._note_meter(connection, share, phase, **facts)
+        await end_share(connection, share, why)
         self._ended.append(share)
-
-    @staticmethod
-    async def _note_meter(connection: Connection, share: Share, phase: str, **facts: Any) -> bool:
-        return await campaign_meters.note(
-            connection, share.campaign_id, share.meter_id, step="distribute", phase=phase, facts=facts
-        )
 
     # ---- who comes next ------------------------------------------------------------------------------
 
@@ -190,3 +180,18 @@ class Distribution:
 def _gateway(share: Share) -> GatewayAddress:
     network, _, physical = share.gateway.partition(":")
     return GatewayAddress(int(network), bytes.fromhex(physical))
+
+
+async def end_share(connection: Connection, share: Share, why: str | None) -> None:
+    """The meter holds the image, or has none from its concentrator, and why: its visits are its own again."""
+    state = ShareState.HOLDS if why is None else ShareState.FAILED
+    await handovers.end(connection, share, state, reason=why)
+    facts = {"distributed": state.value} | ({} if why is None else {"distribution_failed": why})
+    phase = "noted" if share.state is ShareState.ASKED else "done"
+    await _note_meter(connection, share, phase, **facts)
+
+
+async def _note_meter(connection: Connection, share: Share, phase: str, **facts: Any) -> bool:
+    return await campaign_meters.note(
+        connection, share.campaign_id, share.meter_id, step="distribute", phase=phase, facts=facts
+    )

@@ -22,7 +22,7 @@ from headend.drivers.contract import Target
 from headend.firmware.package import PackageError
 from headend.jobs.forwarding import station_targets
 from headend.programs.contract import Failed, Journal, Later, Outcome, Task
-from headend.programs.firmware.distribution import FAILED_FOR, Distribution
+from headend.programs.firmware.distribution import FAILED_FOR, Distribution, end_share
 from headend.programs.firmware.packages import Packages
 from headend.programs.firmware.plan import Record, Step, record_of
 from headend.programs.firmware.station_journal import StationJournal
@@ -106,6 +106,13 @@ class Handover:
             return Later(share.look_at + _WAIT * (0.5 + self._draw() / 2), why)
         self._carriers[share.station] = _Carrier(share.key, now + _CLAIM)
         return (await station_targets(connection, [share.station])).get(share.station)
+
+    async def turned_away(self, connection: Connection, campaign_id: int, meter_id: int, why: str) -> None:
+        """See `headend.programs.contract.AtStations`."""
+        share = await handovers.share_of(connection, campaign_id, meter_id)
+        if share is not None and share.is_open:
+            self._carriers.pop(share.station, None)
+            await end_share(connection, share, f"its concentrator cannot be talked with: {why}")
 
     async def go(self, station: Distributing, task: Task, journal: Journal) -> Outcome:
         """One visit at the concentrator. Raises as `Procedure.apply`."""

@@ -102,6 +102,10 @@ class FirmwareProcedure:
         """See `AtStations`: the concentrator, while it has the meter's image in hand."""
         return await self._handover.where(connection, target, campaign_id, now)
 
+    async def turned_away(self, connection: Connection, campaign_id: int, meter_id: int, why: str) -> None:
+        """See `AtStations`: the image is passed through to the meter."""
+        await self._handover.turned_away(connection, campaign_id, meter_id, why)
+
     async def ways(self, connection: Connection, program: Program, campaign_id: int) -> Mapping[str, int]:
         """See `AtStations`."""
         found = {"concentrators": 0, "meters_through_them": 0, "meters_directly": 0}

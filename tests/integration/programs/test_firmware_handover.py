@@ -116,6 +116,18 @@ async def test_through_the_meters_where_that_is_asked_for(embedded_database: Any
         assert (handed(here), memory.counts) == (Counts(), Counts(BLOCKS, 0, 0, 1))
 
 
+async def test_a_concentrator_whose_keys_nobody_has_passes_through(embedded_database: Any) -> None:
+    async with behind(embedded_database.dsn, 1) as here:
+        async with here.house.base.pool.connection() as connection:
+            await connection.execute(
+                b"UPDATE network_nodes SET model = 'headend-dc-hls5' WHERE model = 'headend-dc'"
+            )
+        (found,) = await here.apply(await uploaded(here, packed()), PATIENT)
+        assert found.state is MeterProgress.DONE, found.reason
+        assert (handed(here), found.proof["through"]) == (Counts(), None)
+        assert "its concentrator cannot be talked with" in found.proof["distribution_failed"]
+
+
 async def test_only_the_canary_gets_it_first_and_what_it_finds_wrong_stops_all(
     embedded_database: Any,
 ) -> None:
