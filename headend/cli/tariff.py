@@ -168,9 +168,7 @@ async def read_command(meter: MeterName, as_json: AsJson = False) -> None:
     if has.passive is not None and (has.passive.name or has.passive.days):
         own = has.specials if has.passive_specials is None else has.passive_specials
         _calendar("passive", Compiled(has.passive, own, has.rest))
-    at = has.activates_at
-    when = "is not activated by itself" if at is None else f"is activated at {at:%F %T}Z"
-    out.print(f"the passive calendar {when}")
+    out.print(f"the passive calendar {awaited(has.activates_at, datetime.now(UTC))}")
 
 
 @app.command("history")
@@ -199,6 +197,11 @@ async def history(
         asked = "" if when is None else f" for {when:%F %T}Z"
         out.print(f"nothing is known{asked}: headend tariff read {meter} looks at what it has")
     return 1 if when is not None and not rows else 0
+
+
+def awaited(at: datetime | None, now: datetime) -> str:
+    """What will become of a passive calendar. Some meters keep the time at which it was activated."""
+    return "is not activated by itself" if at is None or at <= now else f"is activated at {at:%F %T}Z"
 
 
 def finding_json(one: Finding) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from concentrator_sim import dlt645_tariff
 from concentrator_sim.dlt645_clock import CHINA
 from concentrator_sim.dlt645_meter import Dlt645Line
 from concentrator_sim.meter import SimulatedMeter
+from headend.cli.tariff import awaited
 from headend.drivers.dlt645.tariff import Dlt645Tariffs
 from headend.programs.contract import Finished, Later, Outcome, Unfit
 from headend.programs.tariffs.procedure import TariffProcedure
@@ -259,6 +260,8 @@ async def test_holidays_and_rest_days_are_written_read_back_and_followed(at: dat
     talk = Talk(model(), now)
     outcome = await _visit(talk, journal, history, applied, now[0])
     assert isinstance(outcome, Later)
+    has = await talk.read_tariff()
+    assert awaited(has.activates_at, now[0]) == f"is activated at {has.activates_at:%F %T}Z"
     written = ["04020002", "04020003", "04020004", "04020000"]
     # the second holiday is behind the activation; the first would be before it
     early = [] if at is None else ["04030001", "04000205"]
@@ -270,6 +273,7 @@ async def test_holidays_and_rest_days_are_written_read_back_and_followed(at: dat
     assert talk.written == ["04030001", "04030002", "04000205", "04000802", "04000801"]
     assert outcome.proof["rest_days"] == [[5, 6], 3]
     has = await talk.read_tariff()
+    assert awaited(has.activates_at, now[0]) == "is not activated by itself"  # it keeps the time that is past
     assert has.specials == (CalendarSpecial(2026, 12, 2, 3), CalendarSpecial(2027, 2, 8, 4))
     assert has.rest == RestDays((5, 6), 3)
     again = await _visit(talk, Kept(), Remembered(), applied, now[0])
