@@ -8,16 +8,16 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from headend.clock import utc_now
-from headend.drivers.contract import Conversation, Target, Way
+from headend.drivers.contract import Conversation, Way
 from headend.drivers.registry import Drivers, Reachable
 from headend.ingest.pipeline import Pipeline, PipelineClosed
 from headend.jobs import backoff
 from headend.jobs.asked import Asked, Visit
+from headend.jobs.course import Course
 from headend.jobs.forwarding import Forwarding
 from headend.jobs.reading import Gathered, read
 from headend.jobs.station_outcome import StationOutcome
@@ -27,7 +27,7 @@ from headend.links.links import Links
 from headend.links.opened import BreakerOpen
 from headend.links.permits import Urgency
 from headend.programs.applier import Applier, Begun
-from headend.programs.contract import Failed, Later, Outcome, Unfit, Unsure
+from headend.programs.contract import Outcome
 from headend.store.attempts import Attempt
 from headend.store.errors import UnavailableError
 from headend.store.lanes import LaneLost, Lease
@@ -36,41 +36,13 @@ from headend.store.settlement import Settlement
 from headend.store.writer import Written
 from protocols.errors import CommunicationError, LinkError, PeerRefused
 from schemas.job import Apply, RequestState
-from schemas.reading import ReadingBatch, concatenate, registers_only
+from schemas.reading import ReadingBatch
 
 log = logging.getLogger(__name__)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
 Committing = tuple["asyncio.Future[Written]", list[Asked]]
-
-
-@dataclass(slots=True)
-class _Course:
-    """How a visit goes: what is still to be read, and what of it has come and is not handed on yet.
-
-    ``over`` are requests that need not be looked at until that is committed; ``refusal`` is the first of the
-    meter's."""
-
-    todo: deque[Asked]
-    began_us: int
-    began: float
-    got: list[Gathered] = field(default_factory=list)
-    settled: list[Settled] = field(default_factory=list)
-    over: list[Asked] = field(default_factory=list)
-    rows: int = 0
-    traffic: tuple[int, int] = (0, 0)
-    refusal: PeerRefused | None = None
-    #: by request: which campaign's program it applies, and the visit of it that has begun
-    programs: dict[int, int] = field(default_factory=dict)
-    begun: dict[int, Begun] = field(default_factory=dict)
-    target: Target | None = None
-    crowded: Callable[[], bool] = bool
-
-    def take(self, got: Gathered) -> None:
-        """Something came."""
-        self.got.append(got)
-        self.rows += got.rows
 
 
 class Visitor:
@@ -116,7 +88,7 @@ class Visitor:
         """Make the visit, under the lease. What came of it is on its way to the database when this returns:
         futures, each with the requests that it settles. ``crowded``: whether readings wait for a turn.
         """
-        course = _Course(deque(visit.asked), (self._now() - _EPOCH) // _US, asyncio.get_running_loop().time())
+        course = Course(deque(visit.asked), (self._now() - _EPOCH) // _US, asyncio.get_running_loop().time())
         course.crowded, course.target = crowded, visit.target
         committing: list[Committing] = []
         error: BaseException | None = None
@@ -124,11 +96,11 @@ class Visitor:
         if not isinstance(visit.way, Exception) or _only_pushes(visit):
             for asked in [one for one in course.todo if not one.parts]:
                 course.todo.remove(asked)
-                self._finish(asked, Gathered(), course, talked=False)
+                course.finish(asked, Gathered(), talked=False)
         try:
             await self._look_ahead(visit, course, lease)
             way = visit.way
-            if (at := _station_of(course)) is not None:
+            if (at := course.turn_to_station()) is not None:
                 way = await self._drivers.prepare_one(at)
             if not course.todo:
                 pass
@@ -136,23 +108,21 @@ class Visitor:
                 raise way
             elif way.is_away:
                 now = self._now()
-                self._rest(course, [backoff.away(one.waiting, now, self._draw) for one in course.todo])
+                course.rest([backoff.away(one.waiting, now, self._draw) for one in course.todo])
             else:
                 attempted = True
                 await self._talk(way, course, lease, committing)
         except (CommunicationError, SealError) as failure:
             error, attempted = failure, attempted and not isinstance(failure, BreakerOpen)
             await self._turned_away(course, lease, failure)
-            self._rest(course, [self._after(one, failure) for one in course.todo])
+            course.rest([self._after(one, failure) for one in course.todo])
         except (UnavailableError, PipelineClosed, LaneLost) as ours:
             error, attempted, now = ours, False, self._now()
-            self._rest(
-                course, [backoff.after_ours(one.waiting, ours, now, self._draw) for one in course.todo]
-            )
+            course.rest([backoff.after_ours(one.waiting, ours, now, self._draw) for one in course.todo])
         except Exception as defect:  # the boundary: a defect met at one meter must not end all others
             log.exception("%s: not read, by a defect", _name(visit))
             error, reason = defect, f"a defect of ours: {backoff.told(defect)}"
-            self._rest(course, [_failed(one, reason) for one in course.todo])
+            course.rest([_failed(one, reason) for one in course.todo])
         if error is not None:
             log.info("%s: not read (%s): %s", _name(visit), stage_of(error) or "no conversation", error)
         course.over += course.todo  # it gave way to somebody
@@ -162,7 +132,7 @@ class Visitor:
         return committing
 
     async def _turned_away(
-        self, course: _Course, lease: Lease, failure: CommunicationError | SealError
+        self, course: Course, lease: Lease, failure: CommunicationError | SealError
     ) -> None:
         """A concentrator could not be talked with, by whoever's fault but the link's: its meter goes on."""
         asked = course.todo[0] if course.todo else None
@@ -175,9 +145,9 @@ class Visitor:
             log.info("campaign %d is not told: %s", begun.campaign.campaign_id, backoff.told(ours))
         else:
             course.todo.popleft()
-            self._finish(asked, Gathered(outcome=later), course, talked=False)
+            course.finish(asked, Gathered(outcome=later), talked=False)
 
-    async def _look_ahead(self, visit: Visit, course: _Course, lease: Lease) -> None:
+    async def _look_ahead(self, visit: Visit, course: Course, lease: Lease) -> None:
         """Programs of which something comes without a conversation."""
         for asked in list(course.todo):
             for part in asked.parts:
@@ -190,11 +160,9 @@ class Visitor:
                     course.begun[number] = found
                 else:
                     course.todo.remove(asked)
-                    self._finish(asked, Gathered(outcome=found), course, talked=False)
+                    course.finish(asked, Gathered(outcome=found), talked=False)
 
-    async def _talk(
-        self, way: Reachable, course: _Course, lease: Lease, committing: list[Committing]
-    ) -> None:
+    async def _talk(self, way: Reachable, course: Course, lease: Lease, committing: list[Committing]) -> None:
         """One association for what is left to be read."""
         waited_for = course.todo[0].is_waited_for
         urgency = Urgency(min(one.waiting.urgency for one in course.todo))
@@ -208,7 +176,7 @@ class Visitor:
             finally:
                 course.traffic = conversation.traffic
 
-    async def _next(self, conversation: Conversation, way: Way, course: _Course, lease: Lease) -> bool:
+    async def _next(self, conversation: Conversation, way: Way, course: Course, lease: Lease) -> bool:
         """Read the next request; False where it gave way to somebody."""
         asked, got = course.todo[0], Gathered()
 
@@ -254,52 +222,21 @@ class Visitor:
             raise
         if is_over:
             course.todo.popleft()
-            self._finish(asked, got, course, talked=True)
+            course.finish(asked, got, talked=True)
         else:
             course.take(got)
         return is_over
 
-    def _finish(self, asked: Asked, got: Gathered, course: _Course, *, talked: bool) -> None:
-        """The request got what it asked for, or its program came to something; ``talked``: by talking with
-        the meter."""
-        if got.outcome is not None:
-            course.take(got)
-            course.settled.append(_after_program(asked, got.outcome, talked=talked))
-            course.over.append(asked)
-            return
-        result = got.result() if asked.is_waited_for or got.station is not None else None
-        course.take(got)
-        course.settled.append(Settled(asked.waiting.request_id, result=result))
-        course.over.append(asked)
-
-    def _rest(self, course: _Course, settled: list[Settled]) -> None:
-        """What became of the requests that are left."""
-        course.settled += settled
-        course.over += course.todo
-        course.todo.clear()
-
     def _after(self, asked: Asked, error: BaseException) -> Settled:
         return backoff.after_failure(asked.waiting, error, asked.retry, self._now(), self._draw)
 
-    async def _hand_on(self, course: _Course, lease: Lease, attempt: Attempt | None) -> Committing:
+    async def _hand_on(self, course: Course, lease: Lease, attempt: Attempt | None) -> Committing:
         if course.programs:
             await self._give_up(course, lease)
-        batches = [batch for got in course.got for batch in got.batches]
-        settlement = Settlement(
-            frozenset([lease]),
-            tuple(course.settled),
-            () if attempt is None else (attempt,),
-            tuple(cursor for got in course.got for cursor in got.cursors),
-            self._lease_s,
-            urgent := any(one.is_waited_for for one in course.over),
-            tuple(clock for got in course.got for clock in got.clocks),
-            tuple(breaker for got in course.got for breaker in got.breakers),
-        )
-        over = course.over
-        course.got, course.settled, course.over = [], [], []
-        return await self._pipeline.submit(_one(batches), settlement, urgent=urgent), over
+        batch, settlement, over = course.hand_on(lease, self._lease_s, attempt)
+        return await self._pipeline.submit(batch, settlement, urgent=settlement.urgent), over
 
-    async def _give_up(self, course: _Course, lease: Lease) -> None:
+    async def _give_up(self, course: Course, lease: Lease) -> None:
         """Where no further attempt is made at a program, the meter's part in its campaign is over."""
         meters = {one.waiting.request_id: one.waiting.meter_id for one in course.over}
         for one in course.settled:
@@ -310,7 +247,7 @@ class Visitor:
                 except (UnavailableError, LaneLost) as error:  # the campaign sees that its request failed
                     log.info("campaign %d is not told: %s", campaign_id, backoff.told(error))
 
-    def _attempt(self, visit: Visit, course: _Course, error: BaseException | None) -> Attempt:
+    def _attempt(self, visit: Visit, course: Course, error: BaseException | None) -> Attempt:
         first = visit.asked[0].waiting
         return Attempt(
             course.began_us,
@@ -328,45 +265,8 @@ class Visitor:
         )
 
 
-def _station_of(course: _Course) -> Target | None:
-    """The concentrator that is visited instead of the meter, where a program has to do with that: what else
-    is asked of the meter gives way."""
-    for asked in course.todo:
-        begun = course.begun.get(asked.waiting.request_id)
-        if begun is not None and begun.at is not None:
-            course.over += [one for one in course.todo if one is not asked]
-            course.todo = deque([asked])
-            return begun.at
-    return None
-
-
-def _one(batches: list[ReadingBatch]) -> ReadingBatch:
-    if not batches:
-        return _NO_ROWS
-    return batches[0] if len(batches) == 1 else concatenate(batches, source=batches[0].source)
-
-
-_NO_ROWS: Final = registers_only((), source="lane")
-
-
 def _only_pushes(visit: Visit) -> bool:
     return visit.target is not None and visit.target.meter.address is None
-
-
-def _after_program(asked: Asked, outcome: Outcome, *, talked: bool) -> Settled:
-    """What becomes of the request of a program; ``talked``: the meter was."""
-    number = asked.waiting.request_id
-    match outcome:
-        case Later(_, why, counts=True) if asked.waiting.attempts + 1 >= asked.retry.attempts:
-            return Settled(number, RequestState.FAILED, reason=f"given up after the last attempt: {why}")
-        case Later(at, why, counts):
-            # a program of many visits is given up for attempts in a row, not for all that failed on the way
-            anew = talked and not counts
-            return Settled(number, RequestState.OPEN, counts=counts, anew=anew, next_at=at, reason=why)
-        case Failed(reason) | Unsure(reason) | Unfit(reason):
-            return Settled(number, RequestState.FAILED, reason=reason)
-        case _:
-            return Settled(number, result={"proof": dict(outcome.proof)} if asked.is_waited_for else None)
 
 
 def _failed(asked: Asked, reason: str) -> Settled:
