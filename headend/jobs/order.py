@@ -2,6 +2,7 @@
 
 What somebody waits for goes first. Then readings and programs take turns: programs get 20 % of them while
 readings wait, neither more nor less, so that a campaign does not cost the night, nor the night the campaign.
+Their turns are longer; where a lane has several slots they also have no more than 20 % of these then.
 Within each the more urgent go first, then the earlier deadline; second and further attempts take turns with
 first ones: at most 30 % while a first attempt of the same urgency waits, so that a feeder that is down does
 not keep those from being asked that were not asked yet. Those of programs take no turn of a reading, and the
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 #: Share of the turns that further attempts get while first ones wait.
 AGAIN_SHARE: Final = 0.3
-#: One turn in so many is a program's while readings wait.
+#: One turn in so many, and of several slots one in so many, is a program's while readings wait.
 PROGRAM_TURNS: Final = 5
 #: Urgencies from here on are of programs, and of the other one somebody waits for it: plain numbers, which
 #: are looked up faster than members of an enumeration.
@@ -59,9 +60,10 @@ class Order(Generic[T]):
         """Have it wait; ``again``: it was attempted before."""
         (self._readings if rank.urgency < PROGRAMS else self._programs).add(one, rank, again=again)
 
-    def next(self) -> T:
-        """Take out the one whose turn it is. Raises IndexError where nobody waits."""
-        if not self._programs:
+    def next(self, *, programs: bool = True) -> T:
+        """Take out the one whose turn it is, no program while readings wait where it shall be none. Raises
+        IndexError where nobody waits."""
+        if not self._programs or (self._readings and not programs):
             return self._readings.next()
         if not self._readings:
             return self._programs.next()
@@ -81,6 +83,7 @@ class _Line(Generic[T]):
         self._first: list[tuple[Rank, int, T]] = []
         self._again: list[tuple[Rank, int, T]] = []
         self._numbers = numbers
+        self._contested: int | None = None  # the urgency of which first and further attempts take turns
         self._turns = self._turns_again = 0
 
     def __len__(self) -> int:
@@ -103,6 +106,8 @@ class _Line(Generic[T]):
         urgent, other = first[0][0], again[0][0]
         if urgent.urgency != other.urgency:
             return heappop(first if urgent.urgency < other.urgency else again)[2]
+        if urgent.urgency != self._contested:  # turns that those of another urgency left are no credit
+            self._contested, self._turns, self._turns_again = urgent.urgency, 0, 0
         may = self._turns_again + 1 <= AGAIN_SHARE * (self._turns + 1)
         self._turns += 1
         if may and other < urgent:

@@ -166,6 +166,8 @@ class Visitor:
         """One association for what is left to be read."""
         waited_for = course.todo[0].is_waited_for
         urgency = Urgency(min(one.waiting.urgency for one in course.todo))
+        if urgency is Urgency.PROGRAM and course.crowded():
+            urgency = Urgency.SCHEDULED  # its turn among readings has come: permits do not take it away again
         async with self._links.conversation(
             way.driver, way.way, urgency=urgency, force=waited_for
         ) as conversation:

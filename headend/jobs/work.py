@@ -21,7 +21,7 @@ from headend.ingest.pipeline import Pipeline, PipelineClosed
 from headend.jobs.asked import Asked, Preparer, Visit
 from headend.jobs.backoff import told
 from headend.jobs.lanes import Held
-from headend.jobs.order import PROGRAMS, Order, Rank
+from headend.jobs.order import PROGRAM_TURNS, PROGRAMS, Order, Rank
 from headend.jobs.visit import Visitor
 from headend.links.keeper import Keeper, Part
 from headend.session.access import Connect
@@ -138,6 +138,7 @@ class _Run:
         self._lane = held.lease.lane
         self._order: Order[list[Waiting]] = Order()
         self._ready: deque[Visit] = deque()
+        self._held_back: deque[Visit] = deque()  # programs whose turn came while others had their share
         self._known: set[int] = set()
         self._filling = asyncio.Lock()
         self._something = asyncio.Event()
@@ -145,7 +146,8 @@ class _Run:
         self._came = False  # whether somebody told of it: readings, it may be
         self._looked_at = 0.0
         self._slots = SLOTS.get(self._lane.partition(":")[0], 1)
-        self._running = 0
+        self._share = max(1, self._slots // PROGRAM_TURNS)  # slots of programs, while readings wait
+        self._running = self._programs = 0
         self._committing = 0
         self._ended = False
         self._failed: BaseException | None = None
@@ -196,9 +198,9 @@ class _Run:
         while True:
             if self._ended:
                 return None
-            if self._ready:
+            if (visit := self._pick()) is not None:
                 self._running += 1
-                return self._ready.popleft()
+                return visit
             async with self._filling:
                 if self._ready or self._ended:
                     continue
@@ -207,11 +209,24 @@ class _Run:
                 if not self._ready:
                     await self._wait_or_end()
 
+    def _pick(self) -> Visit | None:
+        """The first that is prepared; a program no more than so many at once while readings wait, since its
+        turn is long."""
+        may = self._programs < self._share or not self._readings_wait()
+        if self._held_back and may:
+            return self._held_back.popleft()
+        while self._ready:
+            visit = self._ready.popleft()
+            if may or not _is_program(visit):
+                return visit
+            self._held_back.append(visit)
+        return None
+
     async def _fill(self) -> None:
         if (self._look and not self._order) or self._is_long_since():
             self._look = self._came = False
             self._looked_at = asyncio.get_running_loop().time()
-            for group in await self._read(self._urgency, CLAIM):
+            for group in sorted(await self._read(self._urgency, CLAIM), key=_place):
                 urgency, due_by = min((one.urgency, one.due_by.timestamp()) for one in group)
                 self._order.add(group, Rank(urgency, due_by), again=all(one.attempts for one in group))
         if self._order:
@@ -228,16 +243,12 @@ class _Run:
         some: list[list[Waiting]] = []
         programs = self._order.programs
         while self._order and len(some) < CHUNK and programs - self._order.programs < 2 * self._slots:
-            some.append(self._order.next())
+            some.append(self._order.next(programs=len(self._held_back) < 2 * self._slots))
         return some
 
     def _readings_wait(self) -> bool:
         """Whether readings wait for a turn here, or may: then programs give way sooner."""
-        return (
-            self._came
-            or self._order.readings > 0
-            or any(visit.asked[0].waiting.urgency < PROGRAMS for visit in self._ready)
-        )
+        return self._came or self._order.readings > 0 or any(not _is_program(visit) for visit in self._ready)
 
     async def _prepare(self, groups: Sequence[list[Waiting]]) -> list[Visit]:
         visits = await self._preparer.prepare(groups)
@@ -286,6 +297,7 @@ class _Run:
     # ---- visits -----------------------------------------------------------------------------------------
 
     async def _visit(self, visit: Visit) -> None:
+        self._programs += _is_program(visit)
         try:
             for future, over in await self._visitor.visit(
                 visit, self._held.lease, crowded=self._readings_wait
@@ -295,7 +307,8 @@ class _Run:
             self.stop()
         finally:
             self._running -= 1
-            if not self._running:
+            self._programs -= _is_program(visit)
+            if not self._running or self._held_back:
                 self._something.set()
 
     def _track(self, future: "asyncio.Future[Written]", over: list[Asked]) -> None:
@@ -338,3 +351,13 @@ class _Run:
 
         task = asyncio.create_task(submit(), name=f"refused in {self._lane}")
         task.add_done_callback(lambda _: self._something.set())
+
+
+def _is_program(visit: Visit) -> bool:
+    return visit.asked[0].waiting.urgency >= PROGRAMS
+
+
+def _place(group: list[Waiting]) -> int:
+    """Where it stands among those that are due alike: neighbours, which have neighbouring numbers and share a
+    cell, far from one another, so that they do not wait for its permits in all slots at once."""
+    return group[0].meter_id * 2_654_435_761 & 0xFFFF_FFFF  # Knuth's multiplicative hash

@@ -38,8 +38,9 @@ MOST: Final = 200_000
 
 
 @dataclass(slots=True)
-class _Estimate:
-    """``smoothed_s`` None: nothing has been measured. ``doubled``: time-outs since the last answer."""
+class Estimate:
+    """Of answers of one kind. ``smoothed_s`` None: nothing has been measured. ``doubled``: time-outs since
+    the last answer."""
 
     smoothed_s: float | None = None
     variation_s: float = 0.0
@@ -59,6 +60,7 @@ class _Estimate:
 
     @property
     def deadline_s(self) -> float | None:
+        """How long to wait for the next, time-outs left aside; None: nothing has been measured."""
         return None if self.smoothed_s is None else self.smoothed_s + _K * self.variation_s
 
 
@@ -76,7 +78,7 @@ class Pace:
         self._shortest_s = shortest_s
         self._longest_s = longest_s
         self._most = most
-        self._ways: OrderedDict[Hashable, _Estimate] = OrderedDict()
+        self._ways: OrderedDict[Hashable, Estimate] = OrderedDict()
 
     def __len__(self) -> int:
         """Ways that are remembered."""
@@ -128,10 +130,10 @@ class Pace:
         estimate = self._estimate(meter_id)
         estimate.doubled = min(estimate.doubled + 1, 10)
 
-    def _estimate(self, name: Hashable) -> _Estimate:
+    def _estimate(self, name: Hashable) -> Estimate:
         found = self._ways.get(name)
         if found is None:
-            found = self._ways[name] = _Estimate()
+            found = self._ways[name] = Estimate()
             while len(self._ways) > self._most:
                 self._ways.popitem(last=False)
         else:

@@ -4,10 +4,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar
 
 from headend.links.failures import stage_of
+from headend.links.pace import Estimate
 from headend.session.channel import ApduChannel
 from headend.session.deadlines import Deadlines
 from headend.session.dial import channel_over, dial
@@ -61,6 +63,10 @@ _COUNTERS_AT_HAND: Final = 4
 _RESERVE: Final = 64
 #: How often a GET, which changes nothing, is made at most where it is not answered.
 _GETS: Final = 2
+#: Actions that may be lost whose answers are measured until they say how long the next may take, and the
+#: shortest time for one, in seconds.
+_MEASURED: Final = 8
+_SHORTEST_S: Final = 1.0
 #: Notifications that a meter may slip between its answers in one session: none is dropped, one more ends it.
 MAX_NOTIFICATIONS: Final = 256
 #: Answers whose times are remembered in a session.
@@ -143,6 +149,8 @@ class MeterSession:
         #: of the APDUs that went and came, without framing
         self.bytes_out = self.bytes_in = 0
         self.stale = 0
+        self._blocks = Estimate()  # of actions that may be lost, of which so many were answered
+        self._answered = 0
         #: requests that were not answered, and the session went on
         self.unanswered = 0
         self.release_error: Exception | None = None
@@ -418,10 +426,16 @@ class MeterSession:
     ) -> bytes | None:
         """Invoke one method; what it returned as raw A-XDR bytes, None for nothing.
 
-        Raises ActionRefused, DataAccessRefused (done, but what it returns is refused) and as `get`; where it
-        ``may_be_lost``, Unanswered instead of LinkTimeout where the session goes on.
+        ``may_be_lost``: one of many that are alike, as blocks of an image are. It is waited for as long as
+        those before it let expect, and raises Unanswered instead of LinkTimeout where the session goes on.
+
+        Raises ActionRefused, DataAccessRefused (done, but what it returns is refused) and as `get`.
         """
-        done = await self._request(lambda a: a.action(method, raw), ActionDone, timeout_s, may_be_lost)
+        build = partial(_action, method, raw)
+        if may_be_lost:
+            done = await self._alike(build, timeout_s or self._response_s)
+        else:
+            done = await self._request(build, ActionDone, timeout_s)
         if len(done.outcomes) != 1:
             raise RemoteProtocolError(f"{method}: {len(done.outcomes)} outcomes for one request")
         outcome = done.outcomes[0]
@@ -442,6 +456,21 @@ class MeterSession:
             except Unanswered as silence:
                 log.debug("%s: asked once more: %s", self.plan.address, silence)
         return await self._request(build, GetResult, timeout_s)
+
+    async def _alike(self, build: Callable[[ClientAssociation], bytes], longest_s: float) -> ActionDone:
+        """Time-outs in a row double what is waited, up to ``longest_s``."""
+        expected_s = self._blocks.deadline_s if self._answered >= _MEASURED else None
+        if expected_s is not None:
+            longest_s = min(max(expected_s, _SHORTEST_S) * 2**self._blocks.doubled, longest_s)
+        try:
+            done = await self._request(build, ActionDone, longest_s, may_be_lost=True)
+        except Unanswered:
+            self._blocks.doubled += 1
+            raise
+        self._blocks.doubled = 0
+        self._blocks.take([self.answers_s[-1]])
+        self._answered += 1
+        return done
 
     async def _request(
         self,
@@ -554,6 +583,10 @@ class MeterSession:
 
     def _deadline(self, seconds: float) -> float:
         return min(self._loop.time() + seconds, self._end)
+
+
+def _action(method: Method, raw: bytes | None, association: ClientAssociation) -> bytes:
+    return association.action(method, raw)
 
 
 def _selection_size(item: AttributeItem) -> int:

@@ -84,7 +84,7 @@ async def test_each_interval_is_stored_once_whenever_the_head_end_is_killed(embe
                     await asyncio.sleep(chance.uniform(0.0, 0.15))
                 process.send_signal(signal.SIGKILL)
         async with worker(embedded_database.dsn, port), asyncio.timeout(120):
-            while any(shelf.rows for shelf in station.store.shelves.values()):  # noqa: ASYNC110
+            while not all_is_forwarded(station):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     finally:
         pushing.cancel()
@@ -93,6 +93,12 @@ async def test_each_interval_is_stored_once_whenever_the_head_end_is_killed(embe
     assert forwarder.confirmed > 0
     assert forwarder.failed > 0  # or nothing was ever cut off
     check_each_once(embedded_database.dsn, station)
+
+
+def all_is_forwarded(station: Station) -> bool:
+    """Whether the concentrator has fetched all that there is by now, and kept nothing of it."""
+    end = quarter_of(int(station.now.timestamp())) + 1
+    return all(shelf.end == end and not shelf.rows for shelf in station.store.shelves.values())
 
 
 def check_each_once(dsn: str, station: Station) -> None:
@@ -151,7 +157,7 @@ async def test_each_interval_is_stored_once_when_the_database_is_killed_and_come
             await asyncio.to_thread(server.__exit__, None, None, None)
             assert await asyncio.to_thread(server.__enter__) == dsn
             async with asyncio.timeout(120):
-                while any(shelf.rows for shelf in station.store.shelves.values()):  # noqa: ASYNC110
+                while not all_is_forwarded(station):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             for task in busy:
                 task.cancel()

@@ -1,6 +1,6 @@
 """Whose turn it is within a lane."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headend.jobs.order import AGAIN_SHARE, PROGRAM_TURNS, Order, Rank
@@ -37,6 +37,7 @@ def test_earlier_deadlines_go_first_among_their_kind(items):
             assert dues == sorted(dues)
 
 
+@example([(0, 0, False)] * 6 + [(0, 1, True)] + [(20, 1, False)] * 3 + [(20, 0, True)] * 3)
 @given(waiting)
 def test_further_attempts_get_their_share_and_no_more_while_first_ones_wait(items):
     turns = drawn(items)

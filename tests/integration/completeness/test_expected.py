@@ -1,5 +1,6 @@
 """What is expected, present, lost and open: against an oracle that goes through it interval by interval."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -219,6 +220,11 @@ async def test_a_fold_in_small_steps_ends_where_one_step_does(fleet: Fleet) -> N
     await fleet.add("A")
     for n in range(8):
         await fleet.store("A", T0 + 2 * n * QUARTER, T0 + (2 * n + 1) * QUARTER)
+    ((last,),) = await fleet.sql("SELECT pg_current_xact_id()")
+    older = f"SELECT pg_snapshot_xmin(pg_current_snapshot()) < '{last}'::xid8"
+    async with asyncio.timeout(60):  # what is younger than a transaction of whoever shares the server waits
+        while await fleet.sql(older) != [(False,)]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
     steps = 0
     async with fleet.pool.connection() as connection:
         while not await completeness.fold(connection, limit=3):

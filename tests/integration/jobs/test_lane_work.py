@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +21,8 @@ from headend.jobs.janitor import tidy
 from headend.jobs.lanes import LaneKeeper
 from headend.jobs.queue import Queue
 from headend.jobs.visit import Visitor
-from headend.jobs.work import LaneWorker
+from headend.jobs.work import SLOTS, LaneWorker
+from headend.links import limits
 from headend.links.limits import Limits
 from headend.links.links import Links
 from headend.links.permits import Urgency
@@ -219,6 +221,50 @@ async def test_what_somebody_waits_for_is_next_on_a_line_where_bulk_work_waits(b
     assert order == [first, last, *bench.meters[1:-1]]
     assert (await bench.counts(bulk)).done == 7
     assert (await bench.counts(urgent)).done == 1
+
+
+async def test_programs_have_a_fifth_of_the_slots_while_readings_wait(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or visits that take long would fill them all, turn by turn, and readings would wait for their end."""
+    monkeypatch.setattr(limits, "_KIND_FIRST", 64)
+    bench.links = Links(Limits())
+    await bench.add("tcp://127.0.0.1:1{n}", 160)
+    slots, gate = SLOTS["lot"], asyncio.Event()
+    long_ones, others = bench.meters[:40], bench.meters[40:]
+    bench.driver.gates = dict.fromkeys(long_ones, gate)
+    program = await bench.ask(long_ones, urgency=Urgency.PROGRAM)
+    readings = await bench.ask(others)
+    under_way: list[int] = []  # programs, as each reading begins
+
+    def began(meter_id: int) -> None:
+        if meter_id not in bench.driver.gates:
+            under_way.append(sum(one in bench.driver.gates for one, _ in bench.driver.asked))
+
+    bench.driver.on_read = began
+    async with bench.crew() as crew:
+        working = asyncio.create_task(crew.lane(await bench.lane()))
+        await until(lambda: len(under_way) == len(others))
+        while_others_wait = under_way[:-slots]
+        assert max(while_others_wait) == slots // 5
+        gate.set()
+        await working
+    assert (await bench.counts(program)).done == len(long_ones)
+    assert (await bench.counts(readings)).done == len(others)
+
+
+async def test_neighbours_are_not_asked_all_at_once(bench: Bench) -> None:
+    """They share a cell, and would wait for its permits in all slots."""
+    await bench.add("tcp://127.0.0.1:1{n}", 200)
+    await bench.ask(bench.meters)
+    async with bench.pool.connection() as connection:
+        await connection.execute("UPDATE requests SET due_by = clock_timestamp() + interval '1 day'")
+        await connection.execute("UPDATE requests SET due_by = (SELECT min(due_by) FROM requests)")
+    async with bench.crew() as crew:
+        await crew.lane(await bench.lane())
+    first = sorted(bench.driver.opened[:32])
+    assert max(after - before for before, after in pairwise(first)) < 20
+    assert first[-1] - first[0] > 150
 
 
 async def test_a_long_bulk_read_gives_way_between_two_questions_and_goes_on_behind(bench: Bench) -> None:
