@@ -195,23 +195,30 @@ class _Run:
 
     async def _next(self) -> Visit | None:
         """The next visit; None where there is nothing to be done any more."""
-        while True:
-            if self._ended:
-                return None
-            if (visit := self._pick()) is not None:
+        while not self._ended:
+            visit = self._pick()
+            if visit is None:
+                async with (
+                    self._filling
+                ):  # one looks for all; what he found may be enough for the next as well
+                    visit = self._pick()
+                    if visit is None and not self._ended:
+                        self._something.clear()
+                        await self._fill()
+                        visit = self._pick()
+                        if visit is None:
+                            await self._wait_or_end()
+            if visit is not None:
                 self._running += 1
+                self._programs += _is_program(visit)
                 return visit
-            async with self._filling:
-                if self._ready or self._ended:
-                    continue
-                self._something.clear()
-                await self._fill()
-                if not self._ready:
-                    await self._wait_or_end()
+        return None
 
     def _pick(self) -> Visit | None:
         """The first that is prepared; a program no more than so many at once while readings wait, since its
-        turn is long."""
+        turn is long. None once nothing further is to be begun."""
+        if self._ended:
+            return None
         may = self._programs < self._share or not self._readings_wait()
         if self._held_back and may:
             return self._held_back.popleft()
@@ -297,7 +304,6 @@ class _Run:
     # ---- visits -----------------------------------------------------------------------------------------
 
     async def _visit(self, visit: Visit) -> None:
-        self._programs += _is_program(visit)
         try:
             for future, over in await self._visitor.visit(
                 visit, self._held.lease, crowded=self._readings_wait

@@ -461,6 +461,32 @@ def test_an_action_that_may_be_lost_leaves_the_session_usable(run_virtual, fake_
     run_virtual(main())
 
 
+def test_alike_actions_are_waited_for_as_long_as_those_before_let_expect(run_virtual, fake_meter):
+    async def main():
+        session, meter, _ = session_with(
+            fake_meter, objects=OBJECTS | {RESET: MethodOutcome(ActionResult.SUCCESS)}
+        )
+
+        async def lost():
+            start = now()
+            meter.meddle = lambda apdu: []
+            with pytest.raises(Unanswered):
+                await session.action(RESET, may_be_lost=True)
+            meter.meddle = lambda apdu: [apdu]
+            return now() - start
+
+        async with session:
+            assert await lost() == pytest.approx(Deadlines().response_s)  # nothing is known of them
+            for _ in range(8):
+                await session.action(RESET, may_be_lost=True)
+            waits = [await lost() for _ in range(6)]
+            assert waits == pytest.approx([1, 2, 4, 8, 16, Deadlines().response_s])
+            await session.action(RESET, may_be_lost=True)
+            assert await lost() == pytest.approx(1)
+
+    run_virtual(main())
+
+
 @pytest.mark.parametrize("what", ["half", "hdlc", "general blocks"])
 def test_where_late_answers_cannot_be_told_apart_silence_ends_the_session(run_virtual, fake_meter, what):
     async def main():

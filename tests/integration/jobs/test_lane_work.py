@@ -242,11 +242,24 @@ async def test_programs_have_a_fifth_of_the_slots_while_readings_wait(
             under_way.append(sum(one in bench.driver.gates for one, _ in bench.driver.asked))
 
     bench.driver.on_read = began
+    urgencies: list[Urgency] = []  # at which permits are asked for, of programs
+    conversation = bench.links.conversation
+
+    def recorded(driver: Any, way: Any, *, urgency: Urgency, force: bool) -> Any:
+        if way.target.meter.meter_id in bench.driver.gates:
+            urgencies.append(urgency)
+        return conversation(driver, way, urgency=urgency, force=force)
+
+    monkeypatch.setattr(bench.links, "conversation", recorded)
     async with bench.crew() as crew:
         working = asyncio.create_task(crew.lane(await bench.lane()))
         await until(lambda: len(under_way) == len(others))
         while_others_wait = under_way[:-slots]
         assert max(while_others_wait) == slots // 5
+        await until(lambda: len(bench.driver.asked) == len(others) + slots)  # nobody waits any more
+        first = urgencies[: slots // 5]
+        assert set(first) == {Urgency.SCHEDULED}  # their turn has come: no reading takes the permits away
+        assert set(urgencies[slots // 5 + 1 :]) == {Urgency.PROGRAM}
         gate.set()
         await working
     assert (await bench.counts(program)).done == len(long_ones)
