@@ -82,7 +82,9 @@ class Transfer:
     def no_further(self, step: Step, why: str, state: ImageState) -> Later | Failed:
         """What to make of a visit of `MOST_STEPS` steps, after this one."""
         if step is Step.SEND:  # the link lets requests through, and these blocks not
-            return Later(self._now(), f"{len(state.missing)} blocks are sent and do not arrive", counts=True)
+            lost = f"{len(state.missing)} blocks are sent and do not arrive"
+            why = f"{lost}: see whether the link carries messages of {state.block_size} bytes"
+            return Later(self._now(), why, counts=True)
         return Failed(f"{self._who} comes no further than {step}: {why}")
 
     async def _initiate(self, why: str, state: ImageState) -> Later | Failed | None:
@@ -117,9 +119,8 @@ class Transfer:
                     )
                 try:
                     is_there = await device.send_block(number, image[number * size : (number + 1) * size])
-                except (
-                    PeerRefused
-                ) as error:  # its memory did not take it: perhaps it does when it comes again
+                except PeerRefused as error:
+                    # its memory did not take it: perhaps it does when it comes again
                     refused, in_a_row, silent = error, in_a_row + 1, 0
                     if in_a_row >= _REFUSED_IN_A_ROW:
                         break

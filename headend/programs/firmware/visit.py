@@ -64,8 +64,6 @@ class Visit:
             outcome = await self._take(step, why, state)
             if outcome is not None:
                 return outcome
-        if step is Step.SEND:  # the link lets requests through, and these blocks not
-            return Later(self._now(), f"{len(state.missing)} blocks are sent and do not arrive", counts=True)
         return self._transfer.no_further(step, why, state)
 
     async def _take(self, step: Step, why: str, state: ImageState) -> Outcome | None:

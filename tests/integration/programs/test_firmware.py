@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from concentrator_sim.image import ImageStore, Troubles, simulated_image
+from headend.drivers.dlms.commands.firmware import ImageCommands
 from headend.firmware.package import Manifest, pack
 from headend.firmware.upload import upload
 from headend.store.errors import ConflictError
@@ -133,6 +134,24 @@ async def test_a_power_cut_in_mid_image(embedded_database: Any, forgets: int) ->
         assert (found.state, memory.version) == (MeterProgress.DONE, "2.0.0"), found.reason
         assert (memory.counts.initiated, memory.counts.again_told) == (1 + forgets, 0)
         assert memory.counts.blocks == count + (8 if forgets else 0)
+
+
+async def test_a_link_that_lets_everything_through_but_blocks_is_given_up(
+    embedded_database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(ImageCommands, "send_block", lost)
+    image = simulated_image("2.0.0", 1_000)
+    async with field(embedded_database.dsn, meters=1) as here:
+        (found,) = await here.apply(await uploaded(here, packed(image)))
+        assert found.state is MeterProgress.FAILED
+        assert found.reason == (
+            "given up after the last attempt: 2 blocks are sent and do not arrive: "
+            "see whether the link carries messages of 500 bytes"
+        )
+        assert store(here).counts == (0, 0, 0, 1)
 
 
 async def test_memory_that_is_worn(embedded_database: Any) -> None:
