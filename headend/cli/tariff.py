@@ -15,7 +15,7 @@ from headend.cli.meter_options import Which
 from headend.cli.option_sets import expanded
 from headend.cli.shell import base, reported
 from headend.cli.tariff_picture import svg, terminal
-from headend.cli.terminal import CommandError, err, moment, out, print_json
+from headend.cli.terminal import CommandError, counted, err, moment, out, print_json
 from headend.drivers.commands.tariff import TariffConversation, limits_of
 from headend.house import open_house
 from headend.store import meters as store_meters
@@ -63,7 +63,7 @@ async def check_command(
     if document is not None and found.is_right:
         for_model = "" if model is None else f", and meters of model {model} take it"
         counts = ", ".join(
-            f"{len(getattr(document, kind))} {kind.replace('_', ' ')}"
+            counted(len(getattr(document, kind)), kind.removesuffix("s").replace("_", " "))
             for kind in ("seasons", "weeks", "days", "special_days", "periods")
         )
         out.print(f"{document.name} is right{for_model}: {counts}")
